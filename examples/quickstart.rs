@@ -1,0 +1,47 @@
+//! Run with `cargo run --example quickstart`, then try the `curl` lines that it prints.
+//!
+//! A handler that takes about two seconds, cached: fresh for five seconds, then stale at once and refreshed behind the
+//! reader.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use axum::{Router, extract::Path, routing::get};
+use cacheback::{CachebackLayer, Freshness};
+
+/// Counts primes for about two seconds. How many it finds differs from run to run.
+async fn primes(Path(from): Path<u64>) -> String {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let run = RUNS.fetch_add(1, Relaxed) + 1;
+    println!("run {run} begins");
+    let found = tokio::task::spawn_blocking(move || {
+        let begin = Instant::now();
+        let is_prime = |n: u64| n > 1 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0);
+        (from..).take_while(|_| begin.elapsed() < Duration::from_secs(2)).filter(|n| is_prime(*n)).count()
+    });
+    let found = found.await.unwrap_or_default();
+    println!("run {run} ends");
+    format!("run {run} found {found} primes from {from} on\n")
+}
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let app = Router::new()
+        .route("/primes/{from}", get(primes))
+        .layer(CachebackLayer::new(Freshness::new(Duration::from_secs(5))));
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await.or(
+        // The port is taken: any other will do.
+        tokio::net::TcpListener::bind("127.0.0.1:0").await,
+    )?;
+    let address = listener.local_addr()?;
+    println!("Listening on http://{address}. Try, one after the other:\n");
+    let curl = format!("curl -i http://{address}/primes/1000000");
+    println!("    time {curl}              # waits two seconds: nothing is stored yet");
+    println!("    time {curl}              # at once: a fresh hit");
+    println!("    sleep 5; time {curl}     # at once: stale, and refreshed behind you");
+    println!("    sleep 3; time {curl}     # at once: the new answer\n");
+    axum::serve(listener, app).await
+}

@@ -1,0 +1,326 @@
+//! The state that layers share, and the handle to it: memory, runs under way, limits, invalidation.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    clock,
+    error::Error,
+    flight::Flights,
+    freshness::Freshness,
+    http::{Http, StoredResponse},
+    journal::Journal,
+    layer::CachebackLayer,
+    memory::Memory,
+    permits::Permits,
+    scope::Scope,
+    slot::Force,
+    store::Store,
+};
+
+/// What layers share, and the handle by which what they stored is invalidated.
+///
+/// A cache makes layers ([`Cache::layer`]) that share its memory, its limits and its invalidation. It is cheap to clone
+/// and fit for `axum::extract::State`.
+///
+/// ```
+/// use std::time::Duration;
+/// use axum::{Router, extract::State, routing::{get, post}};
+/// use cacheback::{Cache, Freshness};
+///
+/// # async fn home() {}
+/// # async fn quote() {}
+/// async fn publish(State(cache): State<Cache>) -> Result<(), String> {
+///     // ... write the new quote, then:
+///     cache.purge_path("/quotes/42").await.map_err(|error| error.to_string())?;
+///     Ok(())
+/// }
+///
+/// let cache = Cache::new();
+/// let quotes = Freshness::new(Duration::from_secs(60)).stale_while_revalidate(Duration::from_secs(600));
+/// let app: Router = Router::new()
+///     .route("/", get(home).layer(cache.layer(Duration::from_secs(5))))
+///     .route("/quotes/{id}", get(quote).layer(cache.layer(quotes)))
+///     .route("/publish", post(publish))
+///     .with_state(cache.clone());
+/// ```
+///
+/// # Invalidation and runs under way
+///
+/// An invalidation wins over every run that started before it: such a run answers those who already wait for it, and is
+/// not stored. *Expire* is the soft form: the next reader gets the stale response at once and it is refreshed; a
+/// response that may not be served stale is removed. *Purge* is the hard form: the next reader waits for a new one.
+pub struct Cache<V = StoredResponse> {
+    shared: Arc<Shared<V>>,
+}
+
+pub(crate) struct Shared<V> {
+    pub(crate) memory: Memory<V>,
+    pub(crate) flights: Arc<Flights<V>>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) permits: Arc<Permits>,
+    pub(crate) running: Arc<Running>,
+    store: Option<Arc<dyn Store>>,
+}
+
+/// Sets up a [`Cache`]. From [`Cache::builder`].
+#[derive(Debug)]
+#[must_use]
+pub struct CacheBuilder {
+    memory: usize,
+    max_refreshes: usize,
+    store: Option<Arc<dyn Store>>,
+}
+
+/// What an invalidation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reached {
+    /// How many responses in this process were expired or removed.
+    pub entries: usize,
+}
+
+/// Figures of a cache at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Bytes in use, by the cache's own reckoning.
+    pub bytes: u64,
+    /// Keys of which something is known.
+    pub keys: usize,
+    /// Runs under way.
+    pub runs: usize,
+    /// Refreshes that were dropped because too many were under way.
+    pub refreshes_dropped: u64,
+}
+
+/// How many runs are under way.
+#[derive(Debug, Default)]
+pub(crate) struct Running {
+    count: AtomicUsize,
+    settled: Notify,
+}
+
+/// One run under way.
+#[derive(Debug)]
+pub(crate) struct Run(Arc<Running>);
+
+impl Cache {
+    /// A cache with the defaults of [`Cache::builder`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Sets up a cache: 64 MiB of memory and 64 background refreshes at a time, unless told otherwise.
+    pub fn builder() -> CacheBuilder {
+        CacheBuilder { memory: 64 << 20, max_refreshes: 64, store: None }
+    }
+
+    /// A layer for a router or a route, in application mode: see [`CachebackLayer::new`].
+    #[must_use]
+    pub fn layer(&self, freshness: impl Into<Freshness>) -> CachebackLayer {
+        CachebackLayer::over(self.clone(), Http::default(), freshness.into())
+    }
+}
+
+impl<V: Send + Sync + 'static> Cache<V> {
+    /// Softly invalidates what a scope reaches: the next reader gets it stale at once, and it is refreshed. What may not
+    /// be served stale is removed. Nothing lives longer for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the shared store did not confirm; this process is done then.
+    ///
+    /// # Cancel safety
+    ///
+    /// This process is done before the future first yields; the shared store may then be told or not.
+    pub async fn expire(&self, scope: impl Into<Scope>) -> Result<Reached, Error> {
+        self.invalidate_everywhere(scope.into(), Force::Expire).await
+    }
+
+    /// Removes what a scope reaches: the next reader waits for a new response.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Cache::expire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`Cache::expire`].
+    pub async fn purge(&self, scope: impl Into<Scope>) -> Result<Reached, Error> {
+        self.invalidate_everywhere(scope.into(), Force::Purge).await
+    }
+
+    /// Expires a path, with every query: [`Cache::expire`] with [`Scope::path`].
+    ///
+    /// # Errors
+    ///
+    /// As for both of them.
+    pub async fn expire_path(&self, path: &str) -> Result<Reached, Error> {
+        self.expire(Scope::path(path)?).await
+    }
+
+    /// Purges a path, with every query: [`Cache::purge`] with [`Scope::path`].
+    ///
+    /// # Errors
+    ///
+    /// As for both of them.
+    pub async fn purge_path(&self, path: &str) -> Result<Reached, Error> {
+        self.purge(Scope::path(path)?).await
+    }
+
+    /// Expires a tag: [`Cache::expire`] with [`Scope::tag`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Cache::expire`].
+    pub async fn expire_tag(&self, tag: &str) -> Result<Reached, Error> {
+        self.expire(Scope::tag(tag)).await
+    }
+
+    /// Purges a tag: [`Cache::purge`] with [`Scope::tag`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Cache::purge`].
+    pub async fn purge_tag(&self, tag: &str) -> Result<Reached, Error> {
+        self.purge(Scope::tag(tag)).await
+    }
+
+    /// Waits until no run is under way. For tests.
+    pub async fn settled(&self) {
+        loop {
+            let settled = self.shared.running.settled.notified();
+            if self.shared.running.count.load(SeqCst) == 0 {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Figures of this moment.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (bytes, keys) = self.shared.memory.usage();
+        Stats {
+            bytes,
+            keys,
+            runs: self.shared.running.count.load(SeqCst),
+            refreshes_dropped: self.shared.permits.refused(),
+        }
+    }
+
+    pub(crate) fn from_builder(builder: CacheBuilder) -> Self {
+        let journal = Arc::new(Journal::default());
+        Self {
+            shared: Arc::new(Shared {
+                memory: Memory::new(builder.memory),
+                flights: Arc::new(Flights::new(Arc::clone(&journal))),
+                journal,
+                permits: Arc::new(Permits::new(builder.max_refreshes)),
+                running: Arc::default(),
+                store: builder.store,
+            }),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared<V> {
+        &self.shared
+    }
+
+    /// Tells this cache from others in the process.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
+    }
+
+    /// Invalidates in this process.
+    pub(crate) fn invalidate(&self, scope: &Scope, force: Force) -> usize {
+        // NOTE: recorded first, removed afterwards: what journal.rs promises rests on this order.
+        self.shared.journal.record(scope);
+        self.shared.flights.detach(scope);
+        self.shared.memory.invalidate(scope, force, clock::now())
+    }
+
+    async fn invalidate_everywhere(&self, scope: Scope, force: Force) -> Result<Reached, Error> {
+        let reached = Reached { entries: self.invalidate(&scope, force) };
+        if let Some(store) = &self.shared.store {
+            store.invalidate(&scope).await.map_err(|error| Error::store(error.to_string()))?;
+        }
+        Ok(reached)
+    }
+}
+
+impl CacheBuilder {
+    /// How much memory responses may take, in bytes; default 64 MiB. A response nearly as large as an eighth of it is
+    /// still stored.
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// How many background refreshes run at a time; default 64. Over it a refresh is dropped and counted. A layer among
+    /// others never holds more of them than are left free for the others.
+    pub fn max_refreshes(mut self, refreshes: usize) -> Self {
+        self.max_refreshes = refreshes;
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The cache, for typed layers with responses of this type (see `CachebackLayer::over_cache`).
+    #[must_use]
+    pub fn build_for<V: Send + Sync + 'static>(self) -> Cache<V> {
+        Cache::from_builder(self)
+    }
+
+    /// The cache.
+    #[must_use]
+    pub fn build(self) -> Cache {
+        Cache::from_builder(self)
+    }
+}
+
+impl Running {
+    pub(crate) fn start(self: &Arc<Self>) -> Run {
+        self.count.fetch_add(1, SeqCst);
+        Run(Arc::clone(self))
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, SeqCst) == 1 {
+            self.0.settled.notify_waiters();
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V> Clone for Cache<V> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<V> fmt::Debug for Cache<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("memory", &self.shared.memory.usage()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,43 @@
+//! A stored response: the value, when the run that produced it started, how long it lives, what reaches it.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{clock::Instant, freshness::Freshness, protocol::Judgement, scope::Tags};
+
+/// A response as it is stored, and as it is handed to those who wait for it.
+#[derive(Debug)]
+pub struct Entry<V> {
+    pub(crate) value: V,
+    /// When the run that produced the value started. Ages are counted from here (RFC 9111 §4.2.3): a response is not
+    /// younger because it took long to make.
+    pub(crate) started: Instant,
+    /// Which run produced the value. Of two runs the one with the greater number started later.
+    pub(crate) run: u64,
+    pub(crate) judged: Judgement,
+    /// The values of the fields that select the response; `None` if any request of its key does.
+    pub(crate) variant: Option<Variant>,
+    /// What the value takes in memory.
+    pub(crate) weight: usize,
+}
+
+/// The names of the request fields that select among the variants of one URI (RFC 9111 §4.1): lower case, sorted, each
+/// once. Only the protocol knows what they mean.
+pub(crate) type Fields = Arc<[Box<str>]>;
+
+/// The values of those fields in one request, canonical: what tells one variant from another.
+pub(crate) type Variant = Arc<[u8]>;
+
+impl<V> Entry<V> {
+    /// How old the response is. Never negative, whatever the clock does.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started).saturating_add(self.judged.age)
+    }
+
+    pub(crate) fn freshness(&self) -> &Freshness {
+        &self.judged.freshness
+    }
+
+    pub(crate) fn tags(&self) -> &Tags {
+        &self.judged.tags
+    }
+}

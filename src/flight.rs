@@ -1,0 +1,340 @@
+//! One run per key: who leads, who waits, how a landing is classed, and what becomes of a run that nobody wants.
+//!
+//! The right to run is a value, [`Lead`]: whoever holds it runs, and when it is dropped without a landing those who
+//! wait are told to look again. A follower holds a [`Follow`], which is woken by the landing and by nothing else. Both
+//! hold an [`Interest`] in the run; when the last one is gone, the run learns of it.
+
+use std::{
+    any::Any,
+    collections::{HashMap, hash_map},
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use crate::{
+    entry::{Entry, Variant},
+    journal::{Journal, Started},
+    key::Key,
+    scope::Scope,
+};
+
+/// What a run is for: a key and, where the request fields that select among its variants are known, their values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Course {
+    pub(crate) key: Key,
+    pub(crate) variant: Option<Variant>,
+}
+
+/// All runs that may be joined.
+pub(crate) struct Flights<V> {
+    hasher: ahash::RandomState,
+    shards: Box<[Shard<V>]>,
+    journal: Arc<Journal>,
+}
+
+type Shard<V> = Mutex<HashMap<Course, Arc<Flight<V>>, ahash::RandomState>>;
+
+/// One run.
+struct Flight<V> {
+    course: Course,
+    started: Started,
+    aboard: Arc<Aboard>,
+    state: Mutex<State<V>>,
+}
+
+struct State<V> {
+    landing: Option<Landing<V>>,
+    waiting: Vec<Option<Waker>>,
+}
+
+/// How many want the run to go on.
+#[derive(Debug, Default)]
+struct Aboard(Mutex<(usize, Option<Waker>)>);
+
+/// Somebody wants the run to go on.
+#[derive(Debug)]
+pub struct Interest(Arc<Aboard>);
+
+/// The right to run.
+pub(crate) struct Lead<V> {
+    flights: Arc<Flights<V>>,
+    flight: Arc<Flight<V>>,
+}
+
+/// A place among those who wait for a run.
+pub(crate) struct Follow<V> {
+    flight: Arc<Flight<V>>,
+    /// The journal's number when this one joined: what was invalidated before must not be handed to it.
+    joined: u64,
+    seat: Option<usize>,
+    _interest: Interest,
+}
+
+pub(crate) enum Joined<V> {
+    Lead(Lead<V>),
+    Follow(Follow<V>),
+}
+
+/// What those who wait get.
+pub(crate) enum Landing<V> {
+    /// A response for everyone whose request is selected by it.
+    Shared(Landed<V>),
+    /// A response for the leader alone: the others go on by themselves, all at once.
+    Personal,
+    /// The service failed with an error, shared if it can be: the others go on as without the layer, all at once.
+    Failed(Option<Arc<dyn Any + Send + Sync>>),
+    /// The service panicked: one of the others leads.
+    Panicked,
+    /// The run was given up, or was not needed: the others look again.
+    Vacated,
+}
+
+/// A response that others may have.
+pub(crate) struct Landed<V> {
+    pub(crate) entry: Arc<Entry<V>>,
+    pub(crate) stored: bool,
+    pub(crate) status: Option<u16>,
+    /// The journal's number of the last invalidation that reaches the response, 0 if there is none.
+    pub(crate) voided: u64,
+}
+
+impl<V> Flights<V> {
+    pub(crate) fn new(journal: Arc<Journal>) -> Self {
+        let hasher = ahash::RandomState::new();
+        let shards = (0..64).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
+        Self { hasher, shards, journal }
+    }
+
+    /// Leads if nobody does, follows otherwise.
+    pub(crate) fn join(self: &Arc<Self>, course: &Course) -> Joined<V> {
+        let mut shard = self.shard(course);
+        match shard.entry(course.clone()) {
+            hash_map::Entry::Occupied(flight) => Joined::Follow(self.follow(flight.get())),
+            hash_map::Entry::Vacant(free) => {
+                let flight = self.flight(course.clone());
+                free.insert(Arc::clone(&flight));
+                Joined::Lead(Lead { flights: Arc::clone(self), flight })
+            }
+        }
+    }
+
+    /// Leads if nobody does.
+    pub(crate) fn lead(self: &Arc<Self>, course: &Course) -> Option<Lead<V>> {
+        match self.join(course) {
+            Joined::Lead(lead) => Some(lead),
+            Joined::Follow(_) => None,
+        }
+    }
+
+    /// Follows if somebody leads.
+    pub(crate) fn follow_one(self: &Arc<Self>, course: &Course) -> Option<Follow<V>> {
+        let shard = self.shard(course);
+        shard.get(course).map(|flight| self.follow(flight))
+    }
+
+    /// Leads a run that nobody can join.
+    pub(crate) fn solo(self: &Arc<Self>, course: Course) -> Lead<V> {
+        Lead { flights: Arc::clone(self), flight: self.flight(course) }
+    }
+
+    /// Lets nobody join the runs that an invalidation reaches by their key. Those who wait already may get the result.
+    pub(crate) fn detach(&self, scope: &Scope) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let gone: Vec<_> = shard.extract_if(|course, _| scope.matches_key(&course.key)).collect();
+            drop(shard);
+            drop(gone);
+        }
+    }
+
+    fn flight(&self, course: Course) -> Arc<Flight<V>> {
+        Arc::new(Flight {
+            course,
+            started: self.journal.start(),
+            aboard: Arc::default(),
+            state: Mutex::new(State { landing: None, waiting: Vec::new() }),
+        })
+    }
+
+    fn follow(&self, flight: &Arc<Flight<V>>) -> Follow<V> {
+        Follow {
+            flight: Arc::clone(flight),
+            joined: self.journal.now(),
+            seat: None,
+            _interest: Interest::new(&flight.aboard),
+        }
+    }
+
+    fn shard(&self, course: &Course) -> MutexGuard<'_, HashMap<Course, Arc<Flight<V>>, ahash::RandomState>> {
+        // The upper bits: the map itself goes by the lower ones.
+        let shard = (self.hasher.hash_one(course) >> 56) as usize % self.shards.len();
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes this flight, and not another one on the same course.
+    fn remove(&self, flight: &Arc<Flight<V>>) {
+        let mut shard = self.shard(&flight.course);
+        if shard.get(&flight.course).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+            shard.remove(&flight.course);
+        }
+    }
+}
+
+impl<V> Lead<V> {
+    pub(crate) fn key(&self) -> &Key {
+        &self.flight.course.key
+    }
+
+    /// The place of the run among runs and invalidations.
+    pub(crate) fn number(&self) -> u64 {
+        self.flight.started.number()
+    }
+
+    /// One more who wants the run to go on.
+    pub(crate) fn interest(&self) -> Interest {
+        Interest::new(&self.flight.aboard)
+    }
+
+    /// Ready when nobody wants the run any more.
+    pub(crate) fn poll_unwanted(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut aboard = self.flight.aboard.lock();
+        if aboard.0 == 0 {
+            return Poll::Ready(());
+        }
+        if !aboard.1.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            aboard.1 = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Closes the run to newcomers unless somebody beside `own` interests is aboard: whether it is closed.
+    pub(crate) fn close_unless_wanted(&self, own: usize) -> bool {
+        let mut shard = self.flights.shard(&self.flight.course);
+        // Newcomers come aboard under the shard's lock, so none is missed between the question and the removal.
+        if self.flight.aboard.lock().0 > own {
+            return false;
+        }
+        if shard.get(&self.flight.course).is_some_and(|current| Arc::ptr_eq(current, &self.flight)) {
+            shard.remove(&self.flight.course);
+        }
+        true
+    }
+
+    /// Ends the run for those who wait. The first landing counts.
+    pub(crate) fn land(&self, landing: Landing<V>) {
+        // What was stored is stored by now. A newcomer either finds this flight, or finds that.
+        self.flights.remove(&self.flight);
+        let mut state = self.flight.lock();
+        if state.landing.is_some() {
+            return;
+        }
+        state.landing = Some(landing);
+        let waiting = mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+impl<V> Drop for Lead<V> {
+    fn drop(&mut self) {
+        self.land(Landing::Vacated);
+    }
+}
+
+impl<V> Follow<V> {
+    /// Gives up on this run: from now on somebody else may lead on its course, and those who give up after this one
+    /// join that run.
+    pub(crate) fn give_up(self, flights: &Flights<V>) {
+        flights.remove(&self.flight);
+    }
+
+    /// Whether the landing was invalidated before this one came to wait for it.
+    pub(crate) fn came_after_invalidation(&self, landed: &Landed<V>) -> bool {
+        landed.voided != 0 && landed.voided <= self.joined
+    }
+}
+
+impl<V> Future for Follow<V> {
+    type Output = Landing<V>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let mut state = this.flight.lock();
+        if let Some(landing) = &state.landing {
+            return Poll::Ready(landing.clone());
+        }
+        let seat = *this.seat.get_or_insert_with(|| {
+            state.waiting.push(None);
+            state.waiting.len() - 1
+        });
+        match &mut state.waiting[seat] {
+            Some(waker) => waker.clone_from(cx.waker()),
+            free => *free = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl<V> Drop for Follow<V> {
+    fn drop(&mut self) {
+        // The seat stays, empty: seats are few, and go with the flight.
+        let waker = self.seat.and_then(|seat| self.flight.lock().waiting.get_mut(seat).and_then(Option::take));
+        drop(waker);
+    }
+}
+
+impl<V> Flight<V> {
+    fn lock(&self) -> MutexGuard<'_, State<V>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Aboard {
+    fn lock(&self) -> MutexGuard<'_, (usize, Option<Waker>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Interest {
+    fn new(aboard: &Arc<Aboard>) -> Self {
+        aboard.lock().0 += 1;
+        Self(Arc::clone(aboard))
+    }
+
+    /// The run goes on whether anybody stays or not.
+    pub(crate) fn keep(self) {
+        self.0.lock().0 += 1;
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let mut aboard = self.0.lock();
+        aboard.0 -= 1;
+        let runner = if aboard.0 == 0 { aboard.1.take() } else { None };
+        drop(aboard);
+        if let Some(runner) = runner {
+            runner.wake();
+        }
+    }
+}
+
+impl<V> Clone for Landing<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Shared(landed) => Self::Shared(landed.clone()),
+            Self::Personal => Self::Personal,
+            Self::Failed(error) => Self::Failed(error.clone()),
+            Self::Panicked => Self::Panicked,
+            Self::Vacated => Self::Vacated,
+        }
+    }
+}
+
+impl<V> Clone for Landed<V> {
+    fn clone(&self) -> Self {
+        Self { entry: Arc::clone(&self.entry), ..*self }
+    }
+}

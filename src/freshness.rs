@@ -1,0 +1,189 @@
+//! How long a response lives, and the pure verdict at an age: fresh, stale, too stale or gone.
+//!
+//! Nothing here knows a clock, a store or a future: an age comes in as a number, a verdict goes out.
+//!
+//! ```
+//! use std::time::Duration;
+//! use cacheback::Freshness;
+//!
+//! // Fresh for a minute, then stale at once for ten, and kept for a day in case the service fails.
+//! let quotes = Freshness::new(Duration::from_secs(60))
+//!     .stale_while_revalidate(Duration::from_secs(600))
+//!     .stale_if_error(Duration::from_secs(86_400));
+//! assert_eq!(quotes.lifetime(), Duration::from_secs(60));
+//!
+//! // A minute and not a moment more.
+//! let prices = Freshness::exact(Duration::from_secs(60));
+//! ```
+
+use std::time::Duration;
+
+/// The lifetime of a response and the two windows that follow it (RFC 9111 §4.2, RFC 5861).
+///
+/// Both windows are counted from the moment the response becomes stale. All three parts are counted from the start of
+/// the run that produced the response, plus the `Age` it came with.
+///
+/// | age | verdict | a reader gets |
+/// |---|---|---|
+/// | less than the lifetime | fresh | the stored response |
+/// | then, within `stale_while_revalidate` | stale | the stored response at once; one run refreshes it behind |
+/// | then, within `stale_if_error` | too stale | what a new run answers, or the stored response should that run fail |
+/// | beyond | gone | what a new run answers |
+///
+/// As a part of an axum response (feature `axum`) it states the freshness of that response, before any `Cache-Control`
+/// the response carries; what `Cache-Control` forbids stays forbidden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Freshness {
+    lifetime: Duration,
+    stale_while_revalidate: Duration,
+    stale_if_error: Duration,
+}
+
+/// What may be done with a response of some age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Fresh,
+    Stale,
+    TooStale,
+    Gone,
+}
+
+impl Freshness {
+    /// The stale window that [`Freshness::new`] grants: one hour.
+    pub const DEFAULT_STALE_WHILE_REVALIDATE: Duration = Duration::from_secs(3_600);
+
+    /// The stale-if-error window that [`Freshness::new`] grants: 24 hours.
+    pub const DEFAULT_STALE_IF_ERROR: Duration = Duration::from_secs(86_400);
+
+    /// Fresh for `lifetime`, with the default windows: stale at once for one hour more, and for 24 hours should the
+    /// service fail.
+    #[must_use]
+    pub const fn new(lifetime: Duration) -> Self {
+        Self {
+            lifetime,
+            stale_while_revalidate: Self::DEFAULT_STALE_WHILE_REVALIDATE,
+            stale_if_error: Self::DEFAULT_STALE_IF_ERROR,
+        }
+    }
+
+    /// Fresh for `lifetime` and never served stale.
+    #[must_use]
+    pub const fn exact(lifetime: Duration) -> Self {
+        Self { lifetime, stale_while_revalidate: Duration::ZERO, stale_if_error: Duration::ZERO }
+    }
+
+    /// How long after the lifetime a stale response is served at once while it is refreshed (RFC 5861 §3).
+    #[must_use]
+    pub const fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.stale_while_revalidate = window;
+        self
+    }
+
+    /// How long after the lifetime a stale response is served in place of a failure (RFC 5861 §4).
+    #[must_use]
+    pub const fn stale_if_error(mut self, window: Duration) -> Self {
+        self.stale_if_error = window;
+        self
+    }
+
+    /// How long a response is fresh.
+    #[must_use]
+    pub const fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// The verdict on a response of this age. An age equal to a horizon is past it.
+    pub(crate) fn at(&self, age: Duration) -> Verdict {
+        if age < self.lifetime {
+            Verdict::Fresh
+        } else if age < self.stale_until() {
+            Verdict::Stale
+        } else if age < self.gone_at() {
+            Verdict::TooStale
+        } else {
+            Verdict::Gone
+        }
+    }
+
+    /// The verdict on a response that was expired by hand: stale from now on, and not a moment longer than before.
+    pub(crate) fn at_expired(&self, age: Duration) -> Verdict {
+        match self.at(age) {
+            Verdict::Fresh if !self.stale_while_revalidate.is_zero() => Verdict::Stale,
+            Verdict::Fresh if !self.stale_if_error.is_zero() => Verdict::TooStale,
+            Verdict::Fresh => Verdict::Gone,
+            verdict => verdict,
+        }
+    }
+
+    /// The last horizon: from this age on nothing may be served.
+    pub(crate) fn gone_at(&self) -> Duration {
+        self.lifetime.saturating_add(self.stale_while_revalidate.max(self.stale_if_error))
+    }
+
+    /// The same windows after another lifetime.
+    pub(crate) const fn with_lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    fn stale_until(&self) -> Duration {
+        self.lifetime.saturating_add(self.stale_while_revalidate)
+    }
+}
+
+/// A duration is a lifetime with the windows of [`Freshness::new`].
+impl From<Duration> for Freshness {
+    fn from(lifetime: Duration) -> Self {
+        Self::new(lifetime)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NANO: Duration = Duration::from_nanos(1);
+    const fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test] // P4
+    fn an_age_equal_to_a_horizon_is_past_it() {
+        let freshness = Freshness::new(secs(60)).stale_while_revalidate(secs(10)).stale_if_error(secs(30));
+        for (horizon, before, from) in [
+            (secs(60), Verdict::Fresh, Verdict::Stale),
+            (secs(70), Verdict::Stale, Verdict::TooStale),
+            (secs(90), Verdict::TooStale, Verdict::Gone),
+        ] {
+            assert_eq!(freshness.at(horizon - NANO), before);
+            assert_eq!(freshness.at(horizon), from);
+            assert_eq!(freshness.at(horizon + NANO), from);
+        }
+    }
+
+    #[test] // P4
+    fn extremes_neither_panic_nor_wrap() {
+        assert_eq!(Freshness::exact(Duration::ZERO).at(Duration::ZERO), Verdict::Gone);
+        assert_eq!(Freshness::new(Duration::ZERO).at(Duration::ZERO), Verdict::Stale);
+        let forever = Freshness::new(Duration::MAX).stale_while_revalidate(Duration::MAX).stale_if_error(Duration::MAX);
+        assert_eq!(forever.at(secs(u64::MAX)), Verdict::Fresh);
+        assert_eq!(forever.at(Duration::MAX), Verdict::Gone);
+        assert_eq!(forever.gone_at(), Duration::MAX);
+    }
+
+    #[test] // P34
+    fn an_expired_response_is_stale_and_lives_no_longer_than_before() {
+        let windows = Freshness::new(secs(60)).stale_while_revalidate(secs(10)).stale_if_error(secs(30));
+        assert_eq!(windows.at_expired(secs(1)), Verdict::Stale);
+        assert_eq!(windows.at_expired(secs(69)), Verdict::Stale);
+        assert_eq!(windows.at_expired(secs(70)), Verdict::TooStale);
+        assert_eq!(windows.at_expired(secs(90)), Verdict::Gone);
+        assert_eq!(Freshness::exact(secs(60)).at_expired(secs(1)), Verdict::Gone);
+        assert_eq!(Freshness::exact(secs(60)).stale_if_error(secs(1)).at_expired(secs(1)), Verdict::TooStale);
+    }
+
+    #[test]
+    fn a_duration_carries_the_default_windows() {
+        assert_eq!(Freshness::from(secs(60)), Freshness::new(secs(60)));
+    }
+}

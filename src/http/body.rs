@@ -1,0 +1,359 @@
+//! The body of a response: stored, passed through, or read by the run's task ahead of its first reader.
+//!
+//! The body of a storable response is read by a [`Fill`] in the run's own task. What it reads goes to the store and, by
+//! a pipe, to the one who leads; so that one streams, and its pace does not matter to the store. When the fill ends
+//! early (over the cap, out of time) it puts the rest of the body itself into the pipe: from then on the reader polls
+//! it directly, at its own pace, and sees what it would have seen without the layer.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::{flight::Interest, protocol::Unfilled};
+
+pin_project! {
+    /// The body of a response that passed a layer; `B` is the wrapped service's own.
+    ///
+    /// Its data are `Bytes`, its errors those of `B`. The default one is empty.
+    pub struct Body<B>
+    where
+        B: http_body::Body,
+    {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<B>
+    where
+        B: http_body::Body,
+    {
+        Whole { data: Bytes, trailers: Option<Box<HeaderMap>> },
+        Passing { #[pin] body: B },
+        Piped { reader: Reader<B> },
+    }
+}
+
+/// The reader's end of a pipe.
+struct Reader<B: http_body::Body> {
+    pipe: Arc<Pipe<B>>,
+    /// The body itself, once the fill has let go of it.
+    direct: Option<Pin<Box<B>>>,
+    /// What the body said of its length at first.
+    hint: SizeHint,
+    read: u64,
+    /// As long as somebody reads, somebody wants the run.
+    interest: Option<Interest>,
+}
+
+/// What a fill has read and its reader has not.
+struct Pipe<B: http_body::Body>(Mutex<Flow<B>>);
+
+struct Flow<B: http_body::Body> {
+    frames: VecDeque<Frame<Bytes>>,
+    next: Next<B>,
+    /// Nobody reads any more: what is read is for the store alone.
+    abandoned: bool,
+    reader: Option<Waker>,
+}
+
+/// What comes after the frames.
+enum Next<B: http_body::Body> {
+    More,
+    Rest(Pin<Box<B>>),
+    End,
+    Failed(B::Error),
+}
+
+/// Reads a body for the store.
+pub(crate) struct Fill<B: http_body::Body> {
+    /// The body, until it is complete or let go.
+    body: Option<Pin<Box<B>>>,
+    pipe: Arc<Pipe<B>>,
+    cap: usize,
+    /// How long the body is to be, where the head says so.
+    expected: Option<u64>,
+    chunks: Vec<Bytes>,
+    length: usize,
+    trailers: Option<HeaderMap>,
+    failed: Option<Unfilled>,
+}
+
+/// All of a body.
+#[derive(Debug)]
+pub(crate) struct Filled {
+    pub(crate) chunks: Vec<Bytes>,
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+impl<B: http_body::Body> Body<B> {
+    pub(crate) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { kind: Kind::Whole { data, trailers: trailers.map(Box::new) } }
+    }
+
+    pub(crate) fn passing(body: B) -> Self {
+        Self { kind: Kind::Passing { body } }
+    }
+
+    /// Takes a body apart: one end for the store, one for the one who leads.
+    pub(crate) fn piped(body: B, cap: usize, expected: Option<u64>, interest: Interest) -> (Fill<B>, Self) {
+        let hint = body.size_hint();
+        let flow = Flow { frames: VecDeque::new(), next: Next::More, abandoned: false, reader: None };
+        let pipe = Arc::new(Pipe(Mutex::new(flow)));
+        let fill = Fill {
+            body: Some(Box::pin(body)),
+            pipe: Arc::clone(&pipe),
+            cap,
+            expected,
+            chunks: Vec::new(),
+            length: 0,
+            trailers: None,
+            failed: None,
+        };
+        let reader = Reader { pipe, direct: None, hint, read: 0, interest: Some(interest) };
+        (fill, Self { kind: Kind::Piped { reader } })
+    }
+
+    /// Lets what is being stored be stored, whoever drops this body.
+    pub(crate) fn detach(&mut self) {
+        if let Kind::Piped { reader } = &mut self.kind
+            && let Some(interest) = reader.interest.take()
+        {
+            interest.keep();
+        }
+    }
+}
+
+impl<B: http_body::Body> http_body::Body for Body<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match self.project().kind.project() {
+            KindProj::Whole { data, trailers } => Poll::Ready(if data.is_empty() {
+                trailers.take().map(|trailers| Ok(Frame::trailers(*trailers)))
+            } else {
+                Some(Ok(Frame::data(std::mem::take(data))))
+            }),
+            KindProj::Passing { body } => body.poll_frame(cx).map(|next| next.map(|frame| frame.map(in_bytes))),
+            KindProj::Piped { reader } => reader.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Whole { data, trailers } => data.is_empty() && trailers.is_none(),
+            Kind::Passing { body } => body.is_end_stream(),
+            Kind::Piped { reader } => reader.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Whole { data, .. } => SizeHint::with_exact(data.len() as u64),
+            Kind::Passing { body } => body.size_hint(),
+            Kind::Piped { reader } => reader.size_hint(),
+        }
+    }
+}
+
+impl<B: http_body::Body> Reader<B> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        loop {
+            if let Some(body) = &mut self.direct {
+                return body.as_mut().poll_frame(cx).map(|next| next.map(|frame| frame.map(in_bytes)));
+            }
+            let mut flow = self.pipe.lock();
+            if let Some(frame) = flow.frames.pop_front() {
+                self.read += frame.data_ref().map_or(0, |data| data.len() as u64);
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            match std::mem::replace(&mut flow.next, Next::End) {
+                Next::More => {
+                    flow.next = Next::More;
+                    flow.reader = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Next::Rest(body) => self.direct = Some(body),
+                Next::End => return Poll::Ready(None),
+                Next::Failed(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        if let Some(body) = &self.direct {
+            return body.is_end_stream();
+        }
+        let flow = self.pipe.lock();
+        flow.frames.is_empty() && matches!(flow.next, Next::End)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if let Some(body) = &self.direct {
+            return body.size_hint();
+        }
+        let mut left = SizeHint::new();
+        left.set_lower(self.hint.lower().saturating_sub(self.read));
+        if let Some(upper) = self.hint.upper() {
+            left.set_upper(upper.saturating_sub(self.read));
+        }
+        left
+    }
+}
+
+impl<B: http_body::Body> Drop for Reader<B> {
+    fn drop(&mut self) {
+        let mut flow = self.pipe.lock();
+        flow.abandoned = true;
+        let left = (std::mem::take(&mut flow.frames), std::mem::replace(&mut flow.next, Next::End));
+        drop(flow);
+        drop(left);
+    }
+}
+
+impl<B: http_body::Body> Fill<B> {
+    /// Reads on, until all of the body is there or it cannot be stored.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Filled, Unfilled>> {
+        let this = self;
+        loop {
+            let Some(body) = &mut this.body else {
+                return Poll::Ready(match this.failed {
+                    Some(unfilled) => Err(unfilled),
+                    None => Ok(Filled { chunks: std::mem::take(&mut this.chunks), trailers: this.trailers.take() }),
+                });
+            };
+            let frame = ready!(body.as_mut().poll_frame(cx)).map(|frame| frame.map(in_bytes));
+            let (ended, frame) = match frame {
+                None => (true, None),
+                Some(Err(error)) => {
+                    this.fail(Unfilled::Failed, Next::Failed(error));
+                    continue;
+                }
+                Some(Ok(frame)) => (body.is_end_stream(), Some(frame)),
+            };
+            if let Some(frame) = frame {
+                if let Some(data) = frame.data_ref() {
+                    this.length = this.length.saturating_add(data.len());
+                    this.chunks.push(data.clone());
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    this.trailers = Some(trailers.clone());
+                }
+                this.pipe.push(frame);
+            }
+            if this.length > this.cap {
+                this.let_go(Unfilled::TooLarge);
+            } else if ended {
+                // Less, or more, than was promised: whole it is not. Its reader sees what there is.
+                let short = this.expected.is_some_and(|expected| expected != this.length as u64);
+                if short {
+                    this.fail(Unfilled::Failed, Next::End);
+                } else {
+                    this.body = None;
+                    this.pipe.then(Next::End);
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, unfilled: Unfilled, next: Next<B>) {
+        self.body = None;
+        self.failed = Some(unfilled);
+        self.pipe.then(next);
+    }
+
+    fn let_go(&mut self, unfilled: Unfilled) {
+        self.failed = Some(unfilled);
+        if let Some(body) = self.body.take() {
+            self.pipe.then(Next::Rest(body));
+        }
+    }
+}
+
+impl<B: http_body::Body> Drop for Fill<B> {
+    fn drop(&mut self) {
+        self.let_go(Unfilled::Failed);
+    }
+}
+
+impl<B: http_body::Body> Pipe<B> {
+    fn push(&self, frame: Frame<Bytes>) {
+        let mut flow = self.lock();
+        if !flow.abandoned {
+            flow.frames.push_back(frame);
+        }
+        flow.wake();
+    }
+
+    fn then(&self, next: Next<B>) {
+        let mut flow = self.lock();
+        // An abandoned body is dropped, outside the lock.
+        let dropped = if flow.abandoned { next } else { std::mem::replace(&mut flow.next, next) };
+        flow.wake();
+        drop(dropped);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Flow<B>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+trait Wake {
+    /// Releases the lock, then wakes the reader.
+    fn wake(self);
+}
+
+impl<B: http_body::Body> Wake for MutexGuard<'_, Flow<B>> {
+    fn wake(mut self) {
+        let reader = self.reader.take();
+        drop(self);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+impl Filled {
+    /// The data in one piece of its exact size, its own memory.
+    pub(crate) fn data(&self) -> Bytes {
+        Bytes::from(self.chunks.concat())
+    }
+}
+
+impl<B: http_body::Body> Default for Body<B> {
+    fn default() -> Self {
+        Self::whole(Bytes::new(), None)
+    }
+}
+
+impl<B: http_body::Body> fmt::Debug for Body<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Whole { .. } => "Whole",
+            Kind::Passing { .. } => "Passing",
+            Kind::Piped { .. } => "Piped",
+        };
+        f.debug_tuple("Body").field(&kind).finish()
+    }
+}
+
+impl<B: http_body::Body> fmt::Debug for Fill<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fill").field("read", &self.length).finish_non_exhaustive()
+    }
+}
+
+fn in_bytes(frame: Frame<impl Buf>) -> Frame<Bytes> {
+    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
+}

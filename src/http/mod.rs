@@ -1,0 +1,356 @@
+//! HTTP as an application serves it: which requests are looked up, what may be stored, how it is given out again.
+//!
+//! The rules in short, each kept by the file that is named for it:
+//!
+//! * **Requests** (`request`, `rules`): GET and HEAD without content are looked up. The key is the URI as it was
+//!   received (and as it is seen, where a nested router or a rewriting middleware made it another), the authority, and
+//!   what the layer's rules add.
+//! * **Credentials** (`credentials`): a request that carries a credential or a cookie which the key does not cover goes
+//!   past the cache. [`CachebackLayer::key_header`], [`CachebackLayer::key_cookie`], [`CachebackLayer::key_by`] cover
+//!   them; [`CachebackLayer::ignore_cookies`] hides cookies from key and handler alike.
+//! * **Responses** (`policy`): what forbids storing is never overridden. What states its own freshness gets that; the
+//!   layer's freshness applies to 200, 203, 301 and 308 that say nothing.
+//! * **Bodies** (`body`): the first client of a storable response streams, and the store does not wait for it.
+//! * **Reuse** (`stored`, `conditional`): `Age`, `Cache-Status`, and 304 where a client's own condition says so.
+//!
+//! # One view
+//!
+//! Every run whose response may be stored sees the same projection of its request, whoever sent it and whether anybody
+//! waits for it: a GET without content, without conditions, ranges and hop-by-hop fields, and without whatever the key
+//! was told to leave out. Its extensions are those of the request; task-local values are not, since it has a task of
+//! its own.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, LazyLock},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, Method, Request, Response, header, request::Parts};
+
+use crate::{
+    entry::{Entry, Fields},
+    flight::Interest,
+    freshness::Freshness,
+    key::KeyBuf,
+    protocol::{Capture, Captured, Judgement, Prepare, Prepared, Protocol, Role, RunKind, Unfilled, sealed},
+    scope::Scope,
+    status::{CacheStatus, Detail, Outcome},
+    telemetry::BypassWatch,
+};
+
+mod body;
+mod cache_control;
+mod conditional;
+mod credentials;
+mod parts;
+mod policy;
+mod request;
+mod rules;
+mod setters;
+mod stored;
+mod unsafe_methods;
+
+pub use body::Body;
+pub use parts::{Background, NoStore};
+pub use stored::StoredResponse;
+
+use conditional::Conditions;
+use parts::{Caches, Contribution};
+use policy::{Head, Policy};
+use request::{Survey, View};
+use rules::KeyRules;
+use stored::StatusName;
+
+/// The protocol of HTTP services: axum routers and routes, hyper clients, anything that answers `http::Request` with
+/// `http::Response`. See [`CachebackLayer::new`].
+#[derive(Clone)]
+pub struct Http {
+    rules: KeyRules,
+    policy: Policy,
+    name: StatusName,
+    /// Fields that are not stored, beside those that no cache stores.
+    exchange: Arc<[HeaderName]>,
+    unsafe_invalidates: bool,
+    enabled: bool,
+    when: Option<Arc<dyn Fn(&Parts) -> bool + Send + Sync>>,
+    bypassed: Arc<BypassWatch>,
+}
+
+/// What is left to do for a request that goes past the cache.
+#[derive(Debug)]
+pub enum After {
+    /// Nothing at all: the layer is off.
+    Nothing,
+    /// Say why.
+    Say(Outcome),
+    /// Purge what its method may have changed.
+    Purge(Outcome, Option<unsafe_methods::Target>),
+    /// Tell the layer further out what this one would have done.
+    Contribute(Option<Contribution>),
+}
+
+/// Reads the body of a response whose head is stored already.
+#[derive(Debug)]
+pub struct Storing<B: http_body::Body> {
+    fill: body::Fill<B>,
+    stored: Option<StoredResponse>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            rules: KeyRules::new(),
+            policy: Policy { body_cap: 1 << 20, negative: Arc::default(), opt_in: false, stale_windows_for_all: false },
+            name: StatusName(Some("cacheback".into())),
+            exchange: Arc::new(stored::OF_ONE_EXCHANGE.clone()),
+            unsafe_invalidates: true,
+            enabled: true,
+            when: None,
+            bypassed: Arc::default(),
+        }
+    }
+}
+
+impl sealed::Sealed for Http {}
+
+impl Protocol for Http {
+    type Value = StoredResponse;
+    type View = View;
+    type Sight = HeaderMap;
+    type After = After;
+
+    fn variant(&self, fields: &Fields, sight: &Self::Sight, values: &mut KeyBuf) {
+        self.rules.write_selecting(sight, fields, values);
+    }
+
+    fn weigh(&self, value: &StoredResponse) -> usize {
+        value.weight()
+    }
+}
+
+impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
+    type Request = Request<B>;
+
+    fn prepare(
+        &self,
+        request: Request<B>,
+        cache: usize,
+        freshness: &Freshness,
+        key: &mut KeyBuf,
+    ) -> Prepared<Self, Request<B>> {
+        if !self.enabled {
+            return Prepared::Forward(request, After::Nothing);
+        }
+        let head = match *request.method() {
+            Method::GET => false,
+            Method::HEAD => true,
+            _ => return self.past(request),
+        };
+        let mut survey = Survey::of(request.headers(), &self.rules.table);
+        survey.content |= !request.body().is_end_stream() && request.body().size_hint().exact() != Some(0);
+        let outer = request.extensions().get::<Caches>().and_then(|caches| caches.rules_of(cache));
+        let outer = outer.map(|rules| *rules == *self.rules.fingerprint || *self.rules.fingerprint == *plain_rules());
+
+        let (request, keyed) = self.key(request, &survey, key);
+        match (outer, keyed) {
+            // A layer of this cache further out stores the response, under its own rules: where those are not ours,
+            // or where we would not store it, it had better not.
+            (Some(same_rules), keyed) => {
+                let contribution = (same_rules && keyed.is_ok())
+                    .then(|| Contribution { freshness: *freshness, negative: Arc::clone(&self.policy.negative) });
+                Prepared::Forward(request, After::Contribute(contribution))
+            }
+            (None, Err(detail)) => {
+                if matches!(detail, Detail::Credential | Detail::Cookie) {
+                    self.bypassed.past(detail);
+                }
+                Prepared::Forward(request, After::Say(Outcome::new(CacheStatus::Bypass).because(Some(detail))))
+            }
+            (None, Ok(())) => {
+                self.bypassed.looked_up();
+                let no_store = survey.has_directives() && cache_control::request_no_store(request.headers());
+                let conditions = if survey.has_conditions() { Conditions::take(request.headers()) } else { None };
+                Prepared::Lookup(request, View { head, no_store, conditions: conditions.map(Box::new) })
+            }
+        }
+    }
+
+    fn variant_of(&self, fields: &Fields, request: &Request<B>, values: &mut KeyBuf) {
+        self.rules.write_selecting(request.headers(), fields, values);
+    }
+
+    fn role(&self, view: &View) -> Role {
+        match view {
+            View { no_store: true, .. } => Role::Read,
+            View { head: true, .. } => Role::Refresh,
+            View { .. } => Role::Lead,
+        }
+    }
+
+    fn project(&self, request: Request<B>, run: RunKind, cache: usize) -> (Request<B>, Self::Sight) {
+        let (mut parts, body) = request.into_parts();
+        self.rules.project(&mut parts);
+        let sight = parts.headers.clone();
+        parts.extensions.get_or_insert_with(Caches::default).push(cache, &self.rules.fingerprint);
+        if run == RunKind::Background {
+            parts.extensions.insert(Background);
+        }
+        (Request::from_parts(parts, body), sight)
+    }
+}
+
+impl<B> Capture<Response<B>> for Http
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Send,
+{
+    type Response = Response<Body<B>>;
+    type Fill = Storing<B>;
+
+    fn judge(&self, response: &Response<B>, _: &Self::Sight, freshness: &Freshness) -> Judgement {
+        let head = Head {
+            status: response.status(),
+            headers: response.headers(),
+            extensions: response.extensions(),
+            at_least: response.body().size_hint().lower().max(content_length(response.headers()).unwrap_or(0)),
+        };
+        self.policy.judge(head, freshness)
+    }
+
+    fn pass(&self, response: Response<B>) -> Response<Body<B>> {
+        response.map(Body::passing)
+    }
+
+    fn capture(
+        &self,
+        response: Response<B>,
+        judged: &Judgement,
+        interest: Interest,
+    ) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
+        let (mut head, body) = response.into_parts();
+        // RFC 9110 §6.6.1: whoever stores a response that has no Date gives it one.
+        head.headers.entry(header::DATE).or_insert_with(stored::date);
+        let stored = StoredResponse::new(&head, judged.explicit, &self.exchange, &self.name);
+        let expected = content_length(&head.headers);
+        let (fill, body) = Body::piped(body, self.policy.body_cap, expected, interest);
+        let mut storing = Box::pin(Storing { fill, stored: Some(stored) });
+        // What is there already is taken at once: a body whole in its first frame is stored before its head is sent.
+        match storing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(stored)) => {
+                let body = stored.body();
+                Captured::Whole(Response::from_parts(head, body), stored)
+            }
+            _ => Captured::Filling(Response::from_parts(head, body), storing),
+        }
+    }
+
+    fn deliver(&self, response: Response<Body<B>>, view: &View, outcome: Outcome) -> Response<Body<B>> {
+        stored::deliver(response, view, outcome, &self.name)
+    }
+
+    fn replay(&self, entry: &Entry<StoredResponse>, age: Duration, view: &View, outcome: Outcome) -> Self::Response {
+        entry.value.replay(age, view, outcome, &self.name)
+    }
+
+    fn finish(&self, response: Response<B>, after: After) -> (Response<Body<B>>, Vec<Scope>) {
+        let status = response.status();
+        let mut response = response.map(Body::passing);
+        let mut scopes = Vec::new();
+        match after {
+            After::Nothing => {}
+            After::Say(outcome) => {
+                stored::announce(&mut response, outcome.forwarded(Some(status.as_u16())), &self.name);
+            }
+            After::Purge(outcome, target) => {
+                if let Some(target) = target.filter(|_| status.is_success() || status.is_redirection()) {
+                    scopes = target.scopes(response.headers());
+                }
+                stored::announce(&mut response, outcome.forwarded(Some(status.as_u16())), &self.name);
+            }
+            After::Contribute(Some(contribution)) => {
+                response.extensions_mut().get_or_insert(contribution);
+            }
+            After::Contribute(None) => {
+                response.extensions_mut().insert(NoStore);
+            }
+        }
+        (response, scopes)
+    }
+
+    fn status(&self, response: &Response<B>) -> Option<u16> {
+        Some(response.status().as_u16())
+    }
+
+    fn is_failure(&self, response: &Response<B>) -> bool {
+        policy::is_failure(response.status())
+    }
+}
+
+impl Http {
+    /// Writes the key of a request, or says why it has none.
+    fn key<B>(&self, request: Request<B>, survey: &Survey, key: &mut KeyBuf) -> (Request<B>, Result<(), Detail>) {
+        if let Some(detail) = survey.refusal().or_else(|| survey.uncovered(&self.rules)) {
+            return (request, Err(detail));
+        }
+        if let Err(detail) = survey.key((&request).into(), &self.rules, key) {
+            return (request, Err(detail));
+        }
+        if self.when.is_none() && self.rules.key_by.is_none() {
+            return (request, Ok(()));
+        }
+        // The functions of the user want to see the head in one piece.
+        let (parts, body) = request.into_parts();
+        let keyed = if self.when.as_ref().is_some_and(|when| !when(&parts)) {
+            Err(Detail::Excluded)
+        } else {
+            match self.rules.key_by.as_ref().map(|key_by| (key_by.call)(&parts)) {
+                Some(None) => Err(Detail::NoKey),
+                Some(Some(own)) => {
+                    key.part(Some(&own));
+                    Ok(())
+                }
+                None => Ok(()),
+            }
+        };
+        (Request::from_parts(parts, body), keyed)
+    }
+
+    /// A request whose method is not answered from a cache.
+    fn past<B>(&self, request: Request<B>) -> Prepared<Self, Request<B>> {
+        let outcome = Outcome::new(CacheStatus::Method);
+        if request::is_safe(request.method()) || !self.unsafe_invalidates {
+            return Prepared::Forward(request, After::Say(outcome));
+        }
+        let target = unsafe_methods::Target::of((&request).into(), &self.rules);
+        Prepared::Forward(request, After::Purge(outcome, target))
+    }
+}
+
+impl<B: http_body::Body> Future for Storing<B> {
+    type Output = Result<StoredResponse, Unfilled>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let filled = ready!(self.fill.poll(cx))?;
+        let stored = self.stored.take().ok_or(Unfilled::Failed)?;
+        Poll::Ready(Ok(stored.complete(filled.data(), filled.trailers)))
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("rules", &self.rules).field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// The rules of a layer that adds nothing to the key.
+fn plain_rules() -> &'static [u8] {
+    static PLAIN: LazyLock<Arc<[u8]>> = LazyLock::new(|| KeyRules::new().fingerprint);
+    &PLAIN
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}

@@ -1,0 +1,80 @@
+//! What a handler says about its own response, beside the response's fields.
+//!
+//! Each is a part of an axum response (feature `axum`), and an extension of a response everywhere else:
+//!
+//! ```
+//! # #[cfg(feature = "axum")] mod axum_only {
+//! use std::time::Duration;
+//! use axum::{Json, response::IntoResponse};
+//! use cacheback::{Freshness, NoStore, Tags};
+//!
+//! async fn quotes() -> impl IntoResponse {
+//!     (Tags::new(["quotes"]), Freshness::new(Duration::from_secs(9)), Json([1, 2, 3]))
+//! }
+//!
+//! async fn lottery() -> impl IntoResponse {
+//!     (NoStore, "17")
+//! }
+//! # }
+//! ```
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use crate::freshness::Freshness;
+
+/// Says that a response must not be stored, nor given to anyone else who waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoStore;
+
+/// In the extensions of a request: it is re-run behind a reader who was answered already, and nobody waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Background;
+
+/// What an inner layer of the same cache says about a response, for the outer one that stores it.
+#[derive(Clone, Debug)]
+pub struct Contribution {
+    pub(crate) freshness: Freshness,
+    pub(crate) negative: Arc<[(StatusCode, Freshness)]>,
+}
+
+/// In the extensions of a request: these caches, further out, are about to store its response under these key rules.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caches(Vec<(usize, Arc<[u8]>)>);
+
+impl Caches {
+    pub(crate) fn push(&mut self, cache: usize, rules: &Arc<[u8]>) {
+        self.0.push((cache, Arc::clone(rules)));
+    }
+
+    /// The rules under which this cache is about to store the response, if it is.
+    pub(crate) fn rules_of(&self, cache: usize) -> Option<&[u8]> {
+        self.0.iter().find(|(other, _)| *other == cache).map(|(_, rules)| &**rules)
+    }
+}
+
+#[cfg(feature = "axum")]
+mod axum_parts {
+    use std::convert::Infallible;
+
+    use axum::response::{IntoResponseParts, ResponseParts};
+
+    use super::NoStore;
+    use crate::{freshness::Freshness, scope::Tags};
+
+    macro_rules! extension_of_the_response {
+        ($($part:ty),*) => {$(
+            impl IntoResponseParts for $part {
+                type Error = Infallible;
+
+                fn into_response_parts(self, mut response: ResponseParts) -> Result<ResponseParts, Infallible> {
+                    response.extensions_mut().insert(self);
+                    Ok(response)
+                }
+            }
+        )*};
+    }
+
+    extension_of_the_response!(Freshness, NoStore, Tags);
+}

@@ -1,0 +1,207 @@
+//! The verdict on a response by its head: may it be stored, may it be shared, for how long (RFC 9111 §3, §4.2).
+//!
+//! What forbids is asked first and never overridden. Then what grants a lifetime: the handler's own word, the
+//! response's fields, the layer. Nothing here reads a body or a clock but the one that `Expires` without `Date` needs.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, StatusCode, header};
+
+use crate::{
+    clock,
+    entry::Fields,
+    freshness::Freshness,
+    http::{
+        cache_control::{CacheControl, age_header, explicit_freshness},
+        parts::{Contribution, NoStore},
+    },
+    protocol::{Class, Judgement},
+    scope::Tags,
+    status::Detail,
+};
+
+/// How a layer judges.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    /// The largest body that is stored, in bytes.
+    pub(crate) body_cap: usize,
+    /// Lifetimes of responses with other statuses than those that the layer's own lifetime applies to.
+    pub(crate) negative: Arc<[(StatusCode, Freshness)]>,
+    /// Only what somebody opts in is stored.
+    pub(crate) opt_in: bool,
+    /// Responses that state their own freshness get the layer's windows too.
+    pub(crate) stale_windows_for_all: bool,
+}
+
+/// What is known of a response before its body.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) extensions: &'a http::Extensions,
+    /// The body has at least this many bytes.
+    pub(crate) at_least: u64,
+}
+
+impl Policy {
+    /// The verdict, where `own` is the layer's freshness.
+    pub(crate) fn judge(&self, head: Head<'_>, own: &Freshness) -> Judgement {
+        let contributed = head.extensions.get::<Contribution>();
+        let said = head.extensions.get::<Freshness>();
+        let own = contributed.map_or(own, |inner| &inner.freshness);
+        let directives = CacheControl::parse(head.headers);
+        let mut judged = Judgement::storable(*own);
+        judged.failed = is_failure(head.status);
+        judged.tags = head.extensions.get::<Tags>().cloned().unwrap_or_default();
+        judged.age = age_header(head.headers);
+
+        if self.opt_in && contributed.is_none() && said.is_none() {
+            judged.refuse(Class::Personal { mark: false }, Detail::NotOptedIn);
+            return judged;
+        }
+        if let Some(detail) = self.forbidden(head, &directives) {
+            // A client can bring about an error, and must not switch collapsing off with it.
+            let mark = head.status.as_u16() < 400 && !matches!(detail, Detail::Status | Detail::Partial);
+            judged.refuse(Class::Personal { mark }, detail);
+            return judged;
+        }
+        judged.fields = selecting_fields(head.headers);
+
+        let lifetime = said.copied().map(|freshness| (freshness, false)).or_else(|| {
+            let stated = explicit_freshness(head.headers, &directives, clock::wall());
+            stated.map(|lifetime| (self.stated(lifetime, own, &directives), true))
+        });
+        let granted = lifetime.or_else(|| {
+            let negative = contributed.map_or(&self.negative, |inner| &inner.negative);
+            let rule = negative.iter().rev().find(|(status, _)| *status == head.status).map(|(_, freshness)| freshness);
+            rule.or_else(|| has_default_lifetime(head.status).then_some(own)).map(|freshness| (*freshness, false))
+        });
+        let Some((freshness, explicit)) = granted else {
+            judged.refuse(Class::Shareable, Detail::Status);
+            return judged;
+        };
+        judged.explicit = explicit;
+        judged.freshness = if directives.must_revalidate || directives.proxy_revalidate {
+            Freshness::exact(freshness.lifetime())
+        } else {
+            freshness
+        };
+        if judged.age >= judged.freshness.gone_at() {
+            judged.refuse(Class::Shareable, Detail::NoLifetime);
+        }
+        judged
+    }
+
+    /// The windows of a response that states its lifetime: those that it states as well.
+    fn stated(&self, lifetime: Duration, own: &Freshness, directives: &CacheControl) -> Freshness {
+        let windows = if self.stale_windows_for_all { own.with_lifetime(lifetime) } else { Freshness::exact(lifetime) };
+        let windows = match directives.stale_while_revalidate {
+            Some(window) => windows.stale_while_revalidate(window),
+            None => windows,
+        };
+        match directives.stale_if_error {
+            Some(window) => windows.stale_if_error(window),
+            None => windows,
+        }
+    }
+
+    /// Why nobody but the one who asked may have the response, if so.
+    fn forbidden(&self, head: Head<'_>, directives: &CacheControl) -> Option<Detail> {
+        let Head { status, headers, .. } = head;
+        if status.is_informational() || status == StatusCode::NOT_MODIFIED {
+            return Some(Detail::Status);
+        }
+        if status == StatusCode::PARTIAL_CONTENT || headers.contains_key(header::CONTENT_RANGE) {
+            return Some(Detail::Partial);
+        }
+        if head.extensions.get::<NoStore>().is_some() {
+            return Some(Detail::HandlerSaidNo);
+        }
+        if directives.no_store {
+            return Some(Detail::NoStore);
+        }
+        if directives.private {
+            return Some(Detail::Private);
+        }
+        // `Pragma` says nothing to a cache that reads `Cache-Control`; where it stands alone we take it at its word.
+        let pragma =
+            || headers.get(header::PRAGMA).is_some_and(|pragma| pragma.as_bytes().eq_ignore_ascii_case(b"no-cache"));
+        if directives.no_cache || !headers.contains_key(header::CACHE_CONTROL) && pragma() {
+            return Some(Detail::NoCache);
+        }
+        if headers.contains_key(header::SET_COOKIE) {
+            return Some(Detail::SetCookie);
+        }
+        if status == StatusCode::UNAUTHORIZED
+            || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            || [header::WWW_AUTHENTICATE, header::PROXY_AUTHENTICATE].iter().any(|name| headers.contains_key(name))
+            || headers.contains_key("authentication-info")
+        {
+            return Some(Detail::Authenticate);
+        }
+        if list(headers, header::VARY).any(|member| member == b"*") {
+            return Some(Detail::VaryAny);
+        }
+        if is_stream(headers) {
+            return Some(Detail::EventStream);
+        }
+        if has_nonce(headers) {
+            return Some(Detail::Nonce);
+        }
+        if headers.get_all(header::ACCESS_CONTROL_ALLOW_ORIGIN).iter().any(|origin| origin != "*")
+            && !list(headers, header::VARY).any(|member| member.eq_ignore_ascii_case(b"origin"))
+        {
+            return Some(Detail::AllowOrigin);
+        }
+        (head.at_least > self.body_cap as u64).then_some(Detail::TooLarge)
+    }
+}
+
+/// Whether the service could not do its work. Other client errors are answers.
+pub(crate) fn is_failure(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// The statuses that a layer's own lifetime applies to.
+fn has_default_lifetime(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 301 | 308)
+}
+
+/// The fields that `Vary` names, sorted; a coded response varies by `Accept-Encoding`, whether it says so or not.
+fn selecting_fields(headers: &HeaderMap) -> Option<Fields> {
+    let mut names: Vec<Box<str>> =
+        list(headers, header::VARY).map(|member| String::from_utf8_lossy(member).to_ascii_lowercase().into()).collect();
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        names.push("accept-encoding".into());
+    }
+    names.sort_unstable();
+    names.dedup();
+    (!names.is_empty()).then(|| names.into())
+}
+
+/// The members of a list field, over all of its lines.
+fn list(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+/// A body that has no end to wait for.
+fn is_stream(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return false };
+    let kind = kind.as_bytes().to_ascii_lowercase();
+    [&b"text/event-stream"[..], b"multipart/x-mixed-replace", b"application/grpc"]
+        .iter()
+        .any(|stream| kind.starts_with(stream))
+}
+
+/// A nonce is worth something only while nobody gets it twice.
+fn has_nonce(headers: &HeaderMap) -> bool {
+    ["content-security-policy", "content-security-policy-report-only"]
+        .iter()
+        .flat_map(|name| headers.get_all(*name))
+        .any(|policy| policy.as_bytes().to_ascii_lowercase().windows(7).any(|part| part == b"'nonce-"))
+}

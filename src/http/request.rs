@@ -1,0 +1,285 @@
+//! What a request says that matters to a cache: one pass over its fields, and the key.
+
+use std::{borrow::Cow, fmt};
+
+use http::{
+    HeaderMap, HeaderValue, Method, Uri,
+    header::{self, HeaderName},
+    request::Parts,
+};
+
+use crate::{
+    http::{
+        conditional::Conditions,
+        credentials::{CREDENTIALS, OVERRIDES, is_of_a_family},
+        rules::{KeyRules, received_uri},
+    },
+    key::{KeyBuf, UriParts},
+    scope::normal_authority,
+    status::Detail,
+};
+
+/// Why a field matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Matter {
+    /// It is part of the key by a rule.
+    Keyed,
+    Credential,
+    Cookie,
+    /// It is part of every key that it occurs in.
+    Override,
+    Host,
+    Length,
+    Coding,
+    Upgrade,
+    Range,
+    Precondition,
+    Condition,
+    Directives,
+}
+
+/// The fields that matter, found by one comparison each.
+///
+/// A table of open addressing, filled to a quarter at most: most fields of a request meet an empty place.
+#[derive(Clone)]
+pub(crate) struct FieldTable(Box<[Option<(HeaderName, Matter)>]>);
+
+/// What one pass over the fields found.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    found: u16,
+    hosts: u8,
+    pub(crate) content: bool,
+}
+
+impl FieldTable {
+    pub(crate) fn new(keyed: &[HeaderName], credentials: &[HeaderName]) -> Self {
+        let own = [
+            (header::COOKIE, Matter::Cookie),
+            (header::HOST, Matter::Host),
+            (header::CONTENT_LENGTH, Matter::Length),
+            (header::TRANSFER_ENCODING, Matter::Coding),
+            (header::UPGRADE, Matter::Upgrade),
+            (header::RANGE, Matter::Range),
+            (header::IF_MATCH, Matter::Precondition),
+            (header::IF_UNMODIFIED_SINCE, Matter::Precondition),
+            (header::IF_NONE_MATCH, Matter::Condition),
+            (header::IF_MODIFIED_SINCE, Matter::Condition),
+            (header::CACHE_CONTROL, Matter::Directives),
+            (header::SEC_WEBSOCKET_KEY, Matter::Upgrade),
+            (header::SEC_WEBSOCKET_VERSION, Matter::Upgrade),
+        ];
+        let names = own.len() + OVERRIDES.len() + CREDENTIALS.len() + credentials.len() + keyed.len();
+        let mut table = Self(vec![None; (names * 4).next_power_of_two()].into());
+        own.into_iter().for_each(|(name, matter)| table.insert(name, matter));
+        OVERRIDES.iter().for_each(|name| table.insert(name.clone(), Matter::Override));
+        CREDENTIALS.iter().chain(credentials).for_each(|name| table.insert(name.clone(), Matter::Credential));
+        // What a rule keys is covered: that it is a credential matters no more.
+        keyed.iter().for_each(|name| table.insert(name.clone(), Matter::Keyed));
+        table
+    }
+
+    fn insert(&mut self, name: HeaderName, matter: Matter) {
+        let mut place = self.place(name.as_str());
+        while self.0[place].as_ref().is_some_and(|(taken, _)| *taken != name) {
+            place = (place + 1) & (self.0.len() - 1);
+        }
+        // A field that the cache itself must understand keeps its meaning when a rule keys it as well.
+        if !self.0[place].as_ref().is_some_and(|(_, own)| matter == Matter::Keyed && own.is_framing()) {
+            self.0[place] = Some((name, matter));
+        }
+    }
+
+    fn get(&self, name: &HeaderName) -> Option<Matter> {
+        let mut place = self.place(name.as_str());
+        while let Some((known, matter)) = &self.0[place] {
+            if known == name {
+                return Some(*matter);
+            }
+            place = (place + 1) & (self.0.len() - 1);
+        }
+        is_of_a_family(name.as_str()).then_some(Matter::Credential)
+    }
+
+    /// Spreads names by their length and three of their letters. The table's length is a power of two.
+    fn place(&self, name: &str) -> usize {
+        let bytes = name.as_bytes();
+        let at = |index: usize| bytes.get(index).map_or(0, |byte| usize::from(*byte));
+        let last = bytes.len().saturating_sub(1);
+        (bytes.len() * 31 + at(0) * 7 + at(last) * 13 + at(last / 2) * 57) & (self.0.len() - 1)
+    }
+}
+
+impl Matter {
+    fn is_framing(self) -> bool {
+        !matches!(self, Self::Keyed | Self::Credential | Self::Cookie | Self::Override)
+    }
+}
+
+impl Survey {
+    /// The one pass.
+    pub(crate) fn of(headers: &HeaderMap, table: &FieldTable) -> Self {
+        let mut survey = Self::default();
+        for (name, value) in headers {
+            let Some(matter) = table.get(name) else { continue };
+            survey.found |= 1 << matter as u16;
+            match matter {
+                Matter::Host => survey.hosts = survey.hosts.saturating_add(1),
+                Matter::Length => survey.content |= value.as_bytes() != b"0",
+                Matter::Coding => survey.content = true,
+                _ => {}
+            }
+        }
+        survey
+    }
+
+    fn has(&self, matter: Matter) -> bool {
+        self.found & (1 << matter as u16) != 0
+    }
+
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.has(Matter::Condition)
+    }
+
+    pub(crate) fn has_directives(&self) -> bool {
+        self.has(Matter::Directives)
+    }
+
+    /// Why the request is not looked up, if it is not: what it is, whatever the layer's rules say.
+    pub(crate) fn refusal(&self) -> Option<Detail> {
+        if self.content {
+            Some(Detail::Content)
+        } else if self.has(Matter::Upgrade) {
+            Some(Detail::Upgrade)
+        } else if self.has(Matter::Range) {
+            Some(Detail::Range)
+        } else if self.has(Matter::Precondition) {
+            Some(Detail::Precondition)
+        } else {
+            None
+        }
+    }
+
+    /// Which credential the key leaves uncovered, if any.
+    pub(crate) fn uncovered(&self, rules: &KeyRules) -> Option<Detail> {
+        if rules.key_by.is_some() {
+            None
+        } else if self.has(Matter::Credential) {
+            Some(Detail::Credential)
+        } else if self.has(Matter::Cookie) && !rules.covers_cookies() {
+            Some(Detail::Cookie)
+        } else {
+            None
+        }
+    }
+
+    /// Writes the key of the request, or says why it has none.
+    pub(crate) fn key(&self, parts: Request<'_>, rules: &KeyRules, key: &mut KeyBuf) -> Result<(), Detail> {
+        let authority = self.authority(parts)?;
+        let (received, seen) = received_uri(parts.uri, parts.extensions);
+        let mut query = Vec::new();
+        key.uri(UriParts {
+            path: path(received),
+            query: rules.query.keyed(received.query(), &mut query),
+            authority: authority.as_deref(),
+        });
+        key.part(Some(&rules.fingerprint));
+        // NOTE: `received_uri` gives a second URI only where it differs.
+        key.part(seen.map(|seen| seen.path().as_bytes()));
+        if let Some(seen) = seen {
+            key.part(rules.query.keyed(seen.query(), &mut query));
+            key.part(seen.authority().map(|authority| authority.as_str().as_bytes()));
+        }
+        for name in &rules.key_headers {
+            write_field(parts.headers, name, key);
+        }
+        for name in &rules.key_cookies {
+            rules.write_cookie(parts.headers, name, key);
+        }
+        if self.has(Matter::Override) {
+            for (index, name) in (0..).zip(&OVERRIDES) {
+                if parts.headers.contains_key(name) {
+                    key.kind(index);
+                    write_field(parts.headers, name, key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The one authority of the request: of its URI, else of its only `Host`.
+    pub(crate) fn authority<'a>(&self, parts: Request<'a>) -> Result<Option<Cow<'a, [u8]>>, Detail> {
+        let scheme = parts.uri.scheme_str();
+        let normal = |authority: &'a [u8]| {
+            let odd = |byte: &u8| !byte.is_ascii_graphic() || matches!(byte, b'@' | b'/' | b'?' | b'#' | b',' | b'\\');
+            let normal = normal_authority(authority, scheme);
+            if authority.iter().any(odd) { Err(Detail::Authority) } else { Ok(normal) }
+        };
+        let own = parts.uri.authority().map(|authority| normal(authority.as_str().as_bytes())).transpose()?;
+        let host = match self.hosts {
+            0 => None,
+            1 => parts.headers.get(header::HOST).map(|host| normal(host.as_bytes())).transpose()?,
+            _ => return Err(Detail::Authority),
+        };
+        match (own, host) {
+            (Some(own), Some(host)) if own != host => Err(Detail::Authority),
+            (Some(own), _) => Ok(Some(own)),
+            (None, host) => Ok(host),
+        }
+    }
+}
+
+/// A request without its body.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) extensions: &'a http::Extensions,
+}
+
+impl<'a> From<&'a Parts> for Request<'a> {
+    fn from(parts: &'a Parts) -> Self {
+        Self { uri: &parts.uri, headers: &parts.headers, extensions: &parts.extensions }
+    }
+}
+
+impl<'a, B> From<&'a http::Request<B>> for Request<'a> {
+    fn from(request: &'a http::Request<B>) -> Self {
+        Self { uri: request.uri(), headers: request.headers(), extensions: request.extensions() }
+    }
+}
+
+/// What of a request is needed to answer it from something stored.
+#[derive(Debug)]
+pub struct View {
+    pub(crate) head: bool,
+    /// The request wants no trace of itself.
+    pub(crate) no_store: bool,
+    pub(crate) conditions: Option<Box<Conditions>>,
+}
+
+/// Whether a method promises to change nothing (RFC 9110 §9.2.1 and the registry). An unknown one does not.
+pub(crate) fn is_safe(method: &Method) -> bool {
+    matches!(
+        method.as_str(),
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "CONNECT" | "QUERY" | "PROPFIND" | "REPORT" | "SEARCH"
+    )
+}
+
+/// The path of a request; `*` and an authority alone have one too, which no page has.
+pub(crate) fn path(uri: &Uri) -> &[u8] {
+    uri.path().as_bytes()
+}
+
+/// All lines of a field, and how many they are: none is not one that is empty.
+pub(crate) fn write_field(headers: &HeaderMap, name: &HeaderName, key: &mut KeyBuf) {
+    let lines = headers.get_all(name);
+    key.mark(u32::try_from(lines.iter().count()).unwrap_or(u32::MAX));
+    lines.iter().for_each(|line: &HeaderValue| key.part(Some(line.as_bytes())));
+}
+
+impl fmt::Debug for FieldTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().flatten()).finish()
+    }
+}

@@ -1,0 +1,315 @@
+//! What a layer adds to the key and what it leaves out of it; and the one view of a request that its runs have.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use http::{
+    Extensions, HeaderMap, HeaderValue, Method, Uri,
+    header::{self, HeaderName},
+    request::Parts,
+};
+
+use crate::{
+    http::{credentials::OVERRIDES, request::FieldTable},
+    key::KeyBuf,
+};
+
+/// The key rules of one layer.
+#[derive(Clone)]
+pub(crate) struct KeyRules {
+    pub(crate) namespace: Option<Box<str>>,
+    pub(crate) key_headers: Vec<HeaderName>,
+    pub(crate) key_cookies: Vec<Box<[u8]>>,
+    pub(crate) ignore_cookies: bool,
+    pub(crate) key_by: Option<KeyBy>,
+    pub(crate) credentials: Vec<HeaderName>,
+    pub(crate) query: QueryRule,
+    pub(crate) sealed: bool,
+    /// Derived: the fields that matter.
+    pub(crate) table: FieldTable,
+    /// Derived: what tells these rules from others. Layers with different rules share no entry.
+    pub(crate) fingerprint: Arc<[u8]>,
+}
+
+/// What a function of the user makes of a request.
+#[derive(Clone)]
+pub(crate) struct KeyBy {
+    pub(crate) call: Arc<KeyByFn>,
+    /// Which function it is: two that were given apart never share an entry.
+    number: u64,
+}
+
+type KeyByFn = dyn Fn(&Parts) -> Option<Vec<u8>> + Send + Sync;
+
+/// Which parameters of a query count, and whether their order does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QueryRule {
+    pub(crate) keep: Keep,
+    pub(crate) sorted: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Keep {
+    #[default]
+    All,
+    Only(Vec<Box<str>>),
+    Except(Vec<Box<str>>),
+}
+
+impl KeyRules {
+    pub(crate) fn new() -> Self {
+        let mut rules = Self {
+            namespace: None,
+            key_headers: Vec::new(),
+            key_cookies: Vec::new(),
+            ignore_cookies: false,
+            key_by: None,
+            credentials: Vec::new(),
+            query: QueryRule::default(),
+            sealed: false,
+            table: FieldTable::new(&[], &[]),
+            fingerprint: Arc::default(),
+        };
+        rules.derive();
+        rules
+    }
+
+    /// Brings up to date what follows from the rest.
+    pub(crate) fn derive(&mut self) {
+        self.table = FieldTable::new(&self.key_headers, &self.credentials);
+        let mut print = KeyBuf::default();
+        print.part(self.namespace.as_deref().map(str::as_bytes));
+        for list in [&self.key_headers, &self.credentials] {
+            print.mark(list.len() as u32);
+            list.iter().for_each(|name| print.part(Some(name.as_str().as_bytes())));
+        }
+        print.mark(self.key_cookies.len() as u32);
+        self.key_cookies.iter().for_each(|name| print.part(Some(name)));
+        print.kind(u8::from(self.ignore_cookies) | u8::from(self.query.sorted) << 1 | u8::from(self.sealed) << 2);
+        print.part(self.key_by.as_ref().map(|key_by| key_by.number.to_be_bytes()).as_ref().map(<[u8; 8]>::as_slice));
+        let (kind, names) = match &self.query.keep {
+            Keep::All => (0, &[][..]),
+            Keep::Only(names) => (1, names.as_slice()),
+            Keep::Except(names) => (2, names.as_slice()),
+        };
+        print.kind(kind);
+        names.iter().for_each(|name| print.part(Some(name.as_bytes())));
+        self.fingerprint = print.as_slice().into();
+    }
+
+    pub(crate) fn covers_cookies(&self) -> bool {
+        self.ignore_cookies || !self.key_cookies.is_empty() || self.key_headers.contains(&header::COOKIE)
+    }
+
+    /// Whether the cookies that a run sees are others than those that came.
+    fn changes_cookies(&self) -> bool {
+        self.covers_cookies() && !self.key_headers.contains(&header::COOKIE)
+    }
+
+    /// All values of one cookie, and how many they are.
+    pub(crate) fn write_cookie(&self, headers: &HeaderMap, name: &[u8], key: &mut KeyBuf) {
+        let values = || cookies(headers).filter(|(cookie, _)| *cookie == name);
+        key.mark(u32::try_from(values().count()).unwrap_or(u32::MAX));
+        values().for_each(|(_, pair)| key.part(Some(pair)));
+    }
+
+    /// The value of the `Cookie` field that a run sees.
+    fn cookies_in_view(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let kept: Vec<_> = cookies(headers)
+            .filter(|(name, _)| self.key_cookies.iter().any(|keyed| **keyed == **name))
+            .map(|(_, pair)| pair)
+            .collect();
+        if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept.join(&b"; "[..])).ok() }
+    }
+
+    /// Writes the values of selecting fields (RFC 9111 §4.1) as a run sees them: several lines are one list, an absent
+    /// field is not an empty one.
+    pub(crate) fn write_selecting(&self, headers: &HeaderMap, fields: &[Box<str>], values: &mut KeyBuf) {
+        for field in fields {
+            let Ok(name) = HeaderName::from_bytes(field.as_bytes()) else { continue };
+            if name == header::COOKIE && self.changes_cookies() {
+                values.part(self.cookies_in_view(headers).as_ref().map(HeaderValue::as_bytes));
+            } else if self.is_hidden(&name) || !headers.contains_key(&name) {
+                values.part(None);
+            } else {
+                let lines: Vec<_> = headers.get_all(&name).iter().map(|line| line.as_bytes().trim_ascii()).collect();
+                values.part(Some(&lines.join(&b", "[..])));
+            }
+        }
+    }
+
+    /// Makes the request what every run of its key sees (P66): what the key leaves out is not in it.
+    pub(crate) fn project(&self, parts: &mut Parts) {
+        parts.method = Method::GET;
+        // A client must not take out of the run what it has put into the key.
+        let named: Vec<_> = connection_options(&parts.headers).filter(|name| !self.is_keyed(name)).collect();
+        for name in named.iter().chain(&HIDDEN) {
+            parts.headers.remove(name);
+        }
+        if self.sealed {
+            let hidden: Vec<_> = parts.headers.keys().filter(|name| self.is_hidden(name)).cloned().collect();
+            hidden.iter().for_each(|name| drop(parts.headers.remove(name)));
+        }
+        if self.changes_cookies() && parts.headers.contains_key(header::COOKIE) {
+            match self.cookies_in_view(&parts.headers) {
+                Some(cookies) => drop(parts.headers.insert(header::COOKIE, cookies)),
+                None => drop(parts.headers.remove(header::COOKIE)),
+            }
+        }
+        if self.query != QueryRule::default() {
+            self.query.apply(&mut parts.uri);
+            project_received_uri(&mut parts.extensions, &self.query);
+        }
+    }
+
+    /// Whether a run never sees this field.
+    fn is_hidden(&self, name: &HeaderName) -> bool {
+        HIDDEN.contains(name) || self.sealed && !self.is_keyed(name)
+    }
+
+    fn is_keyed(&self, name: &HeaderName) -> bool {
+        self.key_headers.contains(name)
+            || OVERRIDES.contains(name)
+            || name == header::HOST
+            || name == header::COOKIE && !self.key_cookies.is_empty()
+    }
+}
+
+impl KeyBy {
+    pub(crate) fn new(call: impl Fn(&Parts) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        Self { call: Arc::new(call), number: NUMBER.fetch_add(1, Relaxed) }
+    }
+}
+
+impl QueryRule {
+    /// The query as it is keyed, in `room` where it is not what was received.
+    pub(crate) fn keyed<'a>(&self, query: Option<&'a str>, room: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+        let query = query?;
+        if *self == Self::default() {
+            return Some(query.as_bytes());
+        }
+        let mut kept: Vec<&str> = query.split('&').filter(|pair| self.keeps(pair)).collect();
+        if kept.is_empty() {
+            return None;
+        }
+        if self.sorted {
+            // Stable: parameters of one name keep their order.
+            kept.sort_by_key(|pair| parameter(pair));
+        }
+        room.clear();
+        room.extend_from_slice(kept.join("&").as_bytes());
+        Some(room)
+    }
+
+    fn keeps(&self, pair: &str) -> bool {
+        let named = |names: &[Box<str>]| names.iter().any(|name| **name == *parameter(pair));
+        match &self.keep {
+            Keep::All => true,
+            Keep::Only(names) => named(names),
+            Keep::Except(names) => !named(names),
+        }
+    }
+
+    /// Gives a URI the query that is keyed.
+    fn apply(&self, uri: &mut Uri) {
+        let mut room = Vec::new();
+        let path_and_query = match self.keyed(uri.query(), &mut room) {
+            Some(query) => [uri.path().as_bytes(), b"?", query].concat(),
+            None => uri.path().as_bytes().to_vec(),
+        };
+        let mut parts = uri.clone().into_parts();
+        if let Ok(path_and_query) = path_and_query.as_slice().try_into() {
+            parts.path_and_query = Some(path_and_query);
+            if let Ok(keyed) = Uri::from_parts(parts) {
+                *uri = keyed;
+            }
+        }
+    }
+}
+
+/// What no run ever sees: parts and conditions are one client's affair, the rest ends at this hop (RFC 9110 §7.6.1).
+static HIDDEN: [HeaderName; 16] = [
+    header::RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// The fields that `Connection` names: they end at this hop as well.
+pub(crate) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+}
+
+/// The cookies of a request: name, and the pair as it was sent.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .map(<[u8]>::trim_ascii)
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| (pair.split(|byte| *byte == b'=').next().unwrap_or(pair).trim_ascii_end(), pair))
+}
+
+/// The name of a parameter, as it was sent.
+fn parameter(pair: &str) -> &str {
+    pair.split_once('=').map_or(pair, |(name, _)| name)
+}
+
+/// The URI as it was received, and the one that is seen here where that is another: a nested router strips a prefix, a
+/// rewriting middleware changes what it likes.
+#[cfg(feature = "axum")]
+pub(crate) fn received_uri<'a>(uri: &'a Uri, extensions: &'a Extensions) -> (&'a Uri, Option<&'a Uri>) {
+    match extensions.get::<axum::extract::OriginalUri>() {
+        Some(axum::extract::OriginalUri(original)) if original != uri => (original, Some(uri)),
+        _ => (uri, None),
+    }
+}
+
+/// The URI as it was received.
+#[cfg(not(feature = "axum"))]
+pub(crate) fn received_uri<'a>(uri: &'a Uri, _: &'a Extensions) -> (&'a Uri, Option<&'a Uri>) {
+    (uri, None)
+}
+
+#[cfg(feature = "axum")]
+fn project_received_uri(extensions: &mut Extensions, query: &QueryRule) {
+    if let Some(axum::extract::OriginalUri(original)) = extensions.get_mut::<axum::extract::OriginalUri>() {
+        query.apply(original);
+    }
+}
+
+#[cfg(not(feature = "axum"))]
+fn project_received_uri(_: &mut Extensions, _: &QueryRule) {}
+
+impl fmt::Debug for KeyRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRules")
+            .field("namespace", &self.namespace)
+            .field("headers", &self.key_headers)
+            .field("query", &self.query)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,230 @@
+//! What belongs to an HTTP route: its key, its view, what it stores, how it names itself.
+
+use std::sync::Arc;
+
+use http::{HeaderName, StatusCode, request::Parts};
+
+use crate::{
+    freshness::Freshness,
+    http::{
+        Http,
+        rules::{Keep, KeyBy, KeyRules},
+    },
+    layer::CachebackLayer,
+};
+
+/// # The key
+///
+/// Rules are part of the key: layers with different rules share no entry, only memory, limits and invalidation.
+impl CachebackLayer<Http> {
+    /// Keeps the entries of this layer apart from those of all layers with another namespace.
+    pub fn namespace(self, namespace: impl Into<String>) -> Self {
+        let namespace = namespace.into().into();
+        self.rules(|rules| rules.namespace = Some(namespace))
+    }
+
+    /// Makes a request field part of the key. A credential or cookie field is covered by that: requests that carry it
+    /// are cached, each value for itself.
+    ///
+    /// # Panics
+    ///
+    /// If it is no field name.
+    #[track_caller]
+    pub fn key_header<N>(self, name: N) -> Self
+    where
+        N: TryInto<HeaderName>,
+    {
+        let name = field_name(name, "key_header");
+        self.rules(|rules| rules.key_headers.push(name))
+    }
+
+    /// Makes one cookie part of the key. Of a request's cookies the handler sees only those that are keyed.
+    ///
+    /// # Panics
+    ///
+    /// If it is no cookie name (RFC 6265 §4.1.1).
+    #[track_caller]
+    pub fn key_cookie(self, name: &str) -> Self {
+        let is_token = |byte: u8| byte.is_ascii_graphic() && !br#"()<>@,;:\"/[]?={}"#.contains(&byte);
+        assert!(!name.is_empty() && name.bytes().all(is_token), "key_cookie({name:?}): that is no cookie name");
+        let name = name.as_bytes().into();
+        self.rules(|rules| rules.key_cookies.push(name))
+    }
+
+    /// Leaves cookies out of the key, and hides them from the handler: it answers everybody alike.
+    pub fn ignore_cookies(self) -> Self {
+        self.rules(|rules| rules.ignore_cookies = true)
+    }
+
+    /// Makes part of the key what a function finds in the request's head: a user, a tenant, a locale from an extension
+    /// that a layer further out has set. A request for which it finds `None` goes past the cache.
+    ///
+    /// The function vouches for the request's credentials and cookies: requests that carry some are looked up under what
+    /// it returns, and all who share that share the responses.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cacheback::CachebackLayer;
+    ///
+    /// #[derive(Clone)]
+    /// struct Tenant(u64);
+    ///
+    /// let layer = CachebackLayer::new(Duration::from_secs(60))
+    ///     .key_by(|request| Some(request.extensions.get::<Tenant>()?.0.to_be_bytes().to_vec()));
+    /// ```
+    pub fn key_by(self, key: impl Fn(&Parts) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        self.rules(|rules| rules.key_by = Some(KeyBy::new(key)))
+    }
+
+    /// Takes a request field for a credential, beside those that are known as such.
+    ///
+    /// # Panics
+    ///
+    /// If it is no field name.
+    #[track_caller]
+    pub fn credential_header<N>(self, name: N) -> Self
+    where
+        N: TryInto<HeaderName>,
+    {
+        let name = field_name(name, "credential_header");
+        self.rules(|rules| rules.credentials.push(name))
+    }
+
+    /// Leaves all query parameters but these out of the key, and hides them from the handler. Names are compared as they
+    /// were sent; repeated parameters are kept.
+    pub fn query_only<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names = names.into_iter().map(Into::into).collect();
+        self.rules(|rules| rules.query.keep = Keep::Only(names))
+    }
+
+    /// Leaves these query parameters out of the key, and hides them from the handler. Names are compared as they were
+    /// sent.
+    pub fn query_except<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names = names.into_iter().map(Into::into).collect();
+        self.rules(|rules| rules.query.keep = Keep::Except(names))
+    }
+
+    /// Sorts query parameters by name, for the key and for the handler. Repeated ones keep their order.
+    pub fn query_sorted(self) -> Self {
+        self.rules(|rules| rules.query.sorted = true)
+    }
+
+    /// Lets the handler see none but the request fields that are part of the key.
+    pub fn sealed(self) -> Self {
+        self.rules(|rules| rules.sealed = true)
+    }
+
+    fn rules(self, change: impl FnOnce(&mut KeyRules)) -> Self {
+        self.set_protocol(|http| {
+            change(&mut http.rules);
+            http.rules.derive();
+        })
+    }
+}
+
+/// # What is stored
+impl CachebackLayer<Http> {
+    /// The largest body that is stored, in bytes; default 1 MiB. A larger one streams past.
+    pub fn body_cap(self, bytes: usize) -> Self {
+        self.set_protocol(|http| http.policy.body_cap = bytes)
+    }
+
+    /// Stores responses with a status that the layer's own freshness does not apply to, such as 404.
+    ///
+    /// # Panics
+    ///
+    /// If responses with this status are never stored: 1xx, 206, 304, 401 and 407.
+    #[track_caller]
+    pub fn negative(self, status: StatusCode, freshness: impl Into<Freshness>) -> Self {
+        let never = status.is_informational() || [206, 304, 401, 407].contains(&status.as_u16());
+        assert!(!never, "negative({status}): a response with this status is never stored");
+        let freshness = freshness.into();
+        self.set_protocol(|http| {
+            http.policy.negative = http.policy.negative.iter().copied().chain([(status, freshness)]).collect();
+        })
+    }
+
+    /// Stores only what a handler opts in, by a [`Freshness`] in its response, or what a route opts in, by a layer of the
+    /// same cache. Requests wait for one another only where something was opted in before.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::{Router, response::IntoResponse, routing::get};
+    /// use cacheback::{CachebackLayer, Freshness};
+    ///
+    /// async fn cached() -> impl IntoResponse { (Freshness::new(Duration::from_secs(60)), "stored") }
+    /// async fn other() -> &'static str { "never stored" }
+    ///
+    /// let app: Router = Router::new()
+    ///     .route("/cached", get(cached))
+    ///     .route("/other", get(other))
+    ///     .layer(CachebackLayer::new(Duration::ZERO).opt_in());
+    /// ```
+    pub fn opt_in(self) -> Self {
+        self.set(|settings| settings.opt_in = true).set_protocol(|http| http.policy.opt_in = true)
+    }
+
+    /// Extends the layer's stale windows to responses that state their own freshness, where nothing they say forbids it.
+    /// By default such a response gets the windows that it states.
+    pub fn stale_windows_for_all(self) -> Self {
+        self.set_protocol(|http| http.policy.stale_windows_for_all = true)
+    }
+
+    /// Fields of one exchange, such as a request's id: they go to the client whose request it was and are not stored.
+    /// Replaces the list that is in force otherwise; hop-by-hop fields are never stored.
+    ///
+    /// # Panics
+    ///
+    /// If one is no field name.
+    #[track_caller]
+    pub fn exchange_headers<N>(self, names: impl IntoIterator<Item = N>) -> Self
+    where
+        N: TryInto<HeaderName>,
+    {
+        let names: Vec<_> = names.into_iter().map(|name| field_name(name, "exchange_headers")).collect();
+        self.set_protocol(|http| http.exchange = names.into())
+    }
+}
+
+/// # When, and how it shows
+impl CachebackLayer<Http> {
+    /// Turns the layer into a pass-through that touches nothing.
+    pub fn enabled(self, enabled: bool) -> Self {
+        self.set_protocol(|http| http.enabled = enabled)
+    }
+
+    /// Leaves requests out for which this says no: they are neither looked up nor stored.
+    pub fn when(self, when: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.set_protocol(|http| http.when = Some(Arc::new(when)))
+    }
+
+    /// Whether a successful request with an unsafe method (POST, PUT, DELETE, unknown ones) purges its URI; default
+    /// yes (RFC 9111 §4.4).
+    pub fn unsafe_invalidates(self, invalidates: bool) -> Self {
+        self.set_protocol(|http| http.unsafe_invalidates = invalidates)
+    }
+
+    /// The name of this cache in `Cache-Status` (RFC 9211); default `cacheback`. `None` leaves the field out.
+    ///
+    /// # Panics
+    ///
+    /// If the name is no token of structured fields (RFC 9651 §3.3.4): a letter or `*`, then letters, digits and
+    /// ``!#$%&'*+-.^_`|~:/``.
+    #[track_caller]
+    pub fn cache_status<'a>(self, name: impl Into<Option<&'a str>>) -> Self {
+        let name = name.into();
+        if let Some(name) = name {
+            let starts = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*');
+            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
+            assert!(starts && name.bytes().all(is_token), "cache_status({name:?}): that is no token");
+        }
+        let name = name.map(Into::into);
+        self.set_protocol(|http| http.name.0 = name)
+    }
+}
+
+#[track_caller]
+fn field_name(name: impl TryInto<HeaderName>, setter: &str) -> HeaderName {
+    let Ok(name) = name.try_into() else { panic!("{setter}: that is no name of a header field") };
+    name
+}

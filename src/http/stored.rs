@@ -1,0 +1,237 @@
+//! A stored HTTP response: ready to be given out, and given out.
+//!
+//! What does not change from one hit to the next is done when the response is stored. Its fields begin with two places,
+//! for `Age` and for `Cache-Status`; a hit clones the map and writes these two, with no look-up by name.
+
+use std::{fmt, sync::LazyLock, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{self, AGE},
+    response::Parts,
+};
+
+use crate::{
+    clock,
+    http::{body::Body, conditional::to_not_modified, request::View, rules::connection_options},
+    status::Outcome,
+};
+
+/// A response as an HTTP layer stores it: status, fields, body and trailers.
+pub struct StoredResponse {
+    status: StatusCode,
+    /// Begins with the places for `Age` and, unless the layer names itself to nobody, `Cache-Status`.
+    headers: HeaderMap,
+    body: Bytes,
+    trailers: Option<Box<HeaderMap>>,
+    /// What caches further in said in `Cache-Status`: ours comes after it.
+    said: Box<[u8]>,
+    /// What takes the place of `Cache-Control` when the response is served stale, where the response itself does not
+    /// let caches further down know that it is.
+    stale: Option<HeaderValue>,
+}
+
+/// How a layer names itself in `Cache-Status`.
+#[derive(Clone, Debug)]
+pub(crate) struct StatusName(pub(crate) Option<Box<str>>);
+
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// What is not stored: what ends at this hop (RFC 9111 §3.1), and what we write ourselves.
+static LEFT_OUT: [HeaderName; 12] = [
+    AGE,
+    CACHE_STATUS,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// What speaks of one exchange, and of no other (application mode).
+pub(crate) static OF_ONE_EXCHANGE: [HeaderName; 14] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-correlation-id"),
+    HeaderName::from_static("x-amzn-requestid"),
+    HeaderName::from_static("x-amzn-trace-id"),
+    HeaderName::from_static("request-id"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("traceresponse"),
+    HeaderName::from_static("x-b3-traceid"),
+    HeaderName::from_static("x-b3-spanid"),
+    HeaderName::from_static("server-timing"),
+    HeaderName::from_static("authentication-info"),
+    HeaderName::from_static("x-runtime"),
+    HeaderName::from_static("x-response-time"),
+];
+
+/// Families of such fields, by how their names begin.
+const OF_ONE_EXCHANGE_FAMILIES: &[&str] = &["ratelimit", "x-ratelimit-", "x-rate-limit-"];
+
+impl StoredResponse {
+    /// What is stored of a response with this head, as yet without its body. `exchange` names fields of one exchange.
+    pub(crate) fn new(head: &Parts, explicit: bool, exchange: &[HeaderName], name: &StatusName) -> Self {
+        let named: Vec<HeaderName> = connection_options(&head.headers).collect();
+        let kept = |name: &HeaderName| {
+            !LEFT_OUT.contains(name)
+                && !named.contains(name)
+                && !exchange.contains(name)
+                && !OF_ONE_EXCHANGE_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
+        };
+        let mut headers = HeaderMap::with_capacity(head.headers.len() + 3);
+        headers.insert(AGE, HeaderValue::from_static("0"));
+        if name.0.is_some() {
+            headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
+        }
+        // Values may be slices of a connection's read buffer, which a stored slice would keep alive: copy them, all
+        // into one allocation of their exact size.
+        let kept_fields = || head.headers.iter().filter(|(name, _)| kept(name));
+        let values = Bytes::from(kept_fields().map(|(_, value)| value.as_bytes()).collect::<Vec<_>>().concat());
+        let mut at = 0;
+        for (name, value) in kept_fields() {
+            let bytes = values.slice(at..at + value.len());
+            at += value.len();
+            let mut copy = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone());
+            copy.set_sensitive(value.is_sensitive());
+            headers.append(name.clone(), copy);
+        }
+        let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
+        Self {
+            status: head.status,
+            stale: (!explicit).then(|| HeaderValue::from_static("max-age=0")),
+            headers,
+            body: Bytes::new(),
+            trailers: None,
+            said: said.join(&b", "[..]).into(),
+        }
+    }
+
+    /// Adds the body. Its length is stated from now on, unless trailers follow it.
+    pub(crate) fn complete(mut self, body: Bytes, trailers: Option<HeaderMap>) -> Self {
+        if trailers.is_none() && has_content(self.status) {
+            self.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        self.body = body;
+        self.trailers = trailers.map(Box::new);
+        self
+    }
+
+    /// The body for a reader: shared, not copied.
+    pub(crate) fn body<B: http_body::Body>(&self) -> Body<B> {
+        Body::whole(self.body.clone(), self.trailers.as_deref().cloned())
+    }
+
+    /// What the response takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        let map = |headers: &HeaderMap| {
+            let values: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            values + headers.capacity() * 112
+        };
+        map(&self.headers) + self.body.len() + self.trailers.as_deref().map_or(0, map) + self.said.len() + 48
+    }
+
+    /// Answers a request.
+    pub(crate) fn replay<B: http_body::Body>(
+        &self,
+        age: Duration,
+        view: &View,
+        outcome: Outcome,
+        name: &StatusName,
+    ) -> Response<Body<B>> {
+        let mut headers = self.headers.clone();
+        let mut places = headers.values_mut();
+        if let Some(place) = places.next() {
+            *place = age_value(age);
+        }
+        if let (Some(name), Some(place)) = (&name.0, places.next()) {
+            *place = member(&self.said, name, &outcome);
+        }
+        if let Some(stale) = self.stale.as_ref().filter(|_| outcome.is_stale()) {
+            headers.remove(header::EXPIRES);
+            headers.insert(header::CACHE_CONTROL, stale.clone());
+        }
+        let mut response = Response::new(if view.head { Body::default() } else { self.body() });
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response.extensions_mut().insert(outcome);
+        evaluate(response, view)
+    }
+}
+
+impl fmt::Debug for StoredResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredResponse").field("status", &self.status).field("bytes", &self.body.len()).finish()
+    }
+}
+
+/// Finishes a response of the wrapped service.
+pub(crate) fn deliver<B: http_body::Body>(
+    mut response: Response<Body<B>>,
+    view: &View,
+    outcome: Outcome,
+    name: &StatusName,
+) -> Response<Body<B>> {
+    announce(&mut response, outcome, name);
+    evaluate(response, view)
+}
+
+/// Says what happened: in a field, after what caches further in said, and as an extension.
+pub(crate) fn announce<B>(response: &mut Response<B>, outcome: Outcome, name: &StatusName) {
+    if let Some(name) = &name.0 {
+        response.headers_mut().append(CACHE_STATUS, member(b"", name, &outcome));
+    }
+    response.extensions_mut().insert(outcome);
+}
+
+/// Answers a conditional request with 304 where its conditions say so (RFC 9110 §13.2.2).
+fn evaluate<B: http_body::Body>(mut response: Response<Body<B>>, view: &View) -> Response<Body<B>> {
+    let Some(conditions) = &view.conditions else { return response };
+    if response.status() != StatusCode::OK || !conditions.not_modified(response.headers()) {
+        return response;
+    }
+    // What is being stored is stored whether its first reader takes it or not.
+    response.body_mut().detach();
+    let (mut head, _) = response.into_parts();
+    to_not_modified(&mut head);
+    Response::from_parts(head, Body::default())
+}
+
+/// One member of `Cache-Status` (RFC 9211 §2), after what is there already.
+fn member(said: &[u8], name: &str, outcome: &Outcome) -> HeaderValue {
+    let mut value = Vec::with_capacity(said.len() + name.len() + 48);
+    if !said.is_empty() {
+        value.extend_from_slice(said);
+        value.extend_from_slice(b", ");
+    }
+    value.extend_from_slice(name.as_bytes());
+    value.extend_from_slice(b"; ");
+    outcome.write(&mut value);
+    HeaderValue::from_maybe_shared(Bytes::from(value)).unwrap_or_else(|_| HeaderValue::from_static("cacheback"))
+}
+
+/// An age in whole seconds (RFC 9111 §5.1): those of the first hour are there already.
+fn age_value(age: Duration) -> HeaderValue {
+    static HOUR: LazyLock<Box<[HeaderValue]>> = LazyLock::new(|| {
+        (0..3_600_u32).map(|age| HeaderValue::from_static(Box::leak(age.to_string().into_boxed_str()))).collect()
+    });
+    let seconds = age.as_secs().min(1 << 31);
+    let ready = usize::try_from(seconds).ok().and_then(|at| HOUR.get(at));
+    ready.cloned().unwrap_or_else(|| HeaderValue::from(seconds))
+}
+
+/// The value of `Date` at this moment.
+pub(crate) fn date() -> HeaderValue {
+    HeaderValue::from_str(&httpdate::fmt_http_date(clock::wall())).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Whether a response with this status has content whose length can be stated (RFC 9110 §8.6).
+fn has_content(status: StatusCode) -> bool {
+    !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+}

@@ -1,0 +1,160 @@
+//! What was invalidated while runs were under way: a run never brings back what was invalidated after it started.
+//!
+//! Every run and every invalidation takes a number from one clock. An invalidation is recorded here first and removes
+//! what is stored afterwards; a landing asks for the records that came after its run's start, and stores while it holds
+//! the lock that recording needs. So either the landing sees the record, or the removal sees what was stored.
+//!
+//! NOTE: that argument rests on `Cache::invalidate` recording before it removes (see cache.rs).
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use crate::{
+    key::Key,
+    scope::{Scope, Tags},
+};
+
+/// How many records are kept at most. When a run hangs while more than these are made, the oldest are forgotten and
+/// every run that started before them counts as invalidated.
+const RECORDS: usize = 4_096;
+
+#[derive(Debug, Default)]
+pub(crate) struct Journal(RwLock<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    clock: u64,
+    runs: BTreeSet<u64>,
+    records: VecDeque<(u64, Scope)>,
+    /// Records up to this number were forgotten although runs older than them go on.
+    forgotten: u64,
+}
+
+/// A run under way: records made after it started are kept until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Started {
+    journal: Arc<Journal>,
+    number: u64,
+}
+
+impl Journal {
+    /// Begins a run.
+    pub(crate) fn start(self: &Arc<Self>) -> Started {
+        let mut state = self.write();
+        state.clock += 1;
+        let number = state.clock;
+        state.runs.insert(number);
+        Started { journal: Arc::clone(self), number }
+    }
+
+    /// Records an invalidation. What is stored is removed after this, never before.
+    pub(crate) fn record(&self, scope: &Scope) {
+        let mut state = self.write();
+        state.clock += 1;
+        if state.runs.is_empty() {
+            return;
+        }
+        let number = state.clock;
+        state.records.push_back((number, scope.clone()));
+        if state.records.len() > RECORDS
+            && let Some((number, _)) = state.records.pop_front()
+        {
+            state.forgotten = number;
+        }
+    }
+
+    /// The number of the last run or invalidation.
+    pub(crate) fn now(&self) -> u64 {
+        self.read().clock
+    }
+
+    /// Calls `land` with the number of the last invalidation since the run's start that reaches this key or these tags.
+    /// None is recorded until `land` returns.
+    pub(crate) fn land<T>(&self, run: u64, key: &Key, tags: &Tags, land: impl FnOnce(Option<u64>) -> T) -> T {
+        let state = self.read();
+        let recorded = state
+            .records
+            .iter()
+            .rev()
+            .take_while(|(number, _)| *number > run)
+            .find(|(_, scope)| scope.matches(key, tags))
+            .map(|(number, _)| *number);
+        land(recorded.or_else(|| (state.forgotten > run).then_some(state.forgotten)))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Started {
+    /// The place of the run among runs and invalidations.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let mut state = self.journal.write();
+        state.runs.remove(&self.number);
+        let oldest = state.runs.first().copied().unwrap_or(u64::MAX);
+        while state.records.front().is_some_and(|(number, _)| *number < oldest) {
+            state.records.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voided(journal: &Journal, run: &Started, key: &str, tags: &Tags) -> bool {
+        journal.land(run.number(), &Key::from(key), tags, |voided| voided.is_some())
+    }
+
+    #[test] // P31
+    fn a_run_is_voided_by_what_came_after_its_start_and_reaches_it() {
+        let journal = Arc::new(Journal::default());
+        journal.record(&Scope::everything());
+        let old = journal.start();
+        assert!(!voided(&journal, &old, "a", &Tags::default()));
+
+        journal.record(&Scope::tag("t"));
+        journal.record(&Scope::from(Key::from("a")));
+        let new = journal.start();
+        assert!(voided(&journal, &old, "a", &Tags::default()));
+        assert!(voided(&journal, &old, "b", &Tags::new(["t"])));
+        assert!(!voided(&journal, &old, "b", &Tags::default()));
+        assert!(!voided(&journal, &new, "a", &Tags::new(["t"])));
+    }
+
+    #[test]
+    fn records_are_kept_no_longer_than_a_run_needs_them() {
+        let journal = Arc::new(Journal::default());
+        let (first, second) = (journal.start(), journal.start());
+        journal.record(&Scope::everything());
+        drop(first);
+        assert_eq!(journal.read().records.len(), 1);
+        drop(second);
+        assert_eq!(journal.read().records.len(), 0);
+        journal.record(&Scope::everything());
+        assert_eq!(journal.read().records.len(), 0);
+    }
+
+    #[test]
+    fn a_run_that_outlives_the_records_counts_as_voided() {
+        let journal = Arc::new(Journal::default());
+        let hung = journal.start();
+        (0..=RECORDS).for_each(|_| journal.record(&Scope::tag("other")));
+        assert_eq!(journal.read().records.len(), RECORDS);
+        assert!(voided(&journal, &hung, "a", &Tags::default()));
+        assert!(!voided(&journal, &journal.start(), "a", &Tags::default()));
+    }
+}

@@ -1,0 +1,221 @@
+//! What identifies a stored response: canonical bytes, injective, and looked up by a borrow.
+//!
+//! Every part is written with its length before it and an absent part differs from an empty one, so that no two
+//! different lists of parts give the same bytes. A key that stands for a URI begins with path, query and authority, in
+//! this order: what invalidates by URI finds its parts there, whatever rules of a layer follow them.
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+use smallvec::SmallVec;
+
+/// What identifies a stored response.
+///
+/// A typed layer's key function makes one from a string or from bytes:
+///
+/// ```
+/// use cacheback::Key;
+/// assert_eq!(Key::from("user:42"), Key::from(b"user:42".to_vec()));
+/// ```
+///
+/// Cloning is cheap. Two keys are equal if their bytes are; a hash never decides.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key(Arc<[u8]>);
+
+/// A key under construction, on the stack as long as it is short.
+#[derive(Default)]
+pub struct KeyBuf(SmallVec<[u8; 256]>);
+
+/// The URI that a key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UriParts<'a> {
+    pub(crate) path: &'a [u8],
+    pub(crate) query: Option<&'a [u8]>,
+    pub(crate) authority: Option<&'a [u8]>,
+}
+
+/// The first byte of a key that is somebody's own bytes.
+const RAW: u8 = 0;
+/// The first byte of a key that begins with a URI.
+const URI: u8 = 1;
+/// In place of a length: there is no such part.
+const ABSENT: [u8; 4] = u32::MAX.to_be_bytes();
+
+impl Key {
+    /// The URI at the head of the key, if there is one.
+    pub(crate) fn uri(&self) -> Option<UriParts<'_>> {
+        let (&URI, rest) = self.0.split_first()? else { return None };
+        let (path, rest) = read(rest)?;
+        let (query, rest) = read(rest)?;
+        let (authority, _) = read(rest)?;
+        Some(UriParts { path: path?, query, authority })
+    }
+
+    /// What the key takes in memory beside the handle that points to it.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The bytes by which a key is looked up.
+pub(crate) fn bytes(key: &Key) -> &[u8] {
+    key.borrow()
+}
+
+impl KeyBuf {
+    /// Begins a key that stands for a URI.
+    pub(crate) fn uri(&mut self, uri: UriParts<'_>) {
+        self.0.clear();
+        self.0.push(URI);
+        self.part(Some(uri.path));
+        self.part(uri.query);
+        self.part(uri.authority);
+    }
+
+    /// Makes the key somebody's own bytes.
+    pub(crate) fn raw(&mut self, key: &Key) {
+        self.0.clear();
+        self.0.extend_from_slice(&key.0);
+    }
+
+    /// Appends a part, or the fact that there is none.
+    pub(crate) fn part(&mut self, part: Option<&[u8]>) {
+        let Some(part) = part else { return self.0.extend_from_slice(&ABSENT) };
+        // No request carries a part of 4 GiB; were there one, its length would still not be mistaken for "absent".
+        let length = u32::try_from(part.len()).unwrap_or(u32::MAX - 1);
+        self.0.extend_from_slice(&length.to_be_bytes());
+        self.0.extend_from_slice(part);
+    }
+
+    /// Appends a number that says what follows, or how many of it.
+    pub(crate) fn mark(&mut self, mark: u32) {
+        self.0.extend_from_slice(&mark.to_be_bytes());
+    }
+
+    /// Appends a byte that says what kind of part follows.
+    pub(crate) fn kind(&mut self, kind: u8) {
+        self.0.push(kind);
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn to_key(&self) -> Key {
+        Key(Arc::from(self.as_slice()))
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&[u8]> for Key {
+    fn from(bytes: &[u8]) -> Self {
+        let mut key = Vec::with_capacity(1 + bytes.len());
+        key.push(RAW);
+        key.extend_from_slice(bytes);
+        Self(Arc::from(key))
+    }
+}
+
+impl From<Vec<u8>> for Key {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::from(bytes.as_slice())
+    }
+}
+
+impl From<&str> for Key {
+    fn from(text: &str) -> Self {
+        Self::from(text.as_bytes())
+    }
+}
+
+impl From<String> for Key {
+    fn from(text: String) -> Self {
+        Self::from(text.as_bytes())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.uri() {
+            Some(uri) => write!(f, "Key({uri})"),
+            None => write!(f, "Key({})", String::from_utf8_lossy(&self.0[1.min(self.0.len())..])),
+        }
+    }
+}
+
+impl fmt::Debug for KeyBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_key().fmt(f)
+    }
+}
+
+impl fmt::Display for UriParts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(authority) = self.authority {
+            write!(f, "//{}", String::from_utf8_lossy(authority))?;
+        }
+        f.write_str(&String::from_utf8_lossy(self.path))?;
+        match self.query {
+            Some(query) => write!(f, "?{}", String::from_utf8_lossy(query)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Takes one part off the front: `None` if the bytes end too soon, `Some((None, _))` for an absent part.
+fn read(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    if *length == ABSENT {
+        return Some((None, rest));
+    }
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    (length <= rest.len()).then(|| rest.split_at(length)).map(|(part, rest)| (Some(part), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parts() -> impl Strategy<Value = Vec<Option<Vec<u8>>>> {
+        // Few letters and short parts, so that pairs which differ only in where a part ends do occur.
+        let part = prop::option::of(prop::collection::vec(prop_oneof![Just(0_u8), Just(255), Just(b'a')], 0..4));
+        prop::collection::vec(part, 0..5)
+    }
+
+    proptest! {
+        #[test] // P60
+        fn different_parts_give_different_keys(a in parts(), b in parts()) {
+            let build = |parts: &[Option<Vec<u8>>]| {
+                let mut key = KeyBuf::default();
+                parts.iter().for_each(|part| key.part(part.as_deref()));
+                key.to_key()
+            };
+            prop_assert_eq!(build(&a) == build(&b), a == b);
+        }
+
+        #[test] // P60
+        fn the_uri_is_read_back_whatever_follows(path: Vec<u8>, query: Option<Vec<u8>>, host: Option<Vec<u8>>, rest: Vec<u8>) {
+            let uri = UriParts { path: &path, query: query.as_deref(), authority: host.as_deref() };
+            let mut key = KeyBuf::default();
+            key.uri(uri);
+            key.part(Some(&rest));
+            prop_assert_eq!(key.to_key().uri(), Some(uri));
+        }
+    }
+
+    #[test]
+    fn own_bytes_are_never_taken_for_a_uri() {
+        let mut uri = KeyBuf::default();
+        uri.uri(UriParts { path: b"/", query: None, authority: None });
+        let own = Key::from(uri.as_slice());
+        assert_eq!(own.uri(), None);
+        assert_ne!(own, uri.to_key());
+        assert_eq!(format!("{:?} {:?}", Key::from("user:42"), uri), "Key(user:42) Key(/)");
+    }
+}

@@ -1,0 +1,321 @@
+//! The layer, which is its own builder: what belongs to a route.
+
+use std::{any::Any, fmt, sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use crate::{
+    cache::Cache,
+    clock::Instant,
+    entry::{Entry, Variant},
+    freshness::{Freshness, Verdict},
+    http::{Http, StoredResponse},
+    key::KeyBuf,
+    permits::Share,
+    protocol::{Prepare, Protocol},
+    service::Cacheback,
+    slot::Slot,
+    status::{CacheStatus, Outcome},
+};
+
+/// Caches the responses of the service it wraps, keyed by request.
+///
+/// | what is stored | what the reader gets |
+/// |---|---|
+/// | fresh | the stored response; the service is not touched |
+/// | stale | the stored response at once; a clone of the service re-runs the request in a task |
+/// | too stale | what a new run answers, or the stored response should that run fail |
+/// | nothing | what a new run answers; everyone who wants the same key waits for that one run |
+///
+/// ```
+/// use std::time::Duration;
+/// use axum::{Router, routing::get};
+/// use cacheback::CachebackLayer;
+///
+/// # async fn quote() {}
+/// let app: Router = Router::new()
+///     .route("/quotes/{id}", get(quote))
+///     .layer(CachebackLayer::new(Duration::from_secs(60)));
+/// ```
+///
+/// Setters come in any order. `P` is the protocol: [`Http`] unless the layer was made by [`CachebackLayer::typed`].
+/// A clone is the same layer: clones share one part of the refresh limit.
+///
+/// # Backpressure
+///
+/// The service is always ready. The wrapped service is driven to readiness where it is called, so an answer from memory
+/// never waits for its permits; a miss waits inside its future. A `LoadShed` therefore belongs inside this layer.
+#[must_use = "a layer does nothing until it is applied"]
+pub struct CachebackLayer<P: Protocol = Http> {
+    route: Arc<Route<P>>,
+}
+
+/// All that a route's services share: the cache, the protocol, the settings.
+pub(crate) struct Route<P: Protocol> {
+    pub(crate) cache: Cache<P::Value>,
+    pub(crate) protocol: P,
+    pub(crate) settings: Settings,
+    pub(crate) share: Arc<Share>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) freshness: Freshness,
+    pub(crate) refresh_timeout: Duration,
+    pub(crate) fill_timeout: Duration,
+    pub(crate) wait_timeout: Duration,
+    pub(crate) soft_timeout: Option<Duration>,
+    pub(crate) max_variants: usize,
+    pub(crate) hit_for_miss: Duration,
+    pub(crate) share_error: Option<ShareError>,
+    /// Only keys of which something is known are collapsed.
+    pub(crate) opt_in: bool,
+}
+
+/// Copies an error of the type that it was made for.
+pub(crate) type ShareError = fn(&dyn Any) -> Option<Box<dyn Any + Send + Sync>>;
+
+/// What was found for a request.
+pub(crate) struct Sighting<V> {
+    pub(crate) slot: Option<Arc<Slot<V>>>,
+    pub(crate) now: Instant,
+    found: Result<Found, CacheStatus>,
+}
+
+#[derive(Clone, Copy)]
+struct Found {
+    at: usize,
+    verdict: Verdict,
+    age: Duration,
+}
+
+impl<P: Protocol> CachebackLayer<P> {
+    pub(crate) fn over(cache: Cache<P::Value>, protocol: P, freshness: Freshness) -> Self {
+        let share = cache.shared().permits.share();
+        Self { route: Arc::new(Route { cache, protocol, settings: Settings::new(freshness), share }) }
+    }
+
+    /// The handle to what the layer shares with others, or has for itself.
+    #[must_use]
+    pub fn cache(&self) -> &Cache<P::Value> {
+        &self.route.cache
+    }
+}
+
+impl<P: Protocol + Clone> CachebackLayer<P> {
+    /// How long a background run may take, the wait for the service's readiness included; default 60 s. Then it is
+    /// aborted and its key is free again. It bounds as well the run that a reader of a too stale response waits for, and
+    /// a run whose client has gone away.
+    pub fn refresh_timeout(self, timeout: Duration) -> Self {
+        self.set(|settings| settings.refresh_timeout = timeout)
+    }
+
+    /// How long after its head a response's body may take to be complete, if it is to be stored; default 5 s. A slower
+    /// one streams on to its client and is not stored.
+    pub fn fill_timeout(self, timeout: Duration) -> Self {
+        self.set(|settings| settings.fill_timeout = timeout)
+    }
+
+    /// How long a request waits for another one's run; default 10 s. Then it takes the stale response if there is a
+    /// usable one. If not, the first to run out of patience leads one more run and the others join that.
+    pub fn wait_timeout(self, timeout: Duration) -> Self {
+        self.set(|settings| settings.wait_timeout = timeout)
+    }
+
+    /// How long a reader of a too stale response waits for the new one before it takes the stale one; default: until
+    /// the run is over. The run goes on, within the limit of background refreshes, and its response is stored.
+    pub fn soft_timeout(self, timeout: Duration) -> Self {
+        self.set(|settings| settings.soft_timeout = Some(timeout))
+    }
+
+    /// How many variants of one key are kept; default 16. The one unused for longest makes room for another.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0: then nothing could be stored.
+    #[track_caller]
+    pub fn max_variants(self, variants: usize) -> Self {
+        assert!(variants > 0, "max_variants(0) would let nothing be stored; use enabled(false) to turn a layer off");
+        self.set(|settings| settings.max_variants = variants)
+    }
+
+    /// How long requests for one key do not wait for one another after a response that could not be shared; default
+    /// 120 s.
+    pub fn hit_for_miss(self, period: Duration) -> Self {
+        self.set(|settings| settings.hit_for_miss = period)
+    }
+
+    /// Gives those who wait for a run the error that it ended with, instead of letting each call the service for itself.
+    /// `E` is the error type of the wrapped service; errors of another type are not shared.
+    pub fn share_errors<E: Clone + Send + Sync + 'static>(self) -> Self {
+        self.set(|settings| {
+            settings.share_error = Some(|error| Some(Box::new(error.downcast_ref::<E>()?.clone())));
+        })
+    }
+
+    pub(crate) fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.route_mut().settings);
+        self
+    }
+
+    pub(crate) fn set_protocol(mut self, change: impl FnOnce(&mut P)) -> Self {
+        change(&mut self.route_mut().protocol);
+        self
+    }
+
+    pub(crate) fn move_to(mut self, cache: Cache<P::Value>) -> Self {
+        let share = cache.shared().permits.share();
+        let route = self.route_mut();
+        (route.cache, route.share) = (cache, share);
+        self
+    }
+
+    fn route_mut(&mut self) -> &mut Route<P> {
+        // A setter on a clone makes another layer of it: it gets a share of its own.
+        if Arc::get_mut(&mut self.route).is_none() {
+            let route = &*self.route;
+            self.route = Arc::new(Route {
+                cache: route.cache.clone(),
+                protocol: route.protocol.clone(),
+                settings: route.settings.clone(),
+                share: route.cache.shared().permits.share(),
+            });
+        }
+        Arc::get_mut(&mut self.route).expect("nobody else holds the route")
+    }
+}
+
+impl CachebackLayer<Http> {
+    /// Caches HTTP responses in application mode, with a [`Cache`] of its own.
+    ///
+    /// `freshness` applies to responses that say nothing themselves; a `Duration` is a lifetime with the windows of
+    /// [`Freshness::new`]. Requests that carry credentials or cookies pass by unless the key covers them, and a response
+    /// that might be private is not stored. See [`Http`] for the rules.
+    pub fn new(freshness: impl Into<Freshness>) -> Self {
+        Cache::<StoredResponse>::new().layer(freshness)
+    }
+}
+
+impl<P: Protocol> Route<P> {
+    /// What is stored for a request. One lookup, one look at the clock.
+    pub(crate) fn look<Req>(&self, key: &[u8], request: &P::Request, now: Instant) -> Sighting<P::Value>
+    where
+        P: Prepare<Req>,
+    {
+        let Some(slot) = self.cache.shared().memory.get(key) else {
+            return Sighting { slot: None, now, found: Err(CacheStatus::UriMiss) };
+        };
+        let selected = slot.variants.iter().position(|kept| self.selects(&kept.entry, request));
+        let found = match selected {
+            None if slot.variants.is_empty() => Err(CacheStatus::UriMiss),
+            None => Err(CacheStatus::VaryMiss),
+            Some(at) => {
+                let (verdict, age) = slot.variants[at].verdict(now);
+                slot.variants[at].touch(&slot);
+                if verdict == Verdict::Gone { Err(CacheStatus::Stale) } else { Ok(Found { at, verdict, age }) }
+            }
+        };
+        Sighting { slot: Some(slot), now, found }
+    }
+
+    /// The fields' values that tell the run of this request from others of its key.
+    pub(crate) fn variant<Req>(&self, seen: &Sighting<P::Value>, request: &P::Request) -> Option<Variant>
+    where
+        P: Prepare<Req>,
+    {
+        let fields = seen.slot.as_ref()?.fields.as_ref()?;
+        let mut values = KeyBuf::default();
+        self.protocol.variant_of(fields, request, &mut values);
+        Some(values.as_slice().into())
+    }
+
+    /// Whether the entry is an answer to this request (RFC 9111 §4.1).
+    pub(crate) fn selects<Req>(&self, entry: &Entry<P::Value>, request: &P::Request) -> bool
+    where
+        P: Prepare<Req>,
+    {
+        let (Some(fields), Some(variant)) = (&entry.judged.fields, &entry.variant) else { return true };
+        let mut values = KeyBuf::default();
+        self.protocol.variant_of(fields, request, &mut values);
+        values.as_slice() == &**variant
+    }
+}
+
+impl<V> Sighting<V> {
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.found.map_or(Verdict::Gone, |found| found.verdict)
+    }
+
+    /// The entry that may answer the request, now or should a run fail; and its age.
+    pub(crate) fn entry(&self) -> Option<(&Arc<Entry<V>>, Duration)> {
+        let found = self.found.ok()?;
+        Some((&self.slot.as_ref()?.variants.get(found.at)?.entry, found.age))
+    }
+
+    /// The status of a request that goes forward.
+    pub(crate) fn forward(&self) -> CacheStatus {
+        self.found.err().unwrap_or(CacheStatus::Stale)
+    }
+
+    /// The outcome of answering with the entry.
+    pub(crate) fn outcome(&self, status: CacheStatus) -> Outcome {
+        let outcome = Outcome::new(status);
+        let Some((entry, age)) = self.entry() else { return outcome };
+        outcome.ttl_of(ttl(entry.freshness(), age, self.verdict() == Verdict::Fresh))
+    }
+
+    pub(crate) fn is_marked(&self) -> bool {
+        self.slot.as_ref().is_some_and(|slot| slot.is_marked(self.now))
+    }
+
+    pub(crate) fn is_backing_off(&self) -> bool {
+        self.slot.as_ref().is_some_and(|slot| slot.is_backing_off(self.now))
+    }
+}
+
+impl Settings {
+    fn new(freshness: Freshness) -> Self {
+        Self {
+            freshness,
+            refresh_timeout: Duration::from_secs(60),
+            fill_timeout: Duration::from_secs(5),
+            wait_timeout: Duration::from_secs(10),
+            soft_timeout: None,
+            max_variants: 16,
+            hit_for_miss: Duration::from_secs(120),
+            share_error: None,
+            opt_in: false,
+        }
+    }
+}
+
+impl<S, P: Protocol> Layer<S> for CachebackLayer<P> {
+    type Service = Cacheback<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Cacheback::new(inner, Arc::clone(&self.route))
+    }
+}
+
+impl<P: Protocol> Clone for CachebackLayer<P> {
+    fn clone(&self) -> Self {
+        Self { route: Arc::clone(&self.route) }
+    }
+}
+
+impl<P: Protocol> fmt::Debug for CachebackLayer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachebackLayer").field("settings", &self.route.settings).finish_non_exhaustive()
+    }
+}
+
+/// The remaining freshness in whole seconds, rounded down; below zero whenever the response is not fresh.
+fn ttl(freshness: &Freshness, age: Duration, fresh: bool) -> i64 {
+    let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    if fresh {
+        whole(freshness.lifetime().saturating_sub(age))
+    } else {
+        let over = age.saturating_sub(freshness.lifetime());
+        -whole(over).saturating_add(i64::from(over.subsec_nanos() > 0)).max(1)
+    }
+}

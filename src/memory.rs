@@ -1,0 +1,151 @@
+//! The in-process tier: what is stored by key, within a number of bytes.
+//!
+//! A read takes the engine's shard lock and nothing else. A write replaces a slot whole, under one of a set of striped
+//! locks, so that two writers of one key never lose each other's work; the index of paths and tags follows each write.
+//!
+//! The engine is `quick_cache`. Measured on two shared cores (60-byte keys looked up by a borrow, 10,000 keys in zipf
+//! order, 64 MiB; medians of four runs):
+//!
+//! | engine | hit, ns | two threads, ns | insert when full, ns | hot set kept in a flood of one-time keys (10 : 1) |
+//! |---|--:|--:|--:|--:|
+//! | quick_cache 0.7 | 50 | 67 | 383 | 0.96 |
+//! | sharded map with SIEVE, written for the comparison | 52 | 73 | 445 | 0.95 |
+//! | sharded map with S3-FIFO, written for the comparison | 51 | 73 | 596 | 0.98 |
+//! | foyer-memory 0.22, S3-FIFO | 130 | 252 | 871 | 0.98 |
+//! | moka 0.12 | 323 | 441 | 2,109 | 0.84 |
+//!
+//! Two of its habits shape this file. It refuses what is heavier than a shard, so the number of shards follows from the
+//! capacity and not from the number of processors. And it drops evicted values under its lock unless a lifecycle takes
+//! them, so ours does.
+
+use std::{
+    borrow::Borrow,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache as Engine};
+
+use crate::{
+    clock::Instant,
+    index::Index,
+    key::Key,
+    scope::Scope,
+    slot::{Force, Slot},
+};
+
+/// The capacity of one shard at least, in bytes: an entry may be nearly as heavy.
+const SHARD: usize = 8 << 20;
+/// What an entry weighs in the estimate of how many there will be.
+const TYPICAL: usize = 1_400;
+
+pub(crate) struct Memory<V> {
+    engine: Engine<Key, Arc<Slot<V>>, Weigh, ahash::RandomState, Evict>,
+    index: Index,
+    hasher: ahash::RandomState,
+    stripes: Box<[Mutex<()>]>,
+    serial: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Weigh;
+
+/// Carries what is evicted out of the engine's lock.
+#[derive(Clone)]
+struct Evict;
+
+impl<V> Memory<V> {
+    /// Room for this many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
+        let shards = (bytes / SHARD).clamp(1, 128);
+        let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
+        let options = OptionsBuilder::new()
+            .weight_capacity(bytes as u64)
+            .estimated_items_capacity((bytes / TYPICAL).clamp(16, 1 << 24))
+            .ghost_allocation(1.0)
+            .shards(shards)
+            .build()
+            .expect("capacity and estimate are given");
+        let hasher = ahash::RandomState::new();
+        Self {
+            engine: Engine::with_options(options, Weigh, hasher.clone(), Evict),
+            index: Index::new(),
+            hasher,
+            stripes: (0..64).map(|_| Mutex::default()).collect(),
+            serial: AtomicU64::new(0),
+        }
+    }
+
+    /// What is known of a key. It counts as a use.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Arc<Slot<V>>> {
+        self.engine.get(key)
+    }
+
+    /// Puts what `change` makes of a slot in its place: one step for all who write this key.
+    pub(crate) fn update<T>(&self, key: &Key, now: Instant, change: impl FnOnce(&mut Slot<V>) -> T) -> T {
+        // Values are dropped after the lock: their destructors are not ours.
+        let _dropped;
+        let _evicted;
+        let _stripe = self.stripe(key);
+        let old = self.engine.peek::<[u8]>(key.borrow());
+        let mut slot = old.as_deref().cloned().unwrap_or_else(|| Slot::new(key.clone()));
+        slot.drop_past(now);
+        let result = change(&mut slot);
+        if slot.is_idle() {
+            if old.is_some() {
+                _dropped = self.engine.remove::<[u8]>(key.borrow());
+            }
+        } else {
+            slot.serial = self.serial.fetch_add(1, Relaxed) + 1;
+            slot.headings().for_each(|heading| self.index.insert(heading, key, slot.serial));
+            let mut evicted = Vec::new();
+            self.engine.insert_with_lifecycle(key.clone(), Arc::new(slot), &mut evicted);
+            evicted.iter().for_each(|slot| self.forget(slot));
+            _evicted = evicted;
+        }
+        if let Some(old) = &old {
+            self.forget(old);
+        }
+        result
+    }
+
+    /// Expires or removes what a scope reaches: how many entries that were.
+    pub(crate) fn invalidate(&self, scope: &Scope, force: Force, now: Instant) -> usize {
+        let keys = self.index.candidates(scope);
+        let keys = keys.unwrap_or_else(|| self.engine.iter().map(|(key, _)| key).collect());
+        keys.iter()
+            .filter(|key| self.engine.contains_key::<[u8]>((*key).borrow()))
+            .map(|key| self.update(key, now, |slot| slot.invalidate(scope, force, now)))
+            .sum()
+    }
+
+    /// How many bytes are in use, and how many keys are known.
+    pub(crate) fn usage(&self) -> (u64, usize) {
+        (self.engine.weight(), self.engine.len())
+    }
+
+    fn forget(&self, slot: &Slot<V>) {
+        slot.headings().for_each(|heading| self.index.remove(heading, &slot.key, slot.serial));
+    }
+
+    fn stripe(&self, key: &Key) -> MutexGuard<'_, ()> {
+        let stripe = (self.hasher.hash_one(key) >> 56) as usize % self.stripes.len();
+        self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<V> Weighter<Key, Arc<Slot<V>>> for Weigh {
+    fn weight(&self, _: &Key, slot: &Arc<Slot<V>>) -> u64 {
+        slot.weight()
+    }
+}
+
+impl<V> Lifecycle<Key, Arc<Slot<V>>> for Evict {
+    type RequestState = Vec<Arc<Slot<V>>>;
+
+    fn on_evict(&self, evicted: &mut Self::RequestState, _: Key, slot: Arc<Slot<V>>) {
+        evicted.push(slot);
+    }
+}

@@ -1,0 +1,275 @@
+//! What a request does that memory does not answer: lead a run or wait for one, and fall back on what is stale.
+
+use std::{any::Any, panic, sync::Arc, time::Duration};
+
+use tower_service::Service;
+
+use crate::{
+    clock,
+    flight::{Course, Follow, Joined, Landed, Landing, Lead},
+    freshness::Verdict,
+    future::Call,
+    key::{self, Key},
+    layer::{Route, Settings, Sighting},
+    protocol::{Capture, Prepare, Protocol, Role},
+    run::{self, Delivery, Job},
+    service::{hit, refresh},
+    status::{CacheStatus, Detail, Outcome},
+};
+
+/// A request on its way to an answer.
+struct Seeker<S, P: Protocol> {
+    route: Arc<Route<P>>,
+    service: S,
+    key: Key,
+    view: P::View,
+}
+
+/// Answers a request for which nothing was found that is fresh, or may be served stale at once.
+pub(crate) async fn answer<S, P, Req>(
+    route: Arc<Route<P>>,
+    service: S,
+    key: Key,
+    request: P::Request,
+    view: P::View,
+    mut seen: Sighting<P::Value>,
+) -> Result<P::Response, S::Error>
+where
+    P: Prepare<Req> + Capture<S::Response>,
+    P::Response: Send + 'static,
+    S: Service<P::Request> + Clone + Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+    S::Future: Send,
+    Req: 'static,
+{
+    let role = route.protocol.role(&view);
+    let status = seen.forward();
+    let seeker = Seeker { route, service, key, view };
+    let flights = Arc::clone(&seeker.route.cache.shared().flights);
+    let (mut alone, mut panics) = (false, 0);
+    loop {
+        // ## Looking => (Leading | Following | done: found, or by itself)
+        if let Some((outcome, to_refresh)) = hit(&seen)
+            && let Some(response) = seeker.replay(&seen, outcome)
+        {
+            if to_refresh {
+                refresh(&seeker.route, &seeker.service, &seen, request, role);
+            }
+            return Ok(response);
+        }
+        if !run::can_start() {
+            return seeker.forward(request, Outcome::new(status), &seen).await;
+        }
+        let course = Course { key: seeker.key.clone(), variant: seeker.route.variant(&seen, &request) };
+        let together = !alone && !seen.is_marked() && (!seeker.route.settings.opt_in || seen.slot.is_some());
+        let joined = match role {
+            Role::Lead if together => flights.join(&course),
+            Role::Lead => Joined::Lead(flights.solo(course)),
+            Role::Refresh | Role::Read => match flights.follow_one(&course).filter(|_| together) {
+                Some(follow) => Joined::Follow(follow),
+                None => {
+                    let detail = if role == Role::Read { Detail::RequestNoStore } else { Detail::Head };
+                    return seeker.forward(request, Outcome::new(status).because(Some(detail)), &seen).await;
+                }
+            },
+        };
+        let mut follow = match joined {
+            Joined::Follow(follow) => follow,
+            // ## Leading => (Looking: something landed meanwhile | done: led)
+            Joined::Lead(lead) => {
+                let again = seeker.look(&request);
+                if again.verdict() != seen.verdict() || again.is_marked() != seen.is_marked() {
+                    seen = again;
+                    continue;
+                }
+                return seeker.lead(lead, request, &again, status, together).await;
+            }
+        };
+        // ## Following => (Looking: together, or alone | done: landed, or stale)
+        let landing = wait(&seeker.route.settings, &mut follow, seen.entry().is_some()).await;
+        let detail = match &landing {
+            None => Detail::Slow,
+            Some(Landing::Shared(landed)) if !landed.entry.judged.failed => {
+                let fits = seeker.route.selects(&landed.entry, &request);
+                if fits && !follow.came_after_invalidation(landed) {
+                    return Ok(seeker.share(landed, status));
+                }
+                seen = seeker.look(&request);
+                continue;
+            }
+            Some(_) => Detail::StaleIfError,
+        };
+        // A personal response is no failure: whoever waited for it gets its own.
+        if !matches!(landing, Some(Landing::Personal))
+            && let Some(response) = seeker.fall_back(&seen, None, detail)
+        {
+            return Ok(response);
+        }
+        match landing {
+            Some(Landing::Shared(landed)) => {
+                let fits = seeker.route.selects(&landed.entry, &request);
+                if fits && !follow.came_after_invalidation(&landed) {
+                    return Ok(seeker.share(&landed, status));
+                }
+            }
+            Some(Landing::Personal) => alone = true,
+            Some(Landing::Failed(error)) => match seeker.shared_error(error) {
+                Some(error) => return Err(error),
+                None => alone = true,
+            },
+            Some(Landing::Panicked) => {
+                // One of those who waited leads. Should that panic as well, nobody waits for a third time.
+                panics += 1;
+                alone = panics > 1;
+            }
+            Some(Landing::Vacated) => {}
+            None => follow.give_up(&flights),
+        }
+        seen = seeker.look(&request);
+    }
+}
+
+impl<S, P: Protocol> Seeker<S, P> {
+    /// Looks again: something may have landed since the last time.
+    fn look<Req>(&self, request: &P::Request) -> Sighting<P::Value>
+    where
+        P: Prepare<Req>,
+    {
+        self.route.look(key::bytes(&self.key), request, clock::now())
+    }
+
+    /// Leads a run, and waits for what becomes of it.
+    async fn lead<Req>(
+        self,
+        lead: Lead<P::Value>,
+        request: P::Request,
+        seen: &Sighting<P::Value>,
+        status: CacheStatus,
+        together: bool,
+    ) -> Result<P::Response, S::Error>
+    where
+        P: Prepare<Req> + Capture<S::Response>,
+        P::Response: Send + 'static,
+        S: Service<P::Request> + Clone + Send + 'static,
+        S::Response: Send,
+        S::Error: Send,
+        S::Future: Send,
+        Req: 'static,
+    {
+        let stale = seen.entry().map(|(entry, _)| Arc::clone(entry));
+        let settings = &self.route.settings;
+        // With nothing to fall back on the wait is as long as without the layer.
+        let patience =
+            stale.is_some().then(|| settings.soft_timeout.unwrap_or(Duration::MAX).min(settings.refresh_timeout));
+        let (job, mut delivery, interest) =
+            Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, stale, together);
+        run::start::<S, P, Req>(job);
+        let delivered = match patience {
+            None => delivery.await,
+            Some(patience) => match clock::timeout(patience, &mut delivery).await {
+                Some(delivered) => delivered,
+                None => match self.fall_back(seen, None, Detail::Slow) {
+                    Some(response) => return Ok(response),
+                    None => delivery.await,
+                },
+            },
+        };
+        drop(interest);
+        match delivered {
+            Ok(Delivery::Response { response, status: forwarded, failed, stored, detail }) => {
+                if failed && let Some(stale) = self.fall_back(seen, forwarded, Detail::StaleIfError) {
+                    return Ok(stale);
+                }
+                let outcome = Outcome::new(status).forwarded(forwarded).stored_if(stored).because(detail);
+                Ok(self.route.protocol.deliver(response, &self.view, outcome))
+            }
+            Ok(Delivery::Error(error)) => self.fall_back(seen, None, Detail::StaleIfError).ok_or(error),
+            Ok(Delivery::Panic(payload)) => panic::resume_unwind(payload),
+            // The runtime is going down, and this future with it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Calls the service as without the layer, for a request that may neither lead a run nor wait for one.
+    async fn forward<Req>(
+        self,
+        request: P::Request,
+        outcome: Outcome,
+        seen: &Sighting<P::Value>,
+    ) -> Result<P::Response, S::Error>
+    where
+        P: Prepare<Req> + Capture<S::Response>,
+        S: Service<P::Request> + Clone,
+    {
+        match Call::new(self.service.clone(), request).await {
+            Ok(response) => {
+                let status = self.route.protocol.status(&response);
+                if self.route.protocol.is_failure(&response)
+                    && let Some(stale) = self.fall_back(seen, status, Detail::StaleIfError)
+                {
+                    return Ok(stale);
+                }
+                let response = self.route.protocol.pass(response);
+                Ok(self.route.protocol.deliver(response, &self.view, outcome.forwarded(status)))
+            }
+            Err(error) => self.fall_back(seen, None, Detail::StaleIfError).ok_or(error),
+        }
+    }
+
+    /// The stale response in place of what did not come, if there is one that is still kept.
+    fn fall_back<Res>(
+        &self,
+        seen: &Sighting<P::Value>,
+        status: Option<u16>,
+        detail: Detail,
+    ) -> Option<<P as Capture<Res>>::Response>
+    where
+        P: Capture<Res>,
+    {
+        let (stale, _) = seen.entry()?;
+        let slot = self.route.cache.shared().memory.get(key::bytes(&self.key))?;
+        let kept = slot.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, stale))?;
+        let (verdict, age) = kept.verdict(clock::now());
+        if verdict == Verdict::Gone {
+            return None;
+        }
+        let outcome = seen.outcome(CacheStatus::Stale).forwarded(status).because(Some(detail));
+        Some(self.route.protocol.replay(stale, age, &self.view, outcome))
+    }
+
+    /// Answers with what was found.
+    fn replay<Res>(&self, seen: &Sighting<P::Value>, outcome: Outcome) -> Option<<P as Capture<Res>>::Response>
+    where
+        P: Capture<Res>,
+    {
+        let (entry, age) = seen.entry()?;
+        Some(self.route.protocol.replay(entry, age, &self.view, outcome))
+    }
+
+    /// Answers with what another one's run landed.
+    fn share<Res>(&self, landed: &Landed<P::Value>, status: CacheStatus) -> <P as Capture<Res>>::Response
+    where
+        P: Capture<Res>,
+    {
+        let outcome = Outcome::new(status)
+            .forwarded(landed.status)
+            .stored_if(landed.stored)
+            .collapsed_if(true)
+            .because(landed.entry.judged.detail);
+        self.route.protocol.replay(&landed.entry, landed.entry.age(clock::now()), &self.view, outcome)
+    }
+
+    /// The error that another one's run ended with, where errors are shared.
+    fn shared_error<E: Send + 'static>(&self, error: Option<Arc<dyn Any + Send + Sync>>) -> Option<E> {
+        // The layer's own function copies it: only that one knows that the type can be cloned.
+        let copy = (self.route.settings.share_error?)(error?.as_ref())?;
+        Some(*copy.downcast::<E>().ok()?)
+    }
+}
+
+/// Waits for a run, not for ever. `None` is the end of patience.
+async fn wait<V>(settings: &Settings, follow: &mut Follow<V>, has_fallback: bool) -> Option<Landing<V>> {
+    let patience = settings.soft_timeout.filter(|_| has_fallback).unwrap_or(Duration::MAX);
+    clock::timeout(patience.min(settings.wait_timeout), follow).await
+}

@@ -1,0 +1,231 @@
+//! How one kind of traffic is cached: what the engine asks of a protocol, in three traits.
+//!
+//! [`Protocol`] names the types, [`Prepare`] reads requests, [`Capture`] reads responses. Request and response have a
+//! trait each because a service is generic over both and neither may constrain the other. All three are sealed: they
+//! are named in bounds, and implemented by [`Http`](crate::Http) and [`Typed`](crate::Typed).
+//!
+//! The engine knows nothing of HTTP, and a protocol nothing of flights, memory or tasks. What passes between them is
+//! data: a key, a [`View`](Protocol::View) of the request, a [`Judgement`] on the response.
+
+use std::{pin::Pin, time::Duration};
+
+use crate::{
+    entry::{Entry, Fields},
+    flight::Interest,
+    freshness::Freshness,
+    key::KeyBuf,
+    scope::{Scope, Tags},
+    status::{Detail, Outcome},
+};
+
+pub(crate) mod sealed {
+    /// Keeps the contracts ours as long as they may still change.
+    pub trait Sealed {}
+}
+
+/// One kind of traffic, and the types it is cached with.
+pub trait Protocol: sealed::Sealed + Send + Sync + 'static {
+    /// What is stored for a response.
+    type Value: Send + Sync + 'static;
+
+    /// What of a request is needed to answer it from something stored: its method, its conditions.
+    type View: Send + 'static;
+
+    /// What of a request decides which responses are selected by it: its fields as the service saw them.
+    type Sight: Send + 'static;
+
+    /// What is left to do for a request that is not cached, once its response is there.
+    type After: Send + 'static;
+
+    /// Writes the values of these fields in the request of this sight.
+    #[doc(hidden)]
+    fn variant(&self, fields: &Fields, sight: &Self::Sight, values: &mut KeyBuf);
+
+    /// What a value takes in memory.
+    #[doc(hidden)]
+    fn weigh(&self, value: &Self::Value) -> usize;
+}
+
+/// How requests of a type are keyed, and what of them the wrapped service may see.
+#[diagnostic::on_unimplemented(
+    message = "this layer cannot cache requests of type `{Req}`",
+    label = "not a request that `{Self}` understands",
+    note = "`CachebackLayer::new` caches `http::Request<B>` where `B: http_body::Body + Send + 'static`",
+    note = "`CachebackLayer::typed::<Req, Res>` caches requests of type `Req`; check that it is the service's own type"
+)]
+pub trait Prepare<Req>: Protocol {
+    /// What the wrapped service is called with.
+    type Request: Send + 'static;
+
+    /// Reads the request once: is it to be looked up, under which key, and what is needed to answer it. `cache` is the
+    /// identity by which a layer recognises a request that its own cache handles further out.
+    #[doc(hidden)]
+    fn prepare(
+        &self,
+        request: Req,
+        cache: usize,
+        freshness: &Freshness,
+        key: &mut KeyBuf,
+    ) -> Prepared<Self, Self::Request>;
+
+    /// Writes the values of these fields in this request, as the service would see them.
+    #[doc(hidden)]
+    fn variant_of(&self, fields: &Fields, request: &Self::Request, values: &mut KeyBuf);
+
+    /// What this request may do beside reading.
+    #[doc(hidden)]
+    fn role(&self, view: &Self::View) -> Role;
+
+    /// The one view that every storable run has of its request, whoever sent it and why ever it runs. `cache` is the
+    /// identity that a layer further in recognises.
+    #[doc(hidden)]
+    fn project(&self, request: Self::Request, run: RunKind, cache: usize) -> (Self::Request, Self::Sight);
+}
+
+/// How responses of a type are judged, stored and given out again.
+#[diagnostic::on_unimplemented(
+    message = "this layer cannot store responses of type `{Res}`",
+    label = "not a response that `{Self}` understands",
+    note = "`CachebackLayer::new` stores `http::Response<B>` where `B: http_body::Body + Default + Send + 'static`",
+    note = "`CachebackLayer::typed::<Req, Res>` stores responses of type `Res`, which must be `Clone + Send + Sync`"
+)]
+pub trait Capture<Res>: Protocol {
+    /// What the layer answers with.
+    type Response;
+
+    /// Reads what is left of a response, and becomes its value.
+    #[doc(hidden)]
+    type Fill: Future<Output = Result<Self::Value, Unfilled>> + Send + 'static;
+
+    /// The verdict on a response by its head: may it be stored, may it be shared, for how long.
+    #[doc(hidden)]
+    fn judge(&self, response: &Res, sight: &Self::Sight, freshness: &Freshness) -> Judgement;
+
+    /// The response as it came.
+    #[doc(hidden)]
+    fn pass(&self, response: Res) -> Self::Response;
+
+    /// The response for the one who leads, and its value: at once where it is complete, else by reading on.
+    #[doc(hidden)]
+    fn capture(
+        &self,
+        response: Res,
+        judged: &Judgement,
+        interest: Interest,
+    ) -> Captured<Self::Response, Self::Value, Self::Fill>;
+
+    /// Finishes a response of the wrapped service for the one who asked: conditions, status field, extension.
+    #[doc(hidden)]
+    fn deliver(&self, response: Self::Response, view: &Self::View, outcome: Outcome) -> Self::Response;
+
+    /// Answers from what is stored.
+    #[doc(hidden)]
+    fn replay(&self, entry: &Entry<Self::Value>, age: Duration, view: &Self::View, outcome: Outcome) -> Self::Response;
+
+    /// Finishes a response that was not cached, and says what it invalidates.
+    #[doc(hidden)]
+    fn finish(&self, response: Res, after: Self::After) -> (Self::Response, Vec<Scope>);
+
+    /// The status code, for the status field.
+    #[doc(hidden)]
+    fn status(&self, response: &Res) -> Option<u16>;
+
+    /// Whether the service could not do its work: what is stored is better than this.
+    #[doc(hidden)]
+    fn is_failure(&self, response: &Res) -> bool;
+}
+
+/// What became of reading a request.
+#[derive(Debug)]
+pub enum Prepared<P: Protocol + ?Sized, Request> {
+    /// It goes forward as it is.
+    Forward(Request, P::After),
+    /// It is looked up under the key that was built.
+    Lookup(Request, P::View),
+}
+
+/// What a request may do beside reading what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Lead a run that answers it.
+    Lead,
+    /// Have what is stored refreshed; a miss goes forward by itself. (HEAD: its response is no GET's.)
+    Refresh,
+    /// Nothing. (`no-store`: the request wants no trace of itself.)
+    Read,
+}
+
+/// Why a run runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunKind {
+    /// Somebody waits for it.
+    Foreground,
+    /// A stale response was served, and is refreshed behind the reader.
+    Background,
+}
+
+/// What may be done with a response, by its head.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    pub(crate) class: Class,
+    /// The service could not do its work: what is stored is better than this.
+    pub(crate) failed: bool,
+    pub(crate) freshness: Freshness,
+    /// How old the response was when it came.
+    pub(crate) age: Duration,
+    /// Whether the response itself granted its freshness, so that caches further down know of it too.
+    pub(crate) explicit: bool,
+    pub(crate) tags: Tags,
+    pub(crate) fields: Option<Fields>,
+    /// Why it is not stored.
+    pub(crate) detail: Option<Detail>,
+}
+
+/// Who may have a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Everybody, now and later.
+    Storable,
+    /// Those who wait for it; it is not kept.
+    Shareable,
+    /// The one whose request it answers. With a mark, the requests that follow do not wait for one another for a while.
+    Personal { mark: bool },
+}
+
+/// A response for the one who leads, and what is to be stored of it.
+#[derive(Debug)]
+pub enum Captured<R, V, F> {
+    /// All of it is there.
+    Whole(R, V),
+    /// The rest is read while the leader reads. Dropped before it is complete, it hands the rest to the leader.
+    Filling(R, Pin<Box<F>>),
+}
+
+/// Why there is no value in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfilled {
+    /// The body is over the cap.
+    TooLarge,
+    /// The body failed or ended early.
+    Failed,
+}
+
+impl Judgement {
+    pub(crate) fn storable(freshness: Freshness) -> Self {
+        Self {
+            class: Class::Storable,
+            failed: false,
+            freshness,
+            age: Duration::ZERO,
+            explicit: false,
+            tags: Tags::default(),
+            fields: None,
+            detail: None,
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, class: Class, detail: Detail) {
+        self.class = class;
+        self.detail = Some(detail);
+    }
+}

@@ -1,0 +1,402 @@
+//! A run: one call of the wrapped service whose response may be stored, in a task of its own. The only file that spawns.
+//!
+//! A miss is a refresh with an audience. Whoever leads hands its request over and becomes the first to wait; from then
+//! on a slow or vanished client steers nothing, and foreground and background cannot differ. Here is the one place for
+//! the view, the deadline, the panic, the store, and for what a landing means to those who wait.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    hash::{BuildHasher, RandomState},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+};
+
+use tokio::{runtime::Handle, sync::oneshot, task};
+use tower_service::Service;
+
+use crate::{
+    cache::Run,
+    clock::{self, Instant, Sleep},
+    entry::Entry,
+    flight::{Interest, Landed, Landing, Lead},
+    future::Call,
+    key::KeyBuf,
+    layer::Route,
+    permits::Permit,
+    protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled},
+    slot::Admission,
+    status::Detail,
+};
+
+/// All that a run needs.
+pub(crate) struct Job<S, P: Protocol, Request, Response, Error> {
+    route: Arc<Route<P>>,
+    service: S,
+    request: Request,
+    /// The entry that is to be replaced. Without one the run is cold: its failure has nothing to spare.
+    stale: Option<Arc<Entry<P::Value>>>,
+    kind: RunKind,
+    desk: Desk<P::Value, Response, Error>,
+    permit: Option<Permit>,
+    /// Whether the run may go on for the store's sake when nobody waits for it any more.
+    adoptable: bool,
+    running: Run,
+}
+
+/// Where the run hands over what it has, to the one who leads and to those who follow.
+struct Desk<V, Response, Error> {
+    lead: Lead<V>,
+    leader: Mutex<Option<oneshot::Sender<Delivery<Response, Error>>>>,
+}
+
+/// What the one who leads gets.
+pub(crate) enum Delivery<Response, Error> {
+    Response {
+        response: Response,
+        status: Option<u16>,
+        /// What is stored is better than this, if there is anything.
+        failed: bool,
+        stored: bool,
+        detail: Option<Detail>,
+    },
+    Error(Error),
+    Panic(Box<dyn Any + Send>),
+}
+
+/// Why a run came to no end of its own.
+enum Stop {
+    Deadline,
+    Unwanted,
+    Panicked(Box<dyn Any + Send>),
+}
+
+type JobOf<S, P, Req> = Job<
+    S,
+    P,
+    <P as Prepare<Req>>::Request,
+    <P as Capture<<S as Service<<P as Prepare<Req>>::Request>>::Response>>::Response,
+    <S as Service<<P as Prepare<Req>>::Request>>::Error,
+>;
+
+impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Error> {
+    /// A run behind the reader of a stale response.
+    pub(crate) fn refresh(
+        route: Arc<Route<P>>,
+        service: S,
+        request: Request,
+        lead: Lead<P::Value>,
+        stale: Arc<Entry<P::Value>>,
+        permit: Permit,
+    ) -> Self {
+        let running = route.cache.shared().running.start();
+        let desk = Desk { lead, leader: Mutex::new(None) };
+        let (stale, permit) = (Some(stale), Some(permit));
+        Self { route, service, request, stale, kind: RunKind::Background, desk, permit, adoptable: false, running }
+    }
+
+    /// A run that somebody waits for. Whoever waits does so as long as the interest lives.
+    #[allow(clippy::type_complexity, reason = "what is waited for, and that it is waited for")]
+    pub(crate) fn lead(
+        route: Arc<Route<P>>,
+        service: S,
+        request: Request,
+        lead: Lead<P::Value>,
+        stale: Option<Arc<Entry<P::Value>>>,
+        adoptable: bool,
+    ) -> (Self, oneshot::Receiver<Delivery<Response, Error>>, Interest) {
+        let running = route.cache.shared().running.start();
+        let (leader, delivery) = oneshot::channel();
+        let interest = lead.interest();
+        let desk = Desk { lead, leader: Mutex::new(Some(leader)) };
+        let kind = RunKind::Foreground;
+        (Self { route, service, request, stale, kind, desk, permit: None, adoptable, running }, delivery, interest)
+    }
+}
+
+/// Whether runs can be started here: outside a runtime everything goes forward as without the layer.
+pub(crate) fn can_start() -> bool {
+    Handle::try_current().is_ok()
+}
+
+/// Starts a run. Outside a runtime it is given up at once.
+#[allow(clippy::disallowed_methods, reason = "this is the file that may")]
+pub(crate) fn start<S, P, Req>(job: JobOf<S, P, Req>)
+where
+    P: Prepare<Req> + Capture<S::Response>,
+    P::Response: Send + 'static,
+    S: Service<P::Request> + Clone + Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+    S::Future: Send,
+    Req: 'static,
+{
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(run::<S, P, Req>(job));
+    }
+}
+
+async fn run<S, P, Req>(job: JobOf<S, P, Req>)
+where
+    P: Prepare<Req> + Capture<S::Response>,
+    S: Service<P::Request>,
+    S::Error: Send + 'static,
+{
+    let Job { route, service, request, stale, kind, desk, permit, adoptable, running } = job;
+    let started = clock::now();
+    let work = work::<S, P, Req>(&route, service, request, stale.as_ref(), kind, &desk, started);
+    let supervised = Supervised {
+        lead: &desk.lead,
+        route: &route,
+        permit,
+        adoptable,
+        started,
+        timer: (kind == RunKind::Background).then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
+    };
+    match supervised.run(work).await {
+        Ok(()) => {}
+        Err(Stop::Unwanted) => desk.lead.land(Landing::Vacated),
+        Err(Stop::Deadline) => {
+            fail(&route, &desk.lead, stale.is_some());
+            desk.lead.land(Landing::Vacated);
+        }
+        Err(Stop::Panicked(payload)) => {
+            fail(&route, &desk.lead, stale.is_some());
+            desk.lead.land(Landing::Panicked);
+            desk.deliver(Delivery::Panic(payload));
+        }
+    }
+    drop(desk);
+    drop(running);
+}
+
+/// The run itself, from the call to the landing.
+async fn work<S, P, Req>(
+    route: &Route<P>,
+    service: S,
+    request: P::Request,
+    stale: Option<&Arc<Entry<P::Value>>>,
+    kind: RunKind,
+    desk: &Desk<P::Value, P::Response, S::Error>,
+    started: Instant,
+) where
+    P: Prepare<Req> + Capture<S::Response>,
+    S: Service<P::Request>,
+    S::Error: Send + 'static,
+{
+    if kind == RunKind::Background {
+        // The reader's answer is written first, also where one thread does everything.
+        task::yield_now().await;
+    }
+    let (request, sight) = route.protocol.project(request, kind, route.cache.identity());
+    let response = match Call::new(service, request).await {
+        Ok(response) => response,
+        Err(error) => {
+            fail(route, &desk.lead, stale.is_some());
+            let shared = route.settings.share_error.and_then(|share| share(&error)).map(Arc::from);
+            desk.lead.land(Landing::Failed(shared));
+            return desk.deliver(Delivery::Error(error));
+        }
+    };
+    let status = route.protocol.status(&response);
+    let mut judged = route.protocol.judge(&response, &sight, &route.settings.freshness);
+    if judged.failed && stale.is_some() && judged.class == Class::Storable {
+        // What is stored is better than a failure, even than one that says for how long it may be stored.
+        judged.refuse(Class::Shareable, Detail::Status);
+    }
+    let landing = Settling { route, lead: &desk.lead, stale, started, status };
+    let own = usize::from(kind == RunKind::Foreground);
+    match judged.class {
+        Class::Personal { .. } => {
+            landing.refuse(&judged);
+            desk.hand_over(route.protocol.pass(response), status, &judged, false);
+        }
+        Class::Shareable if desk.lead.close_unless_wanted(own) => {
+            landing.refuse(&judged);
+            desk.hand_over(route.protocol.pass(response), status, &judged, false);
+        }
+        Class::Storable | Class::Shareable => match route.protocol.capture(response, &judged, desk.lead.interest()) {
+            Captured::Whole(response, value) => {
+                let (stored, detail) = landing.share(judged.clone(), value, &sight);
+                judged.detail = detail;
+                desk.hand_over(response, status, &judged, stored);
+            }
+            Captured::Filling(response, mut fill) => {
+                desk.hand_over(response, status, &judged, judged.class == Class::Storable);
+                match clock::timeout(route.settings.fill_timeout, fill.as_mut()).await {
+                    Some(Ok(value)) => {
+                        landing.share(judged, value, &sight);
+                    }
+                    Some(Err(Unfilled::TooLarge)) => landing.decline(judged, Detail::TooLarge),
+                    None => landing.decline(judged, Detail::SlowBody),
+                    Some(Err(Unfilled::Failed)) => {
+                        fail(route, &desk.lead, stale.is_some());
+                        desk.lead.land(Landing::Failed(None));
+                    }
+                }
+            }
+        },
+    }
+}
+
+/// What a response means for what is stored, and for those who wait.
+struct Settling<'a, P: Protocol> {
+    route: &'a Route<P>,
+    lead: &'a Lead<P::Value>,
+    stale: Option<&'a Arc<Entry<P::Value>>>,
+    started: Instant,
+    status: Option<u16>,
+}
+
+impl<P: Protocol> Settling<'_, P> {
+    /// A whole response that may be shared: stores it if it may be stored, and lands it. Whether it was stored, and why
+    /// not.
+    fn share(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> (bool, Option<Detail>) {
+        let shared = self.route.cache.shared();
+        let key = self.lead.key();
+        let class = judged.class;
+        let variant = judged.fields.as_ref().map(|fields| {
+            let mut values = KeyBuf::default();
+            self.route.protocol.variant(fields, sight, &mut values);
+            values.as_slice().into()
+        });
+        let entry = Arc::new(Entry {
+            weight: self.route.protocol.weigh(&value),
+            value,
+            started: self.started,
+            run: self.lead.number(),
+            judged,
+            variant,
+        });
+        let judged = &entry.judged;
+        let now = clock::now();
+        let born_gone = entry.age(now) >= entry.freshness().gone_at();
+        let (voided, refusal) = shared.journal.land(entry.run, key, &judged.tags, |voided| {
+            let refusal = match class {
+                _ if voided.is_some() => Some(Detail::Invalidated),
+                Class::Storable if born_gone => Some(Detail::NoLifetime),
+                Class::Storable => {
+                    let most = self.route.settings.max_variants;
+                    let admission =
+                        shared.memory.update(key, now, |slot| slot.admit(Arc::clone(&entry), self.stale, most));
+                    (admission == Admission::Superseded).then_some(Detail::Superseded)
+                }
+                _ => Some(judged.detail.unwrap_or(Detail::NoLifetime)),
+            };
+            (voided.unwrap_or(0), refusal)
+        });
+        if refusal.is_some() && voided == 0 {
+            self.unstored(judged);
+        }
+        let stored = refusal.is_none();
+        self.lead.land(Landing::Shared(Landed { entry, stored, status: self.status, voided }));
+        (stored, refusal)
+    }
+
+    /// A response that nobody else may have, or that nobody else wants.
+    fn refuse(&self, judged: &Judgement) {
+        self.unstored(judged);
+        self.lead.land(match judged.class {
+            Class::Personal { .. } => Landing::Personal,
+            _ => Landing::Vacated,
+        });
+    }
+
+    /// A response that looked storable and turned out not to be.
+    fn decline(&self, mut judged: Judgement, detail: Detail) {
+        judged.refuse(Class::Personal { mark: true }, detail);
+        self.refuse(&judged);
+    }
+
+    /// Nothing was stored: a failure leaves the stale entry as it is, any other response takes its place by removing it.
+    fn unstored(&self, judged: &Judgement) {
+        if judged.failed {
+            return fail(self.route, self.lead, self.stale.is_some());
+        }
+        let marked = judged.class == Class::Personal { mark: true };
+        if self.stale.is_none() && !marked && judged.fields.is_none() {
+            return;
+        }
+        let now = clock::now();
+        self.route.cache.shared().memory.update(self.lead.key(), now, |slot| {
+            if let Some(stale) = self.stale {
+                slot.remove(stale);
+            }
+            if marked {
+                slot.mark = now.checked_add(self.route.settings.hit_for_miss);
+            }
+            slot.learn(judged.fields.as_ref());
+        });
+    }
+}
+
+/// Puts off the next run, unless this one was cold: then there is nothing to serve meanwhile.
+fn fail<P: Protocol>(route: &Route<P>, lead: &Lead<P::Value>, warm: bool) {
+    if warm {
+        let now = clock::now();
+        let lot = RandomState::new().hash_one(lead.number());
+        route.cache.shared().memory.update(lead.key(), now, |slot| slot.fail(now, lot));
+    }
+}
+
+impl<V, Response, Error> Desk<V, Response, Error> {
+    fn hand_over(&self, response: Response, status: Option<u16>, judged: &Judgement, stored: bool) {
+        let (failed, detail) = (judged.failed, judged.detail);
+        self.deliver(Delivery::Response { response, status, failed, stored, detail });
+    }
+
+    /// Hands over to the one who leads, who may have gone.
+    fn deliver(&self, delivery: Delivery<Response, Error>) {
+        let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(leader) = leader {
+            let _gone = leader.send(delivery);
+        }
+    }
+}
+
+/// A run under supervision: of its deadline, of its panics, and of whether anybody wants it.
+struct Supervised<'a, P: Protocol> {
+    lead: &'a Lead<P::Value>,
+    route: &'a Route<P>,
+    permit: Option<Permit>,
+    adoptable: bool,
+    started: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<P: Protocol> Supervised<'_, P> {
+    async fn run(mut self, work: impl Future<Output = ()>) -> Result<(), Stop> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+                Ok(Poll::Ready(())) => return Poll::Ready(Ok(())),
+                Ok(Poll::Pending) => {}
+                Err(payload) => return Poll::Ready(Err(Stop::Panicked(payload))),
+            }
+            if self.permit.is_none() && self.lead.poll_unwanted(cx).is_ready() {
+                // It becomes a background run, if there is room for one, with what is left of the time of one.
+                let timeout = self.route.settings.refresh_timeout;
+                let left = timeout.saturating_sub(clock::now().saturating_duration_since(self.started));
+                if left.is_zero() {
+                    return Poll::Ready(Err(Stop::Deadline));
+                }
+                self.permit = if self.adoptable { self.route.share.take() } else { None };
+                if self.permit.is_some() {
+                    self.timer = Some(Box::pin(clock::sleep(left)));
+                } else if self.lead.close_unless_wanted(0) {
+                    return Poll::Ready(Err(Stop::Unwanted));
+                } else {
+                    // Somebody came aboard at the last moment.
+                    cx.waker().wake_by_ref();
+                }
+            }
+            match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
+                Some(Poll::Ready(())) => Poll::Ready(Err(Stop::Deadline)),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+}

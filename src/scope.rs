@@ -1,0 +1,300 @@
+//! What an invalidation names: one notion for a key, a URI, a path, a tag, and everything.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use crate::{
+    error::Error,
+    key::{Key, UriParts},
+};
+
+/// What an invalidation reaches. See [`Cache::expire`](crate::Cache::expire) and [`Cache::purge`](crate::Cache::purge).
+///
+/// ```
+/// use cacheback::{Key, Scope};
+///
+/// let one_key = Scope::from(Key::from("user:42"));
+/// let one_uri = Scope::uri("/search?q=tower")?;
+/// let one_page_whatever_its_query = Scope::path("/search")?;
+/// let on_one_host = Scope::path("https://example.org/search")?;
+/// let a_group = Scope::tag("quotes");
+/// let all = Scope::everything();
+/// # Ok::<(), cacheback::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Scope(Reach);
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Key(Key),
+    Uri(UriScope),
+    Tag(Arc<str>),
+    Everything,
+}
+
+/// A path with an authority or on all of them, with one query or with every one.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct UriScope {
+    authority: Option<Box<[u8]>>,
+    path: Box<[u8]>,
+    query: Query,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Query {
+    Any,
+    Exactly(Option<Box<[u8]>>),
+}
+
+/// The groups that a response belongs to, by which it can be invalidated.
+///
+/// As a part of an axum response (feature `axum`) it tags that response.
+///
+/// ```
+/// # use cacheback::Tags;
+/// let tags = Tags::new(["quotes", "prices"]);
+/// assert!(tags.contains("quotes"));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags(Arc<[Arc<str>]>);
+
+impl Scope {
+    /// One URI, with every variant and whatever the layers' key rules add.
+    ///
+    /// Without an authority (`/search?q=tower`) it is reached on all hosts, with one
+    /// (`https://example.org/search?q=tower`) on that host alone. Without a query it reaches the URI without a query;
+    /// see [`Scope::path`]. The query is the one that the layer keys: what `query_only` or `query_except` leave out is
+    /// not in it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Scope`](crate::ErrorKind::Scope) if no request could have such a URI: it has no path that begins
+    /// with a slash, or holds characters that a client sends percent-encoded.
+    pub fn uri(uri: &str) -> Result<Self, Error> {
+        let (authority, path, query) = split(uri)?;
+        let query = Query::Exactly(query.map(|query| query.as_bytes().into()));
+        Ok(Self(Reach::Uri(UriScope { authority, path: path.as_bytes().into(), query })))
+    }
+
+    /// One path with every query. Paths are compared as they were received: `/a%2Fb` is not `/a/b`, and `/x` is not
+    /// `/x/`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Scope::uri`]; also when there is a query, which a path has not.
+    pub fn path(path: &str) -> Result<Self, Error> {
+        let (authority, path, query) = split(path)?;
+        if query.is_some() {
+            return Err(Error::scope("a path has no query; name the whole URI to reach one query alone"));
+        }
+        Ok(Self(Reach::Uri(UriScope { authority, path: path.as_bytes().into(), query: Query::Any })))
+    }
+
+    /// Every response that carries this tag.
+    #[must_use]
+    pub fn tag(tag: impl Into<Arc<str>>) -> Self {
+        Self(Reach::Tag(tag.into()))
+    }
+
+    /// Everything that is stored.
+    #[must_use]
+    pub const fn everything() -> Self {
+        Self(Reach::Everything)
+    }
+
+    /// The URI of a request: authority, path and query as they are keyed.
+    pub(crate) fn exactly(uri: UriParts<'_>) -> Self {
+        Self(Reach::Uri(UriScope {
+            authority: uri.authority.map(Into::into),
+            path: uri.path.into(),
+            query: Query::Exactly(uri.query.map(Into::into)),
+        }))
+    }
+
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.0
+    }
+
+    /// Whether what is stored under this key with these tags is reached.
+    pub(crate) fn matches(&self, key: &Key, tags: &Tags) -> bool {
+        match &self.0 {
+            Reach::Tag(tag) => tags.contains(tag),
+            _ => self.matches_key(key),
+        }
+    }
+
+    /// Whether the key alone is reached, whatever the tags.
+    pub(crate) fn matches_key(&self, key: &Key) -> bool {
+        match &self.0 {
+            Reach::Key(named) => named == key,
+            Reach::Uri(scope) => key.uri().is_some_and(|uri| scope.matches(uri)),
+            Reach::Tag(_) => false,
+            Reach::Everything => true,
+        }
+    }
+}
+
+impl UriScope {
+    pub(crate) fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    fn matches(&self, uri: UriParts<'_>) -> bool {
+        *uri.path == *self.path
+            && self.authority.as_deref().is_none_or(|authority| uri.authority == Some(authority))
+            && match &self.query {
+                Query::Any => true,
+                Query::Exactly(query) => uri.query == query.as_deref(),
+            }
+    }
+}
+
+impl Tags {
+    /// The groups of these names.
+    pub fn new<T: Into<Arc<str>>>(tags: impl IntoIterator<Item = T>) -> Self {
+        Self(tags.into_iter().map(Into::into).collect())
+    }
+
+    /// Whether this is one of the groups.
+    #[must_use]
+    pub fn contains(&self, tag: &str) -> bool {
+        self.iter().any(|own| own == tag)
+    }
+
+    /// The groups, in the order in which they were given.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|tag| &**tag)
+    }
+
+    /// What the tags take in memory.
+    pub(crate) fn weight(&self) -> usize {
+        self.iter().map(|tag| tag.len() + 32).sum()
+    }
+}
+
+impl From<Key> for Scope {
+    fn from(key: Key) -> Self {
+        Self(Reach::Key(key))
+    }
+}
+
+impl From<&Key> for Scope {
+    fn from(key: &Key) -> Self {
+        Self(Reach::Key(key.clone()))
+    }
+}
+
+impl From<&Self> for Scope {
+    fn from(scope: &Self) -> Self {
+        scope.clone()
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Reach::Key(key) => key.fmt(f),
+            Reach::Uri(UriScope { authority, path, query }) => {
+                let (query, rest) = match query {
+                    Query::Any => (None, " with every query"),
+                    Query::Exactly(query) => (query.as_deref(), ""),
+                };
+                write!(f, "{}{rest}", UriParts { path, query, authority: authority.as_deref() })
+            }
+            Reach::Tag(tag) => write!(f, "Tag({tag})"),
+            Reach::Everything => f.write_str("Everything"),
+        }
+    }
+}
+
+/// Authority, path and query of a reference such as people write.
+#[allow(clippy::type_complexity, reason = "three parts of a URI, taken apart on the spot")]
+fn split(reference: &str) -> Result<(Option<Box<[u8]>>, &str, Option<&str>), Error> {
+    if let Some(odd) = reference.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
+        return Err(Error::scope(format!("{odd:?} is never part of a request's URI: write it percent-encoded")));
+    }
+    let (authority, rest) = match reference.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            (
+                Some(normal_authority(authority.as_bytes(), Some(scheme)).into()),
+                if path.is_empty() { "/" } else { path },
+            )
+        }
+        _ => (None, reference),
+    };
+    if !rest.starts_with('/') {
+        return Err(Error::scope("a path begins with a slash"));
+    }
+    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+    Ok((authority, path, query))
+}
+
+/// The one spelling of an authority: lower case, without the default port of its scheme.
+///
+/// A request in origin-form has no scheme; its default port is that of `http`.
+pub(crate) fn normal_authority<'a>(authority: &'a [u8], scheme: Option<&str>) -> Cow<'a, [u8]> {
+    let default_port: &[u8] =
+        if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) { b":443" } else { b":80" };
+    let authority = authority.strip_suffix(default_port).or(authority.strip_suffix(b":")).unwrap_or(authority);
+    if authority.iter().any(u8::is_ascii_uppercase) {
+        Cow::Owned(authority.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(authority)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::KeyBuf;
+
+    fn key(authority: &str, path: &str, query: Option<&str>) -> Key {
+        let mut key = KeyBuf::default();
+        key.uri(UriParts {
+            path: path.as_bytes(),
+            query: query.map(str::as_bytes),
+            authority: (!authority.is_empty()).then_some(authority.as_bytes()),
+        });
+        key.part(Some(b"whatever a layer adds"));
+        key.to_key()
+    }
+
+    #[test] // P34
+    fn a_uri_without_authority_reaches_all_hosts_and_without_query_exactly_that() {
+        let scope = Scope::uri("/x").unwrap();
+        assert!(scope.matches_key(&key("a", "/x", None)) && scope.matches_key(&key("", "/x", None)));
+        for other in [key("a", "/x", Some("")), key("a", "/x", Some("q=1")), key("a", "/x/", None)] {
+            assert!(!scope.matches_key(&other), "{other:?}");
+        }
+        assert!(!scope.matches_key(&Key::from("/x")));
+    }
+
+    #[test] // P34
+    fn a_path_takes_every_query_and_an_authority_narrows_it() {
+        let scope = Scope::path("https://A.example:443/x").unwrap();
+        assert!(scope.matches_key(&key("a.example", "/x", Some("q=1"))));
+        assert!(!scope.matches_key(&key("b.example", "/x", Some("q=1"))));
+        assert!(Scope::path("http://a.example").unwrap().matches_key(&key("a.example", "/", None)));
+    }
+
+    #[test]
+    fn what_can_name_nothing_is_refused_in_words() {
+        for (path, words) in [
+            ("quotes/42", "a path begins with a slash"),
+            ("", "a path begins with a slash"),
+            ("/caf\u{e9}", "'é' is never part of a request's URI: write it percent-encoded"),
+            ("/a b", "' ' is never part of a request's URI: write it percent-encoded"),
+            ("/x?q=1", "a path has no query; name the whole URI to reach one query alone"),
+        ] {
+            assert_eq!(Scope::path(path).unwrap_err().to_string(), words);
+        }
+    }
+
+    #[test]
+    fn tags_are_compared_whole() {
+        let tags = Tags::new(["quotes", "prices"]);
+        assert!(Scope::tag("quotes").matches(&Key::from("k"), &tags));
+        assert!(!Scope::tag("quote").matches(&Key::from("k"), &tags));
+        assert!(Scope::everything().matches(&Key::from("k"), &Tags::default()));
+    }
+}

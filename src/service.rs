@@ -1,0 +1,134 @@
+//! The service: always ready, and answering from memory before anything else happens.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tower_service::Service;
+
+use crate::{
+    clock,
+    flight::Course,
+    freshness::Verdict,
+    future::ResponseFuture,
+    key::{self, KeyBuf},
+    layer::{Route, Sighting},
+    miss,
+    protocol::{Capture, Prepare, Prepared, Protocol, Role},
+    run::{self, Job},
+    status::{CacheStatus, Detail, Outcome},
+};
+
+/// A service whose responses are cached. Made by [`CachebackLayer`](crate::CachebackLayer).
+///
+/// Its error is the wrapped service's own: a cache adds no way to fail.
+pub struct Cacheback<S, P: Protocol> {
+    inner: S,
+    route: Arc<Route<P>>,
+}
+
+impl<S, P: Protocol> Cacheback<S, P> {
+    pub(crate) fn new(inner: S, route: Arc<Route<P>>) -> Self {
+        Self { inner, route }
+    }
+}
+
+impl<S, P, Req> Service<Req> for Cacheback<S, P>
+where
+    P: Prepare<Req> + Capture<S::Response>,
+    P::Response: Send + 'static,
+    S: Service<P::Request> + Clone + Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+    S::Future: Send,
+    Req: 'static,
+{
+    type Response = P::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, P, Req>;
+
+    /// Always ready: an answer from memory needs nothing of the wrapped service.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let route = &self.route;
+        let mut key = KeyBuf::default();
+        let (request, view) =
+            match route.protocol.prepare(request, route.cache.identity(), &route.settings.freshness, &mut key) {
+                Prepared::Lookup(request, view) => (request, view),
+                Prepared::Forward(request, after) => {
+                    return ResponseFuture::forward(self.inner.clone(), request, after, Arc::clone(route));
+                }
+            };
+        let seen = route.look(key.as_slice(), &request, clock::now());
+        let (Some((outcome, to_refresh)), Some((entry, age))) = (hit(&seen), seen.entry()) else {
+            let (route, inner) = (Arc::clone(route), self.inner.clone());
+            return ResponseFuture::wait(miss::answer(route, inner, key.to_key(), request, view, seen));
+        };
+        let response = route.protocol.replay(entry, age, &view, outcome);
+        if to_refresh {
+            refresh(route, &self.inner, &seen, request, route.protocol.role(&view));
+        }
+        ResponseFuture::done(response)
+    }
+}
+
+/// Whether what was found answers the request at once: with which outcome, and whether it wants a refresh.
+pub(crate) fn hit<V>(seen: &Sighting<V>) -> Option<(Outcome, bool)> {
+    let outcome = || seen.outcome(CacheStatus::Hit);
+    match seen.verdict() {
+        Verdict::Fresh => Some((outcome(), false)),
+        Verdict::Stale | Verdict::TooStale if seen.is_backing_off() => {
+            Some((outcome().because(Some(Detail::BackOff)), false))
+        }
+        Verdict::Stale => Some((outcome(), true)),
+        Verdict::TooStale | Verdict::Gone => None,
+    }
+}
+
+/// Starts the run that refreshes a stale entry, unless one is under way, failed lately, or is one too many.
+pub(crate) fn refresh<S, P, Req>(
+    route: &Arc<Route<P>>,
+    service: &S,
+    seen: &Sighting<P::Value>,
+    request: P::Request,
+    role: Role,
+) where
+    P: Prepare<Req> + Capture<S::Response>,
+    P::Response: Send + 'static,
+    S: Service<P::Request> + Clone + Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+    S::Future: Send,
+    Req: 'static,
+{
+    let (Some(slot), Some((entry, _))) = (&seen.slot, seen.entry()) else { return };
+    if role == Role::Read {
+        return;
+    }
+    let course = Course { key: slot.key.clone(), variant: route.variant(seen, &request) };
+    let Some(lead) = route.cache.shared().flights.lead(&course) else { return };
+    // Somebody may have refreshed it between the lookup and the lead.
+    let again = route.look(key::bytes(&course.key), &request, seen.now);
+    if !again.entry().is_some_and(|(now, _)| Arc::ptr_eq(now, entry)) || again.verdict() != Verdict::Stale {
+        return;
+    }
+    let Some(permit) = route.share.take() else { return };
+    run::start(Job::refresh(Arc::clone(route), service.clone(), request, lead, Arc::clone(entry), permit));
+}
+
+impl<S: Clone, P: Protocol> Clone for Cacheback<S, P> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), route: Arc::clone(&self.route) }
+    }
+}
+
+impl<S, P: Protocol> fmt::Debug for Cacheback<S, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cacheback").finish_non_exhaustive()
+    }
+}

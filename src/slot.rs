@@ -1,0 +1,236 @@
+//! What is known of one key: its variants, the fields that select among them, a mark and a back-off.
+//!
+//! One record, one weight, one removal. A slot never changes once it is in memory: a writer makes the next version of
+//! it, under the lock that the writers of its key share (see memory.rs). The methods here are that arithmetic, without
+//! locks and without a clock.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use crate::{
+    clock::Instant,
+    entry::{Entry, Fields},
+    freshness::Verdict,
+    index::{Heading, POSTING_WEIGHT},
+    key::Key,
+    scope::Scope,
+};
+
+/// The first pause after a failed run; it doubles with each further failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What a slot takes in memory beside its key, its entries and its postings: itself, its key's and its own reference
+/// counts, and its place in the engine (159 bytes, measured at 64 MiB with ghosts for as many keys as there are slots).
+const SLOT_WEIGHT: usize = 352;
+/// What a variant takes beside its value: its place in the slot, and the entry around the value.
+const VARIANT_WEIGHT: usize = 256;
+
+#[derive(Debug)]
+pub(crate) struct Slot<V> {
+    pub(crate) key: Key,
+    /// Tells this version of the slot from the others.
+    pub(crate) serial: u64,
+    /// The newest comes first: of several that are selected it is the one to use (RFC 9111 §4.1).
+    pub(crate) variants: Vec<Kept<V>>,
+    /// All fields that ever selected among the variants. They outlive the variants.
+    pub(crate) fields: Option<Fields>,
+    /// Until when requests do not wait for one another.
+    pub(crate) mark: Option<Instant>,
+    /// After failed runs: until when no other one is tried while something stale can be served.
+    pub(crate) back_off: Option<BackOff>,
+}
+
+/// One variant.
+#[derive(Debug)]
+pub(crate) struct Kept<V> {
+    pub(crate) entry: Arc<Entry<V>>,
+    /// Expired by hand.
+    pub(crate) expired: bool,
+    /// When it was last used, on the clock of its slot.
+    used: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BackOff {
+    failures: u32,
+    pub(crate) until: Instant,
+}
+
+/// What became of an entry that was to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Stored,
+    /// A run that started later was stored before.
+    Superseded,
+}
+
+/// Whether an invalidation lets the stale response be served while a new one is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Force {
+    /// The next reader gets the stale response, and it is refreshed.
+    Expire,
+    /// The next reader waits for a new one.
+    Purge,
+}
+
+impl<V> Slot<V> {
+    pub(crate) fn new(key: Key) -> Self {
+        Self { key, serial: 0, variants: Vec::new(), fields: None, mark: None, back_off: None }
+    }
+
+    /// Whether nothing is known any more.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.variants.is_empty() && self.fields.is_none() && self.mark.is_none() && self.back_off.is_none()
+    }
+
+    pub(crate) fn is_marked(&self, now: Instant) -> bool {
+        self.mark.is_some_and(|until| now < until)
+    }
+
+    pub(crate) fn is_backing_off(&self, now: Instant) -> bool {
+        self.back_off.is_some_and(|back_off| now < back_off.until)
+    }
+
+    /// Takes in a new entry, in place of the one that it refreshes and of those that the same requests would select.
+    pub(crate) fn admit(&mut self, entry: Arc<Entry<V>>, refreshed: Option<&Arc<Entry<V>>>, most: usize) -> Admission {
+        let same = |kept: &Kept<V>| {
+            entry.variant.is_none()
+                || kept.entry.variant.is_none()
+                || (kept.entry.variant == entry.variant && kept.entry.judged.fields == entry.judged.fields)
+        };
+        if self.variants.iter().any(|kept| kept.entry.run > entry.run && same(kept)) {
+            return Admission::Superseded;
+        }
+        self.variants.retain(|kept| !same(kept) && refreshed.is_none_or(|old| !Arc::ptr_eq(old, &kept.entry)));
+        while self.variants.len() >= most {
+            let oldest = self.variants.iter().enumerate().min_by_key(|(_, kept)| kept.used.load(Relaxed));
+            let Some((oldest, _)) = oldest else { break };
+            self.variants.remove(oldest);
+        }
+        self.learn(entry.judged.fields.as_ref());
+        let used = AtomicU64::new(self.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0) + 1);
+        self.variants.insert(0, Kept { entry, expired: false, used });
+        self.mark = None;
+        self.back_off = None;
+        Admission::Stored
+    }
+
+    /// Remembers that these fields select among the variants.
+    pub(crate) fn learn(&mut self, fields: Option<&Fields>) {
+        let Some(fields) = fields else { return };
+        self.fields = Some(match &self.fields {
+            None => Arc::clone(fields),
+            Some(known) if fields.iter().all(|field| known.contains(field)) => return,
+            Some(known) => {
+                let mut all: Vec<_> = known.iter().chain(fields.iter()).cloned().collect();
+                all.sort_unstable();
+                all.dedup();
+                all.into()
+            }
+        });
+    }
+
+    /// Lets go of an entry, whoever finds that it must not be served any more.
+    pub(crate) fn remove(&mut self, entry: &Arc<Entry<V>>) {
+        self.variants.retain(|kept| !Arc::ptr_eq(entry, &kept.entry));
+    }
+
+    /// A run failed: the pause doubles. `lot` is a random number that takes up to half of it away, so that keys that
+    /// failed together are not tried together.
+    pub(crate) fn fail(&mut self, now: Instant, lot: u64) {
+        let failures = self.back_off.map_or(0, |back_off| back_off.failures).saturating_add(1);
+        let pause = FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LAST_PAUSE);
+        let pause = pause - pause.mul_f64((lot % 1_024) as f64 / 2_048.0);
+        self.back_off = Some(BackOff { failures, until: now + pause });
+    }
+
+    /// How many entries an invalidation reaches, each of which is expired or removed.
+    pub(crate) fn invalidate(&mut self, scope: &Scope, force: Force, now: Instant) -> usize {
+        let mut reached = 0;
+        let key = &self.key;
+        self.variants.retain_mut(|kept| {
+            if !scope.matches(key, kept.entry.tags()) {
+                return true;
+            }
+            reached += 1;
+            kept.expired = true;
+            force == Force::Expire && kept.verdict(now).0 != Verdict::Gone
+        });
+        if force == Force::Purge && *scope == Scope::everything() {
+            *self = Self::new(self.key.clone());
+        }
+        reached
+    }
+
+    /// Lets go of what is over: entries past their last horizon, a mark, a back-off with nothing left to serve meanwhile.
+    pub(crate) fn drop_past(&mut self, now: Instant) {
+        self.variants.retain(|kept| kept.verdict(now).0 != Verdict::Gone);
+        self.mark = self.mark.filter(|until| now < *until);
+        self.back_off = self.back_off.filter(|_| !self.variants.is_empty());
+    }
+
+    pub(crate) fn headings(&self) -> impl Iterator<Item = Heading<'_>> {
+        let path = self.key.uri().map(|uri| Heading::Path(uri.path));
+        path.into_iter().chain(self.variants.iter().flat_map(|kept| kept.entry.tags().iter()).map(Heading::Tag))
+    }
+
+    /// What the slot takes in memory.
+    pub(crate) fn weight(&self) -> u64 {
+        let fields: usize = self.fields.iter().flat_map(|fields| fields.iter()).map(|field| field.len() + 24).sum();
+        let variants: usize = self
+            .variants
+            .iter()
+            .map(|kept| {
+                let variant = kept.entry.variant.as_ref().map_or(0, |variant| variant.len() + 16);
+                VARIANT_WEIGHT + kept.entry.weight + kept.entry.tags().weight() + variant
+            })
+            .sum();
+        let postings = self.headings().count() * POSTING_WEIGHT;
+        (SLOT_WEIGHT + self.key.len() + fields + variants + postings) as u64
+    }
+}
+
+impl<V> Kept<V> {
+    /// The verdict at this moment, and the age that led to it.
+    pub(crate) fn verdict(&self, now: Instant) -> (Verdict, Duration) {
+        let age = self.entry.age(now);
+        let freshness = self.entry.freshness();
+        (if self.expired { freshness.at_expired(age) } else { freshness.at(age) }, age)
+    }
+
+    /// Makes this the one last used. Only worth a write where there is another one to lose.
+    pub(crate) fn touch(&self, slot: &Slot<V>) {
+        if slot.variants.len() > 1 {
+            let last = slot.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0);
+            if self.used.load(Relaxed) < last {
+                self.used.store(last + 1, Relaxed);
+            }
+        }
+    }
+}
+
+impl<V> Clone for Slot<V> {
+    fn clone(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            serial: self.serial,
+            variants: self.variants.clone(),
+            fields: self.fields.clone(),
+            mark: self.mark,
+            back_off: self.back_off,
+        }
+    }
+}
+
+impl<V> Clone for Kept<V> {
+    fn clone(&self) -> Self {
+        Self { entry: Arc::clone(&self.entry), expired: self.expired, used: AtomicU64::new(self.used.load(Relaxed)) }
+    }
+}

@@ -1,0 +1,332 @@
+//! What happened to a request, in the words of RFC 9211: one closed vocabulary for the `Cache-Status` field, the
+//! response extension and telemetry.
+
+use std::fmt;
+
+/// What the cache did for a response. Every response that passes the layer carries one in its extensions.
+///
+/// ```
+/// # use cacheback::{CacheStatus, Outcome};
+/// # fn after(response: &http::Response<()>) {
+/// if let Some(outcome) = response.extensions().get::<Outcome>() {
+///     println!("{outcome}"); // hit; ttl=42
+///     assert!(outcome.status() == CacheStatus::Hit || outcome.detail().is_none());
+/// }
+/// # }
+/// ```
+///
+/// Its `Display` gives the parameters of a `Cache-Status` member (RFC 9211 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Outcome {
+    status: CacheStatus,
+    ttl: Option<i64>,
+    forward_status: Option<u16>,
+    stored: bool,
+    collapsed: bool,
+    detail: Option<Detail>,
+}
+
+/// Whether a request was answered from what was stored, or why it went forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CacheStatus {
+    /// Answered from what was stored: fresh, or stale at once ([`Outcome::is_stale`]).
+    Hit,
+    /// Went forward past the cache: it was not looked up.
+    Bypass,
+    /// Went forward because its method is not answered from a cache.
+    Method,
+    /// Nothing was stored for its key.
+    UriMiss,
+    /// Something was stored for its URI, and none of it for a request with these fields (RFC 9111 §4.1).
+    VaryMiss,
+    /// What was stored is too stale to be served before a run was tried.
+    Stale,
+}
+
+/// Why an outcome is what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Detail {
+    // ---- why a request was not looked up ----
+    /// It carries a credential that the key does not cover.
+    Credential,
+    /// It carries cookies that the key does not cover.
+    Cookie,
+    /// It has content.
+    Content,
+    /// It asks for another protocol.
+    Upgrade,
+    /// Its authority cannot be told: two that differ, or several `Host` lines.
+    Authority,
+    /// The key rules give it no key.
+    NoKey,
+    /// The layer leaves it out.
+    Excluded,
+    /// It asks for a part of the response.
+    Range,
+    /// It is conditional in a way that the origin alone can decide (`If-Match`, `If-Unmodified-Since`).
+    Precondition,
+    /// It asks not to be stored.
+    RequestNoStore,
+    /// A layer of the same cache further out caches it.
+    Contributed,
+    /// It is a HEAD and nothing was stored for its GET.
+    Head,
+
+    // ---- why a response was not stored ----
+    /// `Cache-Control: no-store`.
+    NoStore,
+    /// `Cache-Control: private`.
+    Private,
+    /// `Cache-Control: no-cache`.
+    NoCache,
+    /// It sets a cookie.
+    SetCookie,
+    /// `Vary: *`.
+    VaryAny,
+    /// It asks for, or speaks of, authentication.
+    Authenticate,
+    /// Its status is not one that is stored without explicit freshness, or not one that is ever stored.
+    Status,
+    /// Nothing lets it live for any time.
+    NoLifetime,
+    /// Its body is over the cap.
+    TooLarge,
+    /// Its body was not complete in time.
+    SlowBody,
+    /// Its body failed, or ended early.
+    BodyFailed,
+    /// It is a stream of events.
+    EventStream,
+    /// Its content security policy holds a nonce.
+    Nonce,
+    /// It names the one origin that may read it, without `Vary: Origin`.
+    AllowOrigin,
+    /// Nobody opted it in.
+    NotOptedIn,
+    /// Its handler said so.
+    HandlerSaidNo,
+    /// It is a part of the whole.
+    Partial,
+    /// It was invalidated while it was made.
+    Invalidated,
+    /// A run that started later was stored before it.
+    Superseded,
+
+    // ---- why a response was served as it was ----
+    /// The run failed, and the stale response may stand in.
+    StaleIfError,
+    /// Runs for this key failed lately; the next one is put off.
+    BackOff,
+    /// The run took longer than a reader of a stale response is made to wait.
+    Slow,
+    /// The key is marked: its responses could not be shared lately, so requests do not wait for one another.
+    HitForMiss,
+}
+
+impl Outcome {
+    pub(crate) const fn new(status: CacheStatus) -> Self {
+        Self { status, ttl: None, forward_status: None, stored: false, collapsed: false, detail: None }
+    }
+
+    pub(crate) const fn ttl_of(mut self, seconds: i64) -> Self {
+        self.ttl = Some(seconds);
+        self
+    }
+
+    pub(crate) const fn forwarded(mut self, status: Option<u16>) -> Self {
+        self.forward_status = status;
+        self
+    }
+
+    pub(crate) const fn stored_if(mut self, stored: bool) -> Self {
+        self.stored = stored;
+        self
+    }
+
+    pub(crate) const fn collapsed_if(mut self, collapsed: bool) -> Self {
+        self.collapsed = collapsed;
+        self
+    }
+
+    pub(crate) const fn because(mut self, detail: Option<Detail>) -> Self {
+        self.detail = detail;
+        self
+    }
+
+    /// Whether the request was answered from what was stored, or why it went forward.
+    #[must_use]
+    pub const fn status(&self) -> CacheStatus {
+        self.status
+    }
+
+    /// Whether the response was served stale.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        matches!(self.ttl, Some(ttl) if ttl < 0)
+    }
+
+    /// The remaining freshness in whole seconds, negative when stale.
+    #[must_use]
+    pub const fn ttl(&self) -> Option<i64> {
+        self.ttl
+    }
+
+    /// The status code that the wrapped service answered, where it was asked for this request.
+    #[must_use]
+    pub const fn forward_status(&self) -> Option<u16> {
+        self.forward_status
+    }
+
+    /// Whether the response was stored, or is being stored as its body streams.
+    #[must_use]
+    pub const fn is_stored(&self) -> bool {
+        self.stored
+    }
+
+    /// Whether the request shared the run of another one.
+    #[must_use]
+    pub const fn is_collapsed(&self) -> bool {
+        self.collapsed
+    }
+
+    /// Why, where there is more to say.
+    #[must_use]
+    pub const fn detail(&self) -> Option<Detail> {
+        self.detail
+    }
+
+    /// Appends the parameters of the `Cache-Status` member, without the machinery of `fmt`: hits pay for it.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.status.as_str().as_bytes());
+        if let Some(status) = self.forward_status {
+            out.extend_from_slice(b"; fwd-status=");
+            write_integer(out, i64::from(status));
+        }
+        if let Some(ttl) = self.ttl {
+            out.extend_from_slice(b"; ttl=");
+            write_integer(out, ttl);
+        }
+        if self.stored {
+            out.extend_from_slice(b"; stored");
+        }
+        if self.collapsed {
+            out.extend_from_slice(b"; collapsed");
+        }
+        if let Some(detail) = self.detail {
+            out.extend_from_slice(b"; detail=");
+            out.extend_from_slice(detail.as_str().as_bytes());
+        }
+    }
+}
+
+impl CacheStatus {
+    /// The parameter of RFC 9211: `hit`, or `fwd` with its reason.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Bypass => "fwd=bypass",
+            Self::Method => "fwd=method",
+            Self::UriMiss => "fwd=uri-miss",
+            Self::VaryMiss => "fwd=vary-miss",
+            Self::Stale => "fwd=stale",
+        }
+    }
+}
+
+impl Detail {
+    /// The token that stands in the `detail` parameter.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Credential => "credential",
+            Self::Cookie => "cookie",
+            Self::Content => "content",
+            Self::Upgrade => "upgrade",
+            Self::Authority => "authority",
+            Self::NoKey => "no-key",
+            Self::Excluded => "excluded",
+            Self::Range => "range",
+            Self::Precondition => "precondition",
+            Self::RequestNoStore => "request-no-store",
+            Self::Contributed => "contributed",
+            Self::Head => "head",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::NoCache => "no-cache",
+            Self::SetCookie => "set-cookie",
+            Self::VaryAny => "vary-any",
+            Self::Authenticate => "authenticate",
+            Self::Status => "status",
+            Self::NoLifetime => "no-lifetime",
+            Self::TooLarge => "too-large",
+            Self::SlowBody => "slow-body",
+            Self::BodyFailed => "body-failed",
+            Self::EventStream => "event-stream",
+            Self::Nonce => "csp-nonce",
+            Self::AllowOrigin => "allow-origin",
+            Self::NotOptedIn => "not-opted-in",
+            Self::HandlerSaidNo => "handler",
+            Self::Partial => "partial",
+            Self::Invalidated => "invalidated",
+            Self::Superseded => "superseded",
+            Self::StaleIfError => "stale-if-error",
+            Self::BackOff => "back-off",
+            Self::Slow => "slow",
+            Self::HitForMiss => "hit-for-miss",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = Vec::with_capacity(64);
+        self.write(&mut out);
+        f.write_str(&String::from_utf8_lossy(&out))
+    }
+}
+
+fn write_integer(out: &mut Vec<u8>, value: i64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = value.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test] // P49
+    fn an_outcome_prints_as_parameters_of_rfc_9211() {
+        let hit = Outcome::new(CacheStatus::Hit).ttl_of(-7);
+        assert_eq!(hit.to_string(), "hit; ttl=-7");
+        assert!(hit.is_stale());
+        let miss = Outcome::new(CacheStatus::UriMiss).forwarded(Some(200)).stored_if(true).collapsed_if(true);
+        assert_eq!(miss.to_string(), "fwd=uri-miss; fwd-status=200; stored; collapsed");
+        let bypass = Outcome::new(CacheStatus::Bypass).because(Some(Detail::Cookie));
+        assert_eq!(bypass.to_string(), "fwd=bypass; detail=cookie");
+    }
+
+    #[test]
+    fn integers_of_every_size_are_written_as_fmt_writes_them() {
+        for value in [0, 1, -1, 10, 999, i64::MAX, i64::MIN] {
+            let mut out = Vec::new();
+            write_integer(&mut out, value);
+            assert_eq!(out, value.to_string().into_bytes());
+        }
+    }
+}
