@@ -125,7 +125,6 @@ impl Cache {
     }
 
     /// A layer for a router or a route, in application mode: see [`CachebackLayer::new`].
-    #[must_use]
     pub fn layer(&self, freshness: impl Into<Freshness>) -> CachebackLayer {
         CachebackLayer::over(self.clone(), Http::default(), freshness.into())
     }

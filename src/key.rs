@@ -205,7 +205,8 @@ mod tests {
             let mut key = KeyBuf::default();
             key.uri(uri);
             key.part(Some(&rest));
-            prop_assert_eq!(key.to_key().uri(), Some(uri));
+            let key = key.to_key();
+            prop_assert_eq!(key.uri(), Some(uri));
         }
     }
 

@@ -9,6 +9,8 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
+use crate::telemetry;
+
 #[derive(Debug)]
 pub(crate) struct Permits {
     free: Mutex<usize>,
@@ -53,6 +55,7 @@ impl Share {
         let alone = self.permits.layers.load(Relaxed) == 1;
         if *free == 0 || !(alone || held < *free) {
             self.permits.refused.fetch_add(1, Relaxed);
+            telemetry::refresh_dropped();
             return None;
         }
         *free -= 1;

@@ -183,7 +183,7 @@ pub struct Judgement {
 
 /// Who may have a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// Everybody, now and later.
     Storable,
     /// Those who wait for it; it is not kept.

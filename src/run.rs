@@ -29,6 +29,7 @@ use crate::{
     protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled},
     slot::Admission,
     status::Detail,
+    telemetry,
 };
 
 /// All that a run needs.
@@ -332,8 +333,9 @@ impl<P: Protocol> Settling<'_, P> {
     }
 }
 
-/// Puts off the next run, unless this one was cold: then there is nothing to serve meanwhile.
+/// Tells of a failure, and puts off the next run, unless this one was cold: then there is nothing to serve meanwhile.
 fn fail<P: Protocol>(route: &Route<P>, lead: &Lead<P::Value>, warm: bool) {
+    telemetry::run_failed(warm);
     if warm {
         let now = clock::now();
         let lot = RandomState::new().hash_one(lead.number());

@@ -52,15 +52,15 @@ fn warn_of_bypass(detail: Detail) {
 #[cfg(not(feature = "tracing"))]
 fn warn_of_bypass(_: Detail) {}
 
-/// A run came to no good end.
+/// A run failed; a warm one leaves something stored.
 #[cfg(feature = "tracing")]
-pub(crate) fn run_failed(why: &'static str) {
-    tracing::debug!(why, "a run failed");
+pub(crate) fn run_failed(warm: bool) {
+    tracing::debug!(warm, "a run failed");
 }
 
-/// A run came to no good end.
+/// A run failed; a warm one leaves something stored.
 #[cfg(not(feature = "tracing"))]
-pub(crate) fn run_failed(_: &'static str) {}
+pub(crate) fn run_failed(_: bool) {}
 
 /// A refresh was dropped for want of a permit.
 #[cfg(feature = "tracing")]

@@ -75,9 +75,11 @@ pub struct Http {
     exchange: Arc<[HeaderName]>,
     unsafe_invalidates: bool,
     enabled: bool,
-    when: Option<Arc<dyn Fn(&Parts) -> bool + Send + Sync>>,
+    when: Option<Arc<WhenFn>>,
     bypassed: Arc<BypassWatch>,
 }
+
+type WhenFn = dyn Fn(&Parts) -> bool + Send + Sync;
 
 /// What is left to do for a request that goes past the cache.
 #[derive(Debug)]

@@ -11,6 +11,11 @@
 //! 3. When `invalidate` has returned `Ok`, no record that was saved before and is reached by the scope is loaded any
 //!    more, by any instance. Hard and soft differ in what memory may still serve; a record is gone either way.
 //! 4. An operation that was not carried out returns an error. None panics, whatever bytes come back.
+//!
+//! A [`Cache`](crate::Cache) tells its store of every invalidation. Records are loaded and saved by runs once there is a
+//! format for them; until then the contract is kept by a scripted fake, and nothing of it is public.
+
+#![cfg_attr(not(test), expect(dead_code, reason = "no store is built without a format for its records"))]
 
 use std::{fmt, pin::Pin, time::Duration};
 
@@ -22,32 +27,23 @@ use crate::{
 };
 
 /// The remote tier behind the memory of a [`Cache`](crate::Cache).
-///
-/// Sealed: the contract may still change while it has one user.
-pub trait Store: sealed::Sealed + fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Store: fmt::Debug + Send + Sync + 'static {
     /// The record under a key.
-    #[doc(hidden)]
     fn load<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
     /// Puts a record under a key.
-    #[doc(hidden)]
     fn save<'a>(&'a self, key: &'a Key, record: Record) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Forgets what a scope reaches.
-    #[doc(hidden)]
     fn invalidate<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
-pub(crate) mod sealed {
-    pub trait Sealed {}
-}
-
 /// A future behind a pointer: stores are chosen when the program runs.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What is saved.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub(crate) struct Record {
     pub(crate) bytes: Bytes,
     pub(crate) tags: Tags,
     pub(crate) time_to_live: Duration,
@@ -55,10 +51,15 @@ pub struct Record {
 
 /// Why a store did not do as it was told, in words for telemetry.
 #[derive(Debug)]
-pub struct StoreError(pub(crate) String);
+pub(crate) struct StoreError(pub(crate) String);
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod fake;

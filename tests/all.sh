@@ -1,0 +1,23 @@
+#!/bin/sh
+# Every check of this repository, on a machine that has Rust: sh tests/all.sh
+# Formatting, lints, all tests with all features and with none, doc tests (the README's among them), the docs, examples
+# and benches. The first step that fails ends it.
+set -eu
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$*"; "$@"; }
+
+# What the checks need and a toolchain may lack.
+cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+
+export CARGO_TERM_COLOR=never
+step cargo fmt --all --check
+step cargo clippy --locked --all-targets --all-features -- -D warnings
+step cargo clippy --locked --lib --no-default-features -- -D warnings
+step cargo test --locked --all-features --lib --bins --tests --examples
+step cargo test --locked --all-features --doc
+step cargo test --locked --no-default-features --lib
+step env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
+step cargo build --locked --examples
+step cargo test --locked --all-features --benches
