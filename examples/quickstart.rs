@@ -34,10 +34,11 @@ async fn main() -> std::io::Result<()> {
         .route("/primes/{from}", get(primes))
         .layer(CachebackLayer::new(Freshness::new(Duration::from_secs(5))));
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await.or(
+    let listener = match tokio::net::TcpListener::bind("127.0.0.1:3000").await {
+        Ok(listener) => listener,
         // The port is taken: any other will do.
-        tokio::net::TcpListener::bind("127.0.0.1:0").await,
-    )?;
+        Err(_) => tokio::net::TcpListener::bind("127.0.0.1:0").await?,
+    };
     let address = listener.local_addr()?;
     println!("Listening on http://{address}. Try, one after the other:\n");
     let curl = format!("curl -i http://{address}/primes/1000000");

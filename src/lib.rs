@@ -1,4 +1,68 @@
-//! draft
+//! A tower layer that caches responses, answers a stale hit with the stale response at once, and re-runs the request
+//! behind the reader.
+//!
+//! ```
+//! use std::time::Duration;
+//! use axum::{Router, routing::get};
+//! use cacheback::CachebackLayer;
+//!
+//! # async fn quote() {}
+//! // Fresh for a minute; after that stale at once and refreshed behind the reader, for up to an hour.
+//! let app: Router = Router::new()
+//!     .route("/quotes/{id}", get(quote))
+//!     .layer(CachebackLayer::new(Duration::from_secs(60)));
+//! ```
+//!
+//! It is better to serve a stale response at once, and to fetch the new one behind the reader's back, than to make the
+//! reader wait. That is the idea of Python's `django-cacheback`, where a *job* knows its cache key, how to fetch, and how
+//! long a result lives. In tower the job is there already: it is a `Service`. The request is the arguments, calling the
+//! service is the fetch.
+//!
+//! * [`CachebackLayer`] wraps a service; [`CachebackLayer::new`] for HTTP, [`CachebackLayer::typed`] for any other.
+//! * [`Freshness`] says how long a response lives and how long it may be served stale.
+//! * [`Cache`] is what layers share, and the handle by which it is invalidated: by [`Key`], or by [`Scope`].
+//! * [`Outcome`] says what happened to a request, in the words of RFC 9211.
+//! * [`Http`] is the place to read which requests and responses are cached.
+//!
+//! # Guarantees
+//!
+//! | guarantee | shown by |
+//! |---|---|
+//! | A fresh or stale hit is answered from memory at once, whatever the service does; horizons are fixed when a run starts and nothing moves them back | `tests/stale_at_once.rs` |
+//! | A key has one run at a time, however many wait; cancelled leaders, panics and hung services leave nobody behind | `tests/one_run_at_a_time.rs` |
+//! | Refreshes are bounded in number and time, back off after failures, and never cost a stored response that is better | `tests/refresh.rs` |
+//! | What may be private is neither stored nor shared, and no request can poison what others get | `tests/never_shared.rs` |
+//! | Different requests have different keys | `tests/keys.rs` |
+//! | Variants are kept apart as `Vary` says | `tests/vary.rs` |
+//! | HTTP's rules for shared caches are kept in application mode | `tests/http_caching.rs` |
+//! | Bodies stream as without the layer, and what is stored is whole | `tests/streaming.rs` |
+//! | An invalidation wins over every run that started before it | `tests/invalidation.rs` |
+//! | It composes: axum, tower, tower-http, hyper, inside and outside, one in another | `tests/composition.rs` |
+//! | Nothing panics, whatever requests and responses come | `tests/no_panics.rs` |
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `axum` | yes | the path as received (`OriginalUri`) in the key; [`Tags`], [`Freshness`] and [`NoStore`] as parts of a handler's response |
+//! | `tracing` | no | events and warnings through `tracing` |
+//! | `full` | no | all of them |
+//!
+//! # The source, in reading order
+//!
+//! A file imports from the floors below its own, never upwards.
+//!
+//! * **Vocabulary**: `key` (what identifies a response), `freshness` (how long it lives), `scope` (what an invalidation
+//!   names), `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only file that reads time), `error`.
+//! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (of a remote tier).
+//! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
+//!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
+//!   `permits` (how many runs go on in the background).
+//! * **Engine**: `cache` (shared state, the handle), `layer` (a route's settings), `service` (answers from memory),
+//!   `future`, `miss` (leads a run or waits for one), `run` (the run itself; the only file that spawns).
+//! * **Protocols**: `typed`, and `http` with a file for each group of rules.
+//! * Beside them `telemetry`: every event once.
+
 mod cache;
 mod clock;
 mod entry;
@@ -37,3 +101,8 @@ pub use crate::{
     status::{CacheStatus, Detail, Outcome},
     typed::Typed,
 };
+
+/// The README's code, compiled.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

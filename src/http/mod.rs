@@ -6,8 +6,8 @@
 //!   received (and as it is seen, where a nested router or a rewriting middleware made it another), the authority, and
 //!   what the layer's rules add.
 //! * **Credentials** (`credentials`): a request that carries a credential or a cookie which the key does not cover goes
-//!   past the cache. [`CachebackLayer::key_header`], [`CachebackLayer::key_cookie`], [`CachebackLayer::key_by`] cover
-//!   them; [`CachebackLayer::ignore_cookies`] hides cookies from key and handler alike.
+//!   past the cache. `key_header`, `key_cookie`, `key_by` cover
+//!   them; `ignore_cookies` hides cookies from key and handler alike.
 //! * **Responses** (`policy`): what forbids storing is never overridden. What states its own freshness gets that; the
 //!   layer's freshness applies to 200, 203, 301 and 308 that say nothing.
 //! * **Bodies** (`body`): the first client of a storable response streams, and the store does not wait for it.
@@ -65,7 +65,7 @@ use rules::KeyRules;
 use stored::StatusName;
 
 /// The protocol of HTTP services: axum routers and routes, hyper clients, anything that answers `http::Request` with
-/// `http::Response`. See [`CachebackLayer::new`].
+/// `http::Response`. See [`CachebackLayer::new`](crate::CachebackLayer::new).
 #[derive(Clone)]
 pub struct Http {
     rules: KeyRules,
