@@ -310,7 +310,7 @@ impl<P: Protocol> fmt::Debug for CachebackLayer<P> {
 }
 
 /// The remaining freshness in whole seconds, rounded down; below zero whenever the response is not fresh.
-fn ttl(freshness: &Freshness, age: Duration, fresh: bool) -> i64 {
+pub(crate) fn ttl(freshness: &Freshness, age: Duration, fresh: bool) -> i64 {
     let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     if fresh {
         whole(freshness.lifetime().saturating_sub(age))

@@ -49,6 +49,9 @@ pub(crate) struct Memory<V> {
     serial: AtomicU64,
 }
 
+/// What a write put out of memory.
+pub(crate) struct Displaced<V>(#[expect(dead_code, reason = "it is held to be dropped later")] Vec<Arc<Slot<V>>>);
+
 #[derive(Clone)]
 struct Weigh;
 
@@ -85,30 +88,32 @@ impl<V> Memory<V> {
 
     /// Puts what `change` makes of a slot in its place: one step for all who write this key.
     pub(crate) fn update<T>(&self, key: &Key, now: Instant, change: impl FnOnce(&mut Slot<V>) -> T) -> T {
-        // Values are dropped after the lock: their destructors are not ours.
-        let _dropped;
-        let _evicted;
+        self.replace(key, now, change).0
+    }
+
+    /// The same, for those who hold a lock: what was displaced is theirs to drop, once they have let go.
+    pub(crate) fn replace<T>(
+        &self,
+        key: &Key,
+        now: Instant,
+        change: impl FnOnce(&mut Slot<V>) -> T,
+    ) -> (T, Displaced<V>) {
         let _stripe = self.stripe(key);
+        let mut displaced = Vec::new();
         let old = self.engine.peek::<[u8]>(key.borrow());
         let mut slot = old.as_deref().cloned().unwrap_or_else(|| Slot::new(key.clone()));
         slot.drop_past(now);
         let result = change(&mut slot);
         if slot.is_idle() {
-            if old.is_some() {
-                _dropped = self.engine.remove::<[u8]>(key.borrow());
-            }
+            self.engine.remove::<[u8]>(key.borrow());
         } else {
             slot.serial = self.serial.fetch_add(1, Relaxed) + 1;
             slot.headings().for_each(|heading| self.index.insert(heading, key, slot.serial));
-            let mut evicted = Vec::new();
-            self.engine.insert_with_lifecycle(key.clone(), Arc::new(slot), &mut evicted);
-            evicted.iter().for_each(|slot| self.forget(slot));
-            _evicted = evicted;
+            self.engine.insert_with_lifecycle(key.clone(), Arc::new(slot), &mut displaced);
         }
-        if let Some(old) = &old {
-            self.forget(old);
-        }
-        result
+        displaced.extend(old);
+        displaced.iter().for_each(|slot| self.forget(slot));
+        (result, Displaced(displaced))
     }
 
     /// Expires or removes what a scope reaches: how many entries that were.

@@ -10,7 +10,7 @@ use crate::{
     freshness::Verdict,
     future::Call,
     key::{self, Key},
-    layer::{Route, Settings, Sighting},
+    layer::{Route, Settings, Sighting, ttl},
     protocol::{Capture, Prepare, Protocol, Role},
     run::{self, Delivery, Job},
     service::{hit, refresh},
@@ -235,7 +235,7 @@ impl<S, P: Protocol> Seeker<S, P> {
             return None;
         }
         let outcome = seen.outcome(CacheStatus::Stale).forwarded(status).because(Some(detail));
-        Some(self.route.protocol.replay(stale, age, &self.view, outcome))
+        Some(self.route.protocol.replay(stale, age, &self.view, outcome, P::Spare::default()))
     }
 
     /// Answers with what was found.
@@ -244,7 +244,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         P: Capture<Res>,
     {
         let (entry, age) = seen.entry()?;
-        Some(self.route.protocol.replay(entry, age, &self.view, outcome))
+        Some(self.route.protocol.replay(entry, age, &self.view, outcome, P::Spare::default()))
     }
 
     /// Answers with what another one's run landed.
@@ -252,12 +252,17 @@ impl<S, P: Protocol> Seeker<S, P> {
     where
         P: Capture<Res>,
     {
-        let outcome = Outcome::new(status)
+        let entry = &landed.entry;
+        let age = entry.age(clock::now());
+        let mut outcome = Outcome::new(status)
             .forwarded(landed.status)
             .stored_if(landed.stored)
             .collapsed_if(true)
-            .because(landed.entry.judged.detail);
-        self.route.protocol.replay(&landed.entry, landed.entry.age(clock::now()), &self.view, outcome)
+            .because(entry.judged.detail);
+        if landed.stored {
+            outcome = outcome.ttl_of(ttl(entry.freshness(), age, entry.freshness().at(age) == Verdict::Fresh));
+        }
+        self.route.protocol.replay(entry, age, &self.view, outcome, P::Spare::default())
     }
 
     /// The error that another one's run ended with, where errors are shared.

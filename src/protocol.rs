@@ -34,6 +34,9 @@ pub trait Protocol: sealed::Sealed + Send + Sync + 'static {
     /// What of a request decides which responses are selected by it: its fields as the service saw them.
     type Sight: Send + 'static;
 
+    /// What a request that is answered leaves behind for its response to use.
+    type Spare: Default;
+
     /// What is left to do for a request that is not cached, once its response is there.
     type After: Send + 'static;
 
@@ -75,6 +78,10 @@ pub trait Prepare<Req>: Protocol {
     /// What this request may do beside reading.
     #[doc(hidden)]
     fn role(&self, view: &Self::View) -> Role;
+
+    /// What the response may use of a request that nobody will be called with.
+    #[doc(hidden)]
+    fn spare(&self, request: Self::Request) -> Self::Spare;
 
     /// The one view that every storable run has of its request, whoever sent it and why ever it runs. `cache` is the
     /// identity that a layer further in recognises.
@@ -120,7 +127,14 @@ pub trait Capture<Res>: Protocol {
 
     /// Answers from what is stored.
     #[doc(hidden)]
-    fn replay(&self, entry: &Entry<Self::Value>, age: Duration, view: &Self::View, outcome: Outcome) -> Self::Response;
+    fn replay(
+        &self,
+        entry: &Entry<Self::Value>,
+        age: Duration,
+        view: &Self::View,
+        outcome: Outcome,
+        spare: Self::Spare,
+    ) -> Self::Response;
 
     /// Finishes a response that was not cached, and says what it invalidates.
     #[doc(hidden)]

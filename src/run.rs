@@ -208,13 +208,12 @@ async fn work<S, P, Req>(
         judged.refuse(Class::Shareable, Detail::Status);
     }
     let landing = Settling { route, lead: &desk.lead, stale, started, status };
-    let own = usize::from(kind == RunKind::Foreground);
     match judged.class {
         Class::Personal { .. } => {
             landing.refuse(&judged);
             desk.hand_over(route.protocol.pass(response), status, &judged, false);
         }
-        Class::Shareable if desk.lead.close_unless_wanted(own) => {
+        Class::Shareable if desk.lead.close_unless_wanted(desk.leads()) => {
             landing.refuse(&judged);
             desk.hand_over(route.protocol.pass(response), status, &judged, false);
         }
@@ -274,20 +273,24 @@ impl<P: Protocol> Settling<'_, P> {
         let judged = &entry.judged;
         let now = clock::now();
         let born_gone = entry.age(now) >= entry.freshness().gone_at();
+        // What the new entry displaces is dropped outside the journal's lock: its destructor is not ours.
+        let mut displaced = None;
         let (voided, refusal) = shared.journal.land(entry.run, key, &judged.tags, |voided| {
             let refusal = match class {
                 _ if voided.is_some() => Some(Detail::Invalidated),
                 Class::Storable if born_gone => Some(Detail::NoLifetime),
                 Class::Storable => {
                     let most = self.route.settings.max_variants;
-                    let admission =
-                        shared.memory.update(key, now, |slot| slot.admit(Arc::clone(&entry), self.stale, most));
+                    let (admission, old) =
+                        shared.memory.replace(key, now, |slot| slot.admit(Arc::clone(&entry), self.stale, most));
+                    displaced = Some(old);
                     (admission == Admission::Superseded).then_some(Detail::Superseded)
                 }
                 _ => Some(judged.detail.unwrap_or(Detail::NoLifetime)),
             };
             (voided.unwrap_or(0), refusal)
         });
+        drop(displaced);
         if refusal.is_some() && voided == 0 {
             self.unstored(judged);
         }
@@ -347,6 +350,12 @@ impl<V, Response, Error> Desk<V, Response, Error> {
     fn hand_over(&self, response: Response, status: Option<u16>, judged: &Judgement, stored: bool) {
         let (failed, detail) = (judged.failed, judged.detail);
         self.deliver(Delivery::Response { response, status, failed, stored, detail });
+    }
+
+    /// How many lead and are still there: one or nobody.
+    fn leads(&self) -> usize {
+        let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        usize::from(leader.as_ref().is_some_and(|leader| !leader.is_closed()))
     }
 
     /// Hands over to the one who leads, who may have gone.

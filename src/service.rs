@@ -69,11 +69,15 @@ where
             let (route, inner) = (Arc::clone(route), self.inner.clone());
             return ResponseFuture::wait(miss::answer(route, inner, key.to_key(), request, view, seen));
         };
-        let response = route.protocol.replay(entry, age, &view, outcome);
-        if to_refresh {
+        let replay = |spare| route.protocol.replay(entry, age, &view, outcome, spare);
+        ResponseFuture::done(if to_refresh {
+            // The reader's request is the one that is re-run.
+            let response = replay(P::Spare::default());
             refresh(route, &self.inner, &seen, request, route.protocol.role(&view));
-        }
-        ResponseFuture::done(response)
+            response
+        } else {
+            replay(route.protocol.spare(request))
+        })
     }
 }
 

@@ -87,7 +87,7 @@ impl<V> Slot<V> {
 
     /// Whether nothing is known any more.
     pub(crate) fn is_idle(&self) -> bool {
-        self.variants.is_empty() && self.fields.is_none() && self.mark.is_none() && self.back_off.is_none()
+        self.variants.is_empty() && self.fields.is_none() && self.mark.is_none()
     }
 
     pub(crate) fn is_marked(&self, now: Instant) -> bool {
@@ -145,6 +145,9 @@ impl<V> Slot<V> {
     /// A run failed: the pause doubles. `lot` is a random number that takes up to half of it away, so that keys that
     /// failed together are not tried together.
     pub(crate) fn fail(&mut self, now: Instant, lot: u64) {
+        if self.variants.is_empty() {
+            return;
+        }
         let failures = self.back_off.map_or(0, |back_off| back_off.failures).saturating_add(1);
         let pause = FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LAST_PAUSE);
         let pause = pause - pause.mul_f64((lot % 1_024) as f64 / 2_048.0);

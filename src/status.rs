@@ -3,6 +3,11 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
+/// Room for a field's text on the stack.
+pub(crate) type Text = SmallVec<[u8; 128]>;
+
 /// What the cache did for a response. Every response that passes the layer carries one in its extensions.
 ///
 /// ```
@@ -198,7 +203,7 @@ impl Outcome {
     }
 
     /// Appends the parameters of the `Cache-Status` member, without the machinery of `fmt`: hits pay for it.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Text) {
         out.extend_from_slice(self.status.as_str().as_bytes());
         if let Some(status) = self.forward_status {
             out.extend_from_slice(b"; fwd-status=");
@@ -282,13 +287,13 @@ impl Detail {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = Vec::with_capacity(64);
+        let mut out = Text::new();
         self.write(&mut out);
         f.write_str(&String::from_utf8_lossy(&out))
     }
 }
 
-fn write_integer(out: &mut Vec<u8>, value: i64) {
+fn write_integer(out: &mut Text, value: i64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = value.unsigned_abs();
@@ -324,9 +329,9 @@ mod tests {
     #[test]
     fn integers_of_every_size_are_written_as_fmt_writes_them() {
         for value in [0, 1, -1, 10, 999, i64::MAX, i64::MIN] {
-            let mut out = Vec::new();
+            let mut out = Text::new();
             write_integer(&mut out, value);
-            assert_eq!(out, value.to_string().into_bytes());
+            assert_eq!(&out[..], value.to_string().as_bytes());
         }
     }
 }

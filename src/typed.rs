@@ -86,6 +86,7 @@ impl<Req: 'static, Res: Send + Sync + 'static> Protocol for Typed<Req, Res> {
     type Value = Res;
     type View = ();
     type Sight = ();
+    type Spare = ();
     type After = Infallible;
 
     fn variant(&self, _: &Fields, (): &(), _: &mut KeyBuf) {}
@@ -108,6 +109,8 @@ impl<Req: Send + 'static, Res: Send + Sync + 'static> Prepare<Req> for Typed<Req
     fn role(&self, (): &()) -> Role {
         Role::Lead
     }
+
+    fn spare(&self, _: Req) {}
 
     fn project(&self, request: Req, _: RunKind, _: usize) -> (Req, ()) {
         (request, ())
@@ -134,7 +137,7 @@ impl<Req: 'static, Res: Clone + Send + Sync + 'static> Capture<Res> for Typed<Re
         response
     }
 
-    fn replay(&self, entry: &Entry<Res>, _: Duration, (): &(), _: Outcome) -> Res {
+    fn replay(&self, entry: &Entry<Res>, _: Duration, (): &(), _: Outcome, (): ()) -> Res {
         entry.value.clone()
     }
 

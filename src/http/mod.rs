@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, Method, Request, Response, header, request::Parts};
+use http::{Extensions, HeaderMap, HeaderName, Method, Request, Response, header, request::Parts};
 
 use crate::{
     entry::{Entry, Fields},
@@ -122,6 +122,7 @@ impl Protocol for Http {
     type Value = StoredResponse;
     type View = View;
     type Sight = HeaderMap;
+    type Spare = Extensions;
     type After = After;
 
     fn variant(&self, fields: &Fields, sight: &Self::Sight, values: &mut KeyBuf) {
@@ -192,6 +193,13 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         }
     }
 
+    fn spare(&self, mut request: Request<B>) -> Extensions {
+        // The map is emptied and used again: a response that says what happened needs one.
+        let mut extensions = std::mem::take(request.extensions_mut());
+        extensions.clear();
+        extensions
+    }
+
     fn project(&self, request: Request<B>, run: RunKind, cache: usize) -> (Request<B>, Self::Sight) {
         let (mut parts, body) = request.into_parts();
         self.rules.project(&mut parts);
@@ -253,8 +261,15 @@ where
         stored::deliver(response, view, outcome, &self.name)
     }
 
-    fn replay(&self, entry: &Entry<StoredResponse>, age: Duration, view: &View, outcome: Outcome) -> Self::Response {
-        entry.value.replay(age, view, outcome, &self.name)
+    fn replay(
+        &self,
+        entry: &Entry<StoredResponse>,
+        age: Duration,
+        view: &View,
+        outcome: Outcome,
+        spare: Extensions,
+    ) -> Self::Response {
+        entry.value.replay(age, view, outcome, &self.name, spare)
     }
 
     fn finish(&self, response: Response<B>, after: After) -> (Response<Body<B>>, Vec<Scope>) {

@@ -211,9 +211,8 @@ impl Survey {
     pub(crate) fn authority<'a>(&self, parts: Request<'a>) -> Result<Option<Cow<'a, [u8]>>, Detail> {
         let scheme = parts.uri.scheme_str();
         let normal = |authority: &'a [u8]| {
-            let odd = |byte: &u8| !byte.is_ascii_graphic() || matches!(byte, b'@' | b'/' | b'?' | b'#' | b',' | b'\\');
             let normal = normal_authority(authority, scheme);
-            if authority.iter().any(odd) { Err(Detail::Authority) } else { Ok(normal) }
+            if is_authority(authority) { Ok(normal) } else { Err(Detail::Authority) }
         };
         let own = parts.uri.authority().map(|authority| normal(authority.as_str().as_bytes())).transpose()?;
         let host = match self.hosts {
@@ -269,6 +268,21 @@ pub(crate) fn is_safe(method: &Method) -> bool {
 /// The path of a request; `*` and an authority alone have one too, which no page has.
 pub(crate) fn path(uri: &Uri) -> &[u8] {
     uri.path().as_bytes()
+}
+
+/// Whether this names a host, and nothing but a host.
+fn is_authority(bytes: &[u8]) -> bool {
+    static HOST: [bool; 256] = {
+        let mut host = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            host[byte] =
+                (byte as u8).is_ascii_graphic() && !matches!(byte as u8, b'@' | b'/' | b'?' | b'#' | b',' | b'\\');
+            byte += 1;
+        }
+        host
+    };
+    bytes.iter().all(|byte| HOST[usize::from(*byte)])
 }
 
 /// All lines of a field, and how many they are: none is not one that is empty.

@@ -7,7 +7,7 @@ use std::{fmt, sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{self, AGE},
     response::Parts,
 };
@@ -15,7 +15,7 @@ use http::{
 use crate::{
     clock,
     http::{body::Body, conditional::to_not_modified, request::View, rules::connection_options},
-    status::Outcome,
+    status::{Outcome, Text},
 };
 
 /// A response as an HTTP layer stores it: status, fields, body and trailers.
@@ -144,6 +144,7 @@ impl StoredResponse {
         view: &View,
         outcome: Outcome,
         name: &StatusName,
+        mut extensions: Extensions,
     ) -> Response<Body<B>> {
         let mut headers = self.headers.clone();
         let mut places = headers.values_mut();
@@ -160,7 +161,8 @@ impl StoredResponse {
         let mut response = Response::new(if view.head { Body::default() } else { self.body() });
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
-        response.extensions_mut().insert(outcome);
+        extensions.insert(outcome);
+        *response.extensions_mut() = extensions;
         evaluate(response, view)
     }
 }
@@ -205,7 +207,8 @@ fn evaluate<B: http_body::Body>(mut response: Response<Body<B>>, view: &View) ->
 
 /// One member of `Cache-Status` (RFC 9211 §2), after what is there already.
 fn member(said: &[u8], name: &str, outcome: &Outcome) -> HeaderValue {
-    let mut value = Vec::with_capacity(said.len() + name.len() + 48);
+    // Written on the stack, allocated once and to its size.
+    let mut value = Text::new();
     if !said.is_empty() {
         value.extend_from_slice(said);
         value.extend_from_slice(b", ");
@@ -213,7 +216,7 @@ fn member(said: &[u8], name: &str, outcome: &Outcome) -> HeaderValue {
     value.extend_from_slice(name.as_bytes());
     value.extend_from_slice(b"; ");
     outcome.write(&mut value);
-    HeaderValue::from_maybe_shared(Bytes::from(value)).unwrap_or_else(|_| HeaderValue::from_static("cacheback"))
+    HeaderValue::from_bytes(&value).unwrap_or_else(|_| HeaderValue::from_static("cacheback"))
 }
 
 /// An age in whole seconds (RFC 9111 §5.1): those of the first hour are there already.
