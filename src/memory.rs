@@ -154,3 +154,73 @@ impl<V> Lifecycle<Key, Arc<Slot<V>>> for Evict {
         evicted.push(slot);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{clock, entry::Entry, freshness::Freshness, protocol::Judgement, scope::Tags, slot::Admission};
+
+    fn store(memory: &Memory<()>, key: &Key, run: u64, weight: usize, tag: &str) {
+        let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
+        judged.tags = Tags::new([tag]);
+        let now = clock::now();
+        let entry = Arc::new(Entry { value: (), started: now, run, judged, variant: None, weight });
+        assert_eq!(memory.update(key, now, |slot| slot.admit(entry, None, 16)), Admission::Stored);
+    }
+
+    #[test]
+    fn what_is_evicted_leaves_no_posting_behind() {
+        let memory = Memory::new(1 << 20);
+        let keys: Vec<_> = (0..5_000).map(|n| Key::from(n.to_string())).collect();
+        (1..).zip(&keys).for_each(|(run, key)| store(&memory, key, run, 1_000, "t"));
+        let (bytes, kept) = memory.usage();
+        assert!(bytes <= 1 << 20 && kept > 100, "{bytes} bytes, {kept} keys");
+        assert_eq!(memory.index.candidates(&Scope::tag("t")).map(|keys| keys.len()), Some(kept));
+        assert_eq!(memory.invalidate(&Scope::tag("t"), Force::Purge, clock::now()), kept);
+        assert!(memory.index.is_empty());
+        assert_eq!(memory.usage(), (0, 0));
+    }
+
+    #[test]
+    fn a_tag_that_an_entry_no_longer_carries_does_not_reach_it() {
+        let memory = Memory::new(1 << 20);
+        let key = Key::from("k");
+        store(&memory, &key, 1, 1, "old");
+        store(&memory, &key, 2, 1, "new");
+        assert_eq!(memory.invalidate(&Scope::tag("old"), Force::Purge, clock::now()), 0);
+        assert_eq!(memory.invalidate(&Scope::tag("new"), Force::Purge, clock::now()), 1);
+        assert!(memory.index.is_empty());
+    }
+
+    #[test]
+    fn what_is_too_heavy_for_memory_is_not_kept_and_leaves_nothing_behind() {
+        let memory = Memory::new(1 << 20);
+        store(&memory, &Key::from("k"), 1, 2 << 20, "t");
+        assert_eq!(memory.usage(), (0, 0));
+        assert!(memory.index.is_empty());
+        let nothing = Memory::new(0);
+        store(&nothing, &Key::from("k"), 1, 1, "t");
+        assert_eq!(nothing.usage(), (0, 0));
+    }
+
+    #[test]
+    fn writers_of_one_key_never_lose_each_others_work() {
+        let memory = Memory::<()>::new(1 << 20);
+        let key = Key::from("k");
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let (memory, key) = (&memory, &key);
+                scope.spawn(move || {
+                    for n in 0..250 {
+                        let field = Box::from(format!("{thread}-{n}"));
+                        memory.update(key, clock::now(), |slot| slot.learn(Some(&Arc::from([field]))));
+                    }
+                });
+            }
+        });
+        let slot = memory.get(crate::key::bytes(&key)).expect("it is there");
+        assert_eq!(slot.fields.as_ref().map(|fields| fields.len()), Some(1_000));
+    }
+}

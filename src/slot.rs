@@ -237,3 +237,94 @@ impl<V> Clone for Kept<V> {
         Self { entry: Arc::clone(&self.entry), expired: self.expired, used: AtomicU64::new(self.used.load(Relaxed)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock, freshness::Freshness, protocol::Judgement, scope::Tags};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn slot() -> Slot<&'static str> {
+        Slot::new(Key::from("k"))
+    }
+
+    fn entry(run: u64, variant: Option<&str>) -> Arc<Entry<&'static str>> {
+        let freshness = Freshness::exact(60 * SECOND).stale_while_revalidate(10 * SECOND);
+        let mut judged = Judgement::storable(freshness);
+        judged.fields = variant.map(|_| Arc::from([Box::from("accept")]));
+        judged.tags = Tags::new(["t"]);
+        let variant = variant.map(|values| Arc::from(values.as_bytes()));
+        Arc::new(Entry { value: "v", started: clock::now(), run, judged, variant, weight: 1 })
+    }
+
+    fn runs(slot: &Slot<&str>) -> Vec<u64> {
+        slot.variants.iter().map(|kept| kept.entry.run).collect()
+    }
+
+    #[test] // P25
+    fn a_run_that_started_earlier_never_replaces_one_that_started_later() {
+        let mut slot = slot();
+        assert_eq!(slot.admit(entry(2, None), None, 16), Admission::Stored);
+        assert_eq!(slot.admit(entry(1, None), None, 16), Admission::Superseded);
+        assert_eq!(slot.admit(entry(1, Some("a")), None, 16), Admission::Superseded);
+        assert_eq!(slot.admit(entry(3, None), None, 16), Admission::Stored);
+        assert_eq!(runs(&slot), [3]);
+    }
+
+    #[test] // P44
+    fn variants_are_kept_side_by_side_and_the_one_unused_for_longest_goes() {
+        let mut slot = slot();
+        for (run, variant) in [(1, "a"), (2, "b"), (3, "c")] {
+            slot.admit(entry(run, Some(variant)), None, 3);
+        }
+        assert_eq!(runs(&slot), [3, 2, 1]);
+        slot.variants[2].touch(&slot);
+        slot.admit(entry(4, Some("d")), None, 3);
+        assert_eq!(runs(&slot), [4, 3, 1], "b was unused for longest");
+        slot.admit(entry(5, Some("c")), None, 3);
+        assert_eq!(runs(&slot), [5, 4, 1], "c makes room for itself");
+    }
+
+    #[test] // P44
+    fn the_list_of_selecting_fields_outlives_the_entries() {
+        let mut slot = slot();
+        slot.admit(entry(1, Some("a")), None, 16);
+        slot.invalidate(&Scope::from(Key::from("k")), Force::Purge, clock::now());
+        assert!(slot.variants.is_empty() && !slot.is_idle());
+        slot.learn(Some(&Arc::from([Box::from("a-field"), Box::from("accept")])));
+        assert_eq!(slot.fields.as_deref(), Some(&[Box::from("a-field"), Box::from("accept")][..]));
+        slot.invalidate(&Scope::everything(), Force::Purge, clock::now());
+        assert!(slot.is_idle());
+    }
+
+    #[test] // P22
+    fn pauses_double_up_to_a_minute_and_a_success_ends_them() {
+        let mut slot = slot();
+        let now = clock::now();
+        slot.fail(now, 0);
+        assert!(slot.back_off.is_none(), "a cold miss has nothing to serve meanwhile");
+        slot.admit(entry(1, None), None, 16);
+        for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+            slot.fail(now, 0);
+            assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + pause * SECOND));
+            assert!(slot.is_backing_off(now) && !slot.is_backing_off(now + pause * SECOND));
+        }
+        slot.fail(now, 1_023);
+        assert!(slot.back_off.is_some_and(|back_off| back_off.until > now + 30 * SECOND));
+        slot.admit(entry(2, None), None, 16);
+        assert!(!slot.is_backing_off(now));
+    }
+
+    #[test] // P34
+    fn an_expired_entry_stays_only_as_long_as_it_may_be_served_stale() {
+        let mut slot = slot();
+        let now = clock::now();
+        slot.admit(entry(1, None), None, 16);
+        assert_eq!(slot.invalidate(&Scope::tag("other"), Force::Expire, now), 0);
+        assert_eq!(slot.invalidate(&Scope::tag("t"), Force::Expire, now), 1);
+        assert_eq!(slot.variants[0].verdict(now).0, Verdict::Stale);
+        slot.drop_past(now + 71 * SECOND);
+        assert!(slot.is_idle());
+    }
+}
