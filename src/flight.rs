@@ -2,7 +2,7 @@
 //!
 //! The right to run is a value, [`Lead`]: whoever holds it runs, and when it is dropped without a landing those who
 //! wait are told to look again. A follower holds a [`Follow`], which is woken by the landing and by nothing else. Both
-//! hold an [`Interest`] in the run; when the last one is gone, the run learns of it.
+//! hold an [`Interest`] in the run.
 
 use std::{
     any::Any,
@@ -15,6 +15,7 @@ use std::{
 
 use crate::{
     entry::{Entry, Variant},
+    interest::{Aboard, Interest},
     journal::{Journal, Started},
     key::Key,
     scope::Scope,
@@ -48,14 +49,6 @@ struct State<V> {
     landing: Option<Landing<V>>,
     waiting: Vec<Option<Waker>>,
 }
-
-/// How many want the run to go on.
-#[derive(Debug, Default)]
-struct Aboard(Mutex<(usize, Option<Waker>)>);
-
-/// Somebody wants the run to go on.
-#[derive(Debug)]
-pub struct Interest(Arc<Aboard>);
 
 /// The right to run.
 pub(crate) struct Lead<V> {
@@ -159,12 +152,7 @@ impl<V> Flights<V> {
     }
 
     fn follow(&self, flight: &Arc<Flight<V>>) -> Follow<V> {
-        Follow {
-            flight: Arc::clone(flight),
-            joined: self.journal.now(),
-            seat: None,
-            _interest: Interest::new(&flight.aboard),
-        }
+        Follow { flight: Arc::clone(flight), joined: self.journal.now(), seat: None, _interest: flight.aboard.board() }
     }
 
     fn shard(&self, course: &Course) -> MutexGuard<'_, HashMap<Course, Arc<Flight<V>>, ahash::RandomState>> {
@@ -194,26 +182,19 @@ impl<V> Lead<V> {
 
     /// One more who wants the run to go on.
     pub(crate) fn interest(&self) -> Interest {
-        Interest::new(&self.flight.aboard)
+        self.flight.aboard.board()
     }
 
     /// Ready when nobody wants the run any more.
     pub(crate) fn poll_unwanted(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut aboard = self.flight.aboard.lock();
-        if aboard.0 == 0 {
-            return Poll::Ready(());
-        }
-        if !aboard.1.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            aboard.1 = Some(cx.waker().clone());
-        }
-        Poll::Pending
+        self.flight.aboard.poll_empty(cx)
     }
 
     /// Closes the run to newcomers unless somebody beside `own` interests is aboard: whether it is closed.
     pub(crate) fn close_unless_wanted(&self, own: usize) -> bool {
         let mut shard = self.flights.shard(&self.flight.course);
         // Newcomers come aboard under the shard's lock, so none is missed between the question and the removal.
-        if self.flight.aboard.lock().0 > own {
+        if self.flight.aboard.count() > own {
             return false;
         }
         if shard.get(&self.flight.course).is_some_and(|current| Arc::ptr_eq(current, &self.flight)) {
@@ -291,36 +272,6 @@ impl<V> Flight<V> {
     }
 }
 
-impl Aboard {
-    fn lock(&self) -> MutexGuard<'_, (usize, Option<Waker>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Interest {
-    fn new(aboard: &Arc<Aboard>) -> Self {
-        aboard.lock().0 += 1;
-        Self(Arc::clone(aboard))
-    }
-
-    /// The run goes on whether anybody stays or not.
-    pub(crate) fn keep(self) {
-        self.0.lock().0 += 1;
-    }
-}
-
-impl Drop for Interest {
-    fn drop(&mut self) {
-        let mut aboard = self.0.lock();
-        aboard.0 -= 1;
-        let runner = if aboard.0 == 0 { aboard.1.take() } else { None };
-        drop(aboard);
-        if let Some(runner) = runner {
-            runner.wake();
-        }
-    }
-}
-
 impl<V> Clone for Landing<V> {
     fn clone(&self) -> Self {
         match self {
@@ -340,120 +291,4 @@ impl<V> Clone for Landed<V> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{pin::pin, task::Wake};
-
-    use super::*;
-
-    type Of = Flights<()>;
-
-    fn flights() -> Arc<Of> {
-        Arc::new(Flights::new(Arc::default()))
-    }
-
-    fn course(key: &str) -> Course {
-        Course { key: Key::from(key), variant: None }
-    }
-
-    fn follow(flights: &Arc<Of>, key: &str) -> Follow<()> {
-        match flights.join(&course(key)) {
-            Joined::Follow(follow) => follow,
-            Joined::Lead(_) => panic!("nobody leads"),
-        }
-    }
-
-    fn poll(follow: &mut Follow<()>) -> Poll<Landing<()>> {
-        pin!(follow).poll(&mut Context::from_waker(Waker::noop()))
-    }
-
-    #[test]
-    fn the_first_leads_and_the_others_follow_until_it_lands() {
-        let flights = flights();
-        let lead = flights.lead(&course("k")).expect("nobody leads yet");
-        assert!(flights.lead(&course("k")).is_none());
-        assert!(flights.lead(&course("other")).is_some());
-        let mut follow = follow(&flights, "k");
-        assert!(poll(&mut follow).is_pending());
-        lead.land(Landing::Personal);
-        lead.land(Landing::Panicked);
-        assert!(matches!(poll(&mut follow), Poll::Ready(Landing::Personal)), "the first landing counts");
-        assert!(flights.lead(&course("k")).is_some(), "it is free again");
-    }
-
-    #[test] // P12
-    fn a_lead_that_is_dropped_leaves_nobody_waiting() {
-        let flights = flights();
-        let lead = flights.lead(&course("k"));
-        let mut follow = follow(&flights, "k");
-        drop(lead);
-        assert!(matches!(poll(&mut follow), Poll::Ready(Landing::Vacated)));
-    }
-
-    #[test] // P13
-    fn the_first_to_give_up_leads_and_the_next_joins_it() {
-        let flights = flights();
-        let hung = flights.lead(&course("k"));
-        let (first, second) = (follow(&flights, "k"), follow(&flights, "k"));
-        first.give_up(&flights);
-        let lead = flights.lead(&course("k"));
-        assert!(lead.is_some());
-        second.give_up(&flights);
-        assert!(flights.lead(&course("k")).is_none(), "the new run is not given up by those who waited for the old");
-        drop(hung);
-        assert!(flights.lead(&course("k")).is_none(), "nor ended by the end of the old one");
-    }
-
-    #[test] // P14
-    fn those_who_wait_are_woken_by_the_landing_and_by_nothing_else() {
-        struct Count(std::sync::atomic::AtomicUsize);
-        impl Wake for Count {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            }
-        }
-        let flights = flights();
-        let lead = flights.lead(&course("k")).expect("nobody leads yet");
-        let woken = Arc::new(Count(0.into()));
-        let waker = Waker::from(Arc::clone(&woken));
-        let mut waiting: Vec<_> = (0..100).map(|_| follow(&flights, "k")).collect();
-        for follow in &mut waiting {
-            assert!(pin!(follow).poll(&mut Context::from_waker(&waker)).is_pending());
-        }
-        waiting.truncate(60);
-        assert_eq!(woken.0.load(std::sync::atomic::Ordering::SeqCst), 0);
-        lead.land(Landing::Vacated);
-        assert_eq!(woken.0.load(std::sync::atomic::Ordering::SeqCst), 60);
-    }
-
-    #[test] // P11
-    fn a_run_learns_when_the_last_one_loses_interest() {
-        let flights = flights();
-        let lead = flights.lead(&course("k")).expect("nobody leads yet");
-        let mut cx = Context::from_waker(Waker::noop());
-        let own = lead.interest();
-        let other = follow(&flights, "k");
-        assert!(!lead.close_unless_wanted(1));
-        drop(own);
-        assert!(lead.poll_unwanted(&mut cx).is_pending());
-        drop(other);
-        assert!(lead.poll_unwanted(&mut cx).is_ready());
-        assert!(lead.close_unless_wanted(0));
-        assert!(flights.follow_one(&course("k")).is_none());
-        lead.interest().keep();
-        assert!(lead.poll_unwanted(&mut cx).is_pending());
-    }
-
-    #[test] // P30
-    fn an_invalidation_lets_nobody_join_what_it_reaches() {
-        let flights = flights();
-        let (one, other) = (flights.lead(&course("k")), flights.lead(&course("other")));
-        let mut waiting = follow(&flights, "k");
-        flights.detach(&Scope::from(Key::from("k")));
-        let again = flights.lead(&course("k"));
-        assert!(again.is_some() && flights.lead(&course("other")).is_none());
-        drop((one, other));
-        assert!(poll(&mut waiting).is_ready());
-        assert!(flights.lead(&course("k")).is_none(), "the old run does not end the new one");
-        drop(again);
-    }
-}
+mod tests;

@@ -57,9 +57,10 @@
 //! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (of a remote tier).
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
-//!   `permits` (how many runs go on in the background).
+//!   `interest` (whether anybody wants a run), `permits` (how many go on in the background).
 //! * **Engine**: `cache` (shared state, the handle), `layer` (a route's settings), `service` (answers from memory),
-//!   `future`, `miss` (leads a run or waits for one), `run` (the run itself; the only file that spawns).
+//!   `future`, `miss` (leads a run or waits for one), `run` (the run itself; the only file that spawns), `supervision`
+//!   (of its deadline, its panics, and whether anybody wants it).
 //! * **Protocols**: `typed`, and `http` with a file for each group of rules.
 //! * Beside them `telemetry`: every event once.
 
@@ -72,6 +73,7 @@ mod freshness;
 pub mod future;
 mod http;
 mod index;
+mod interest;
 mod journal;
 mod key;
 mod layer;
@@ -85,6 +87,7 @@ mod service;
 mod slot;
 mod status;
 mod store;
+mod supervision;
 mod telemetry;
 mod typed;
 

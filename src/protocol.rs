@@ -11,8 +11,8 @@ use std::{pin::Pin, time::Duration};
 
 use crate::{
     entry::{Entry, Fields},
-    flight::Interest,
     freshness::Freshness,
+    interest::Interest,
     key::KeyBuf,
     scope::{Scope, Tags},
     status::{Detail, Outcome},

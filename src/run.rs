@@ -6,12 +6,8 @@
 
 use std::{
     any::Any,
-    future::poll_fn,
     hash::{BuildHasher, RandomState},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
-    task::Poll,
 };
 
 use tokio::{runtime::Handle, sync::oneshot, task};
@@ -19,16 +15,18 @@ use tower_service::Service;
 
 use crate::{
     cache::Run,
-    clock::{self, Instant, Sleep},
+    clock::{self, Instant},
     entry::Entry,
-    flight::{Interest, Landed, Landing, Lead},
+    flight::{Landed, Landing, Lead},
     future::Call,
+    interest::Interest,
     key::KeyBuf,
     layer::Route,
     permits::Permit,
     protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled},
     slot::Admission,
     status::Detail,
+    supervision::{Stop, Supervised},
     telemetry,
 };
 
@@ -65,13 +63,6 @@ pub(crate) enum Delivery<Response, Error> {
     },
     Error(Error),
     Panic(Box<dyn Any + Send>),
-}
-
-/// Why a run came to no end of its own.
-enum Stop {
-    Deadline,
-    Unwanted,
-    Panicked(Box<dyn Any + Send>),
 }
 
 type JobOf<S, P, Req> = Job<
@@ -364,50 +355,5 @@ impl<V, Response, Error> Desk<V, Response, Error> {
         if let Some(leader) = leader {
             let _gone = leader.send(delivery);
         }
-    }
-}
-
-/// A run under supervision: of its deadline, of its panics, and of whether anybody wants it.
-struct Supervised<'a, P: Protocol> {
-    lead: &'a Lead<P::Value>,
-    route: &'a Route<P>,
-    permit: Option<Permit>,
-    adoptable: bool,
-    started: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl<P: Protocol> Supervised<'_, P> {
-    async fn run(mut self, work: impl Future<Output = ()>) -> Result<(), Stop> {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
-                Ok(Poll::Ready(())) => return Poll::Ready(Ok(())),
-                Ok(Poll::Pending) => {}
-                Err(payload) => return Poll::Ready(Err(Stop::Panicked(payload))),
-            }
-            if self.permit.is_none() && self.lead.poll_unwanted(cx).is_ready() {
-                // It becomes a background run, if there is room for one, with what is left of the time of one.
-                let timeout = self.route.settings.refresh_timeout;
-                let left = timeout.saturating_sub(clock::now().saturating_duration_since(self.started));
-                if left.is_zero() {
-                    return Poll::Ready(Err(Stop::Deadline));
-                }
-                self.permit = if self.adoptable { self.route.share.take() } else { None };
-                if self.permit.is_some() {
-                    self.timer = Some(Box::pin(clock::sleep(left)));
-                } else if self.lead.close_unless_wanted(0) {
-                    return Poll::Ready(Err(Stop::Unwanted));
-                } else {
-                    // Somebody came aboard at the last moment.
-                    cx.waker().wake_by_ref();
-                }
-            }
-            match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
-                Some(Poll::Ready(())) => Poll::Ready(Err(Stop::Deadline)),
-                _ => Poll::Pending,
-            }
-        })
-        .await
     }
 }

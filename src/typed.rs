@@ -23,8 +23,8 @@ use std::{convert::Infallible, fmt, future::Ready, mem, sync::Arc, time::Duratio
 use crate::{
     cache::Cache,
     entry::{Entry, Fields},
-    flight::Interest,
     freshness::Freshness,
+    interest::Interest,
     key::{Key, KeyBuf},
     layer::CachebackLayer,
     protocol::{Capture, Captured, Judgement, Prepare, Prepared, Protocol, Role, RunKind, Unfilled, sealed},

@@ -18,7 +18,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::{flight::Interest, protocol::Unfilled};
+use crate::{interest::Interest, protocol::Unfilled};
 
 pin_project! {
     /// The body of a response that passed a layer; `B` is the wrapped service's own.

@@ -32,8 +32,8 @@ use http::{Extensions, HeaderMap, HeaderName, Method, Request, Response, header,
 
 use crate::{
     entry::{Entry, Fields},
-    flight::Interest,
     freshness::Freshness,
+    interest::Interest,
     key::KeyBuf,
     protocol::{Capture, Captured, Judgement, Prepare, Prepared, Protocol, Role, RunKind, Unfilled, sealed},
     scope::Scope,

@@ -1,0 +1,117 @@
+//! One run per key, step by step.
+
+use std::{pin::pin, task::Wake};
+
+use super::*;
+
+type Of = Flights<()>;
+
+fn flights() -> Arc<Of> {
+    Arc::new(Flights::new(Arc::default()))
+}
+
+fn course(key: &str) -> Course {
+    Course { key: Key::from(key), variant: None }
+}
+
+fn follow(flights: &Arc<Of>, key: &str) -> Follow<()> {
+    match flights.join(&course(key)) {
+        Joined::Follow(follow) => follow,
+        Joined::Lead(_) => panic!("nobody leads"),
+    }
+}
+
+fn poll(follow: &mut Follow<()>) -> Poll<Landing<()>> {
+    pin!(follow).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn the_first_leads_and_the_others_follow_until_it_lands() {
+    let flights = flights();
+    let lead = flights.lead(&course("k")).expect("nobody leads yet");
+    assert!(flights.lead(&course("k")).is_none());
+    assert!(flights.lead(&course("other")).is_some());
+    let mut follow = follow(&flights, "k");
+    assert!(poll(&mut follow).is_pending());
+    lead.land(Landing::Personal);
+    lead.land(Landing::Panicked);
+    assert!(matches!(poll(&mut follow), Poll::Ready(Landing::Personal)), "the first landing counts");
+    assert!(flights.lead(&course("k")).is_some(), "it is free again");
+}
+
+#[test] // P12
+fn a_lead_that_is_dropped_leaves_nobody_waiting() {
+    let flights = flights();
+    let lead = flights.lead(&course("k"));
+    let mut follow = follow(&flights, "k");
+    drop(lead);
+    assert!(matches!(poll(&mut follow), Poll::Ready(Landing::Vacated)));
+}
+
+#[test] // P13
+fn the_first_to_give_up_leads_and_the_next_joins_it() {
+    let flights = flights();
+    let hung = flights.lead(&course("k"));
+    let (first, second) = (follow(&flights, "k"), follow(&flights, "k"));
+    first.give_up(&flights);
+    let lead = flights.lead(&course("k"));
+    assert!(lead.is_some());
+    second.give_up(&flights);
+    assert!(flights.lead(&course("k")).is_none(), "the new run is not given up by those who waited for the old");
+    drop(hung);
+    assert!(flights.lead(&course("k")).is_none(), "nor ended by the end of the old one");
+}
+
+#[test] // P14
+fn those_who_wait_are_woken_by_the_landing_and_by_nothing_else() {
+    struct Count(std::sync::atomic::AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let flights = flights();
+    let lead = flights.lead(&course("k")).expect("nobody leads yet");
+    let woken = Arc::new(Count(0.into()));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut waiting: Vec<_> = (0..100).map(|_| follow(&flights, "k")).collect();
+    for follow in &mut waiting {
+        assert!(pin!(follow).poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    waiting.truncate(60);
+    assert_eq!(woken.0.load(std::sync::atomic::Ordering::SeqCst), 0);
+    lead.land(Landing::Vacated);
+    assert_eq!(woken.0.load(std::sync::atomic::Ordering::SeqCst), 60);
+}
+
+#[test] // P11
+fn a_run_learns_when_the_last_one_loses_interest() {
+    let flights = flights();
+    let lead = flights.lead(&course("k")).expect("nobody leads yet");
+    let mut cx = Context::from_waker(Waker::noop());
+    let own = lead.interest();
+    let other = follow(&flights, "k");
+    assert!(!lead.close_unless_wanted(1));
+    drop(own);
+    assert!(lead.poll_unwanted(&mut cx).is_pending());
+    drop(other);
+    assert!(lead.poll_unwanted(&mut cx).is_ready());
+    assert!(lead.close_unless_wanted(0));
+    assert!(flights.follow_one(&course("k")).is_none());
+    lead.interest().keep();
+    assert!(lead.poll_unwanted(&mut cx).is_pending());
+}
+
+#[test] // P30
+fn an_invalidation_lets_nobody_join_what_it_reaches() {
+    let flights = flights();
+    let (one, other) = (flights.lead(&course("k")), flights.lead(&course("other")));
+    let mut waiting = follow(&flights, "k");
+    flights.detach(&Scope::from(Key::from("k")));
+    let again = flights.lead(&course("k"));
+    assert!(again.is_some() && flights.lead(&course("other")).is_none());
+    drop((one, other));
+    assert!(poll(&mut waiting).is_ready());
+    assert!(flights.lead(&course("k")).is_none(), "the old run does not end the new one");
+    drop(again);
+}

@@ -1,0 +1,69 @@
+//! What a run is watched for: its deadline, its panics, and whether anybody wants it still.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    task::Poll,
+};
+
+use crate::{
+    clock::{self, Instant, Sleep},
+    flight::Lead,
+    layer::Route,
+    permits::Permit,
+    protocol::Protocol,
+};
+
+/// Why a run came to no end of its own.
+pub(crate) enum Stop {
+    Deadline,
+    Unwanted,
+    Panicked(Box<dyn Any + Send>),
+}
+
+/// A run under supervision.
+pub(crate) struct Supervised<'a, P: Protocol> {
+    pub(crate) lead: &'a Lead<P::Value>,
+    pub(crate) route: &'a Route<P>,
+    pub(crate) permit: Option<Permit>,
+    pub(crate) adoptable: bool,
+    pub(crate) started: Instant,
+    pub(crate) timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<P: Protocol> Supervised<'_, P> {
+    pub(crate) async fn run(mut self, work: impl Future<Output = ()>) -> Result<(), Stop> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+                Ok(Poll::Ready(())) => return Poll::Ready(Ok(())),
+                Ok(Poll::Pending) => {}
+                Err(payload) => return Poll::Ready(Err(Stop::Panicked(payload))),
+            }
+            if self.permit.is_none() && self.lead.poll_unwanted(cx).is_ready() {
+                // It becomes a background run, if there is room for one, with what is left of the time of one.
+                let timeout = self.route.settings.refresh_timeout;
+                let left = timeout.saturating_sub(clock::now().saturating_duration_since(self.started));
+                if left.is_zero() {
+                    return Poll::Ready(Err(Stop::Deadline));
+                }
+                self.permit = if self.adoptable { self.route.share.take() } else { None };
+                if self.permit.is_some() {
+                    self.timer = Some(Box::pin(clock::sleep(left)));
+                } else if self.lead.close_unless_wanted(0) {
+                    return Poll::Ready(Err(Stop::Unwanted));
+                } else {
+                    // Somebody came aboard at the last moment.
+                    cx.waker().wake_by_ref();
+                }
+            }
+            match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
+                Some(Poll::Ready(())) => Poll::Ready(Err(Stop::Deadline)),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
