@@ -272,10 +272,10 @@ where
                 }
                 stored::announce(&mut response, outcome.forwarded(Some(status.as_u16())), &self.name);
             }
-            After::Contribute(Some(contribution)) => {
+            After::Contribute(Some(contribution)) if self.policy.is_opted_in(response.extensions()) => {
                 response.extensions_mut().get_or_insert(contribution);
             }
-            After::Contribute(None) => {
+            After::Contribute(_) => {
                 response.extensions_mut().insert(NoStore);
             }
         }
