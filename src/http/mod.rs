@@ -153,7 +153,9 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         };
         let mut survey = Survey::of(request.headers(), &self.rules.table);
         survey.content |= !request.body().is_end_stream() && request.body().size_hint().exact() != Some(0);
-        let outer = request.extensions().get::<Caches>().and_then(|caches| caches.rules_of(cache));
+        let caches = request.extensions().get::<Caches>();
+        let nested = caches.is_some();
+        let outer = caches.and_then(|caches| caches.rules_of(cache));
         let outer = outer.map(|rules| *rules == *self.rules.fingerprint || *self.rules.fingerprint == *plain_rules());
 
         let (request, keyed) = self.key(request, &survey, key);
@@ -175,7 +177,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
                 self.bypassed.looked_up();
                 let no_store = survey.has_directives() && cache_control::request_no_store(request.headers());
                 let conditions = if survey.has_conditions() { Conditions::take(request.headers()) } else { None };
-                Prepared::Lookup(request, View { head, no_store, conditions: conditions.map(Box::new) })
+                Prepared::Lookup(request, View { head, no_store, nested, conditions: conditions.map(Box::new) })
             }
         }
     }
@@ -254,7 +256,16 @@ where
     }
 
     fn replay(&self, entry: &Entry<StoredResponse>, age: Duration, view: &View, outcome: Outcome) -> Self::Response {
-        entry.value.replay(age, view, outcome, &self.name)
+        let mut response = entry.value.replay(age, view, outcome, &self.name);
+        if view.nested {
+            // Extensions are not stored. What the service said in them about storing holds for the other cache too.
+            let said = response.extensions_mut();
+            said.insert(entry.tags().clone());
+            if entry.judged.said {
+                said.insert(*entry.freshness());
+            }
+        }
+        response
     }
 
     fn finish(&self, response: Response<B>, after: After) -> (Response<Body<B>>, Vec<Scope>) {

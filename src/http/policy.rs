@@ -81,6 +81,7 @@ impl Policy {
             return judged;
         };
         judged.explicit = explicit;
+        judged.said = said.is_some();
         judged.freshness = if directives.must_revalidate || directives.proxy_revalidate {
             Freshness::exact(freshness.lifetime())
         } else {
