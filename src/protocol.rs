@@ -189,6 +189,8 @@ pub struct Judgement {
     pub(crate) age: Duration,
     /// Whether the response itself granted its freshness, so that caches further down know of it too.
     pub(crate) explicit: bool,
+    /// Whether the service stated the freshness beside the response's fields.
+    pub(crate) said: bool,
     pub(crate) tags: Tags,
     pub(crate) fields: Option<Fields>,
     /// Why it is not stored.
@@ -232,6 +234,7 @@ impl Judgement {
             freshness,
             age: Duration::ZERO,
             explicit: false,
+            said: false,
             tags: Tags::default(),
             fields: None,
             detail: None,

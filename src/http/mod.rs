@@ -154,7 +154,9 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         };
         let mut survey = Survey::of(request.headers(), &self.rules.table);
         survey.content |= !request.body().is_end_stream() && request.body().size_hint().exact() != Some(0);
-        let outer = request.extensions().get::<Caches>().and_then(|caches| caches.rules_of(cache));
+        let caches = request.extensions().get::<Caches>();
+        let nested = caches.is_some();
+        let outer = caches.and_then(|caches| caches.rules_of(cache));
         let outer = outer.map(|rules| *rules == *self.rules.fingerprint || *self.rules.fingerprint == *plain_rules());
 
         let (request, keyed) = self.key(request, &survey, key);
@@ -176,7 +178,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
                 self.bypassed.looked_up();
                 let no_store = survey.has_directives() && cache_control::request_no_store(request.headers());
                 let conditions = if survey.has_conditions() { Conditions::take(request.headers()) } else { None };
-                Prepared::Lookup(request, View { head, no_store, conditions: conditions.map(Box::new) })
+                Prepared::Lookup(request, View { head, no_store, nested, conditions: conditions.map(Box::new) })
             }
         }
     }
@@ -269,7 +271,16 @@ where
         outcome: Outcome,
         spare: Extensions,
     ) -> Self::Response {
-        entry.value.replay(age, view, outcome, &self.name, spare)
+        let mut response = entry.value.replay(age, view, outcome, &self.name, spare);
+        if view.nested {
+            // Extensions are not stored. What the service said in them about storing holds for the other cache too.
+            let said = response.extensions_mut();
+            said.insert(entry.tags().clone());
+            if entry.judged.said {
+                said.insert(*entry.freshness());
+            }
+        }
+        response
     }
 
     fn finish(&self, response: Response<B>, after: After) -> (Response<Body<B>>, Vec<Scope>) {
@@ -287,10 +298,10 @@ where
                 }
                 stored::announce(&mut response, outcome.forwarded(Some(status.as_u16())), &self.name);
             }
-            After::Contribute(Some(contribution)) => {
+            After::Contribute(Some(contribution)) if self.policy.is_opted_in(response.extensions()) => {
                 response.extensions_mut().get_or_insert(contribution);
             }
-            After::Contribute(None) => {
+            After::Contribute(_) => {
                 response.extensions_mut().insert(NoStore);
             }
         }

@@ -55,7 +55,7 @@ impl Policy {
         judged.tags = head.extensions.get::<Tags>().cloned().unwrap_or_default();
         judged.age = age_header(head.headers);
 
-        if self.opt_in && contributed.is_none() && said.is_none() {
+        if !self.is_opted_in(head.extensions) {
             judged.refuse(Class::Personal { mark: false }, Detail::NotOptedIn);
             return judged;
         }
@@ -81,6 +81,7 @@ impl Policy {
             return judged;
         };
         judged.explicit = explicit;
+        judged.said = said.is_some();
         judged.freshness = if directives.must_revalidate || directives.proxy_revalidate {
             Freshness::exact(freshness.lifetime())
         } else {
@@ -90,6 +91,11 @@ impl Policy {
             judged.refuse(Class::Shareable, Detail::NoLifetime);
         }
         judged
+    }
+
+    /// Whether somebody opted the response in, where somebody has to.
+    pub(crate) fn is_opted_in(&self, extensions: &http::Extensions) -> bool {
+        !self.opt_in || extensions.get::<Contribution>().is_some() || extensions.get::<Freshness>().is_some()
     }
 
     /// The windows of a response that states its lifetime: those that it states as well.

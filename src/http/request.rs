@@ -254,6 +254,8 @@ pub struct View {
     pub(crate) head: bool,
     /// The request wants no trace of itself.
     pub(crate) no_store: bool,
+    /// Another cache further out is about to store the response.
+    pub(crate) nested: bool,
     pub(crate) conditions: Option<Box<Conditions>>,
 }
 

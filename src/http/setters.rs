@@ -181,8 +181,12 @@ impl CachebackLayer<Http> {
     where
         N: TryInto<HeaderName>,
     {
-        let names: Vec<_> = names.into_iter().map(|name| field_name(name, "exchange_headers")).collect();
-        self.set_protocol(|http| http.exchange = names.into())
+        let mut exchange = Vec::new();
+        for name in names {
+            // In a loop: the place of the caller is lost on a closure.
+            exchange.push(field_name(name, "exchange_headers"));
+        }
+        self.set_protocol(|http| http.exchange = exchange.into())
     }
 }
 
