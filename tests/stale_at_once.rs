@@ -1,4 +1,5 @@
 //! A stale response is served at once, a fresh one without the service, and neither a moment longer than it may be.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     convert::Infallible,
