@@ -264,6 +264,11 @@ impl<V> Sighting<V> {
         outcome.ttl_of(ttl(entry.freshness(), age, self.verdict() == Verdict::Fresh))
     }
 
+    /// All that decides what a request does next.
+    pub(crate) fn state(&self) -> (Verdict, bool, bool) {
+        (self.verdict(), self.is_marked(), self.is_backing_off())
+    }
+
     pub(crate) fn is_marked(&self) -> bool {
         self.slot.as_ref().is_some_and(|slot| slot.is_marked(self.now))
     }

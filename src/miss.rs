@@ -79,7 +79,7 @@ where
             // ## Leading => (Looking: something landed meanwhile | done: led)
             Joined::Lead(lead) => {
                 let again = seeker.look(&request);
-                if again.verdict() != seen.verdict() || again.is_marked() != seen.is_marked() {
+                if again.state() != seen.state() {
                     seen = again;
                     continue;
                 }

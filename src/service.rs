@@ -116,9 +116,10 @@ pub(crate) fn refresh<S, P, Req>(
     }
     let course = Course { key: slot.key.clone(), variant: route.variant(seen, &request) };
     let Some(lead) = route.cache.shared().flights.lead(&course) else { return };
-    // Somebody may have refreshed it between the lookup and the lead.
+    // Somebody may have refreshed it, or failed to, between the lookup and the lead.
     let again = route.look(key::bytes(&course.key), &request, seen.now);
-    if !again.entry().is_some_and(|(now, _)| Arc::ptr_eq(now, entry)) || again.verdict() != Verdict::Stale {
+    let same = again.entry().is_some_and(|(now, _)| Arc::ptr_eq(now, entry));
+    if !same || again.verdict() != Verdict::Stale || again.is_backing_off() {
         return;
     }
     let Some(permit) = route.share.take() else { return };
