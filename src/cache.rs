@@ -258,8 +258,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
 }
 
 impl CacheBuilder {
-    /// How much memory responses may take, in bytes; default 64 MiB. A response nearly as large as an eighth of it is
-    /// still stored.
+    /// How much memory responses may take, in bytes; default 64 MiB. It is divided into parts of 8 MiB and more: a single
+    /// response that is larger than such a part, or than the whole where that is less, is not stored.
     pub fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes;
         self

@@ -50,7 +50,11 @@ pub(crate) struct Memory<V> {
 }
 
 /// What a write put out of memory.
-pub(crate) struct Displaced<V>(#[expect(dead_code, reason = "it is held to be dropped later")] Vec<Arc<Slot<V>>>);
+pub(crate) struct Displaced<V> {
+    /// The engine would not take the new version itself: it is too heavy.
+    pub(crate) rejected: bool,
+    _slots: Vec<Arc<Slot<V>>>,
+}
 
 #[derive(Clone)]
 struct Weigh;
@@ -104,16 +108,18 @@ impl<V> Memory<V> {
         let mut slot = old.as_deref().cloned().unwrap_or_else(|| Slot::new(key.clone()));
         slot.drop_past(now);
         let result = change(&mut slot);
+        slot.serial = self.serial.fetch_add(1, Relaxed) + 1;
+        let serial = slot.serial;
         if slot.is_idle() {
             self.engine.remove::<[u8]>(key.borrow());
         } else {
-            slot.serial = self.serial.fetch_add(1, Relaxed) + 1;
             slot.headings().for_each(|heading| self.index.insert(heading, key, slot.serial));
             self.engine.insert_with_lifecycle(key.clone(), Arc::new(slot), &mut displaced);
         }
         displaced.extend(old);
         displaced.iter().for_each(|slot| self.forget(slot));
-        (result, Displaced(displaced))
+        let rejected = displaced.iter().any(|slot| slot.serial == serial);
+        (result, Displaced { rejected, _slots: displaced })
     }
 
     /// Expires or removes what a scope reaches: how many entries that were.

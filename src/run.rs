@@ -274,8 +274,12 @@ impl<P: Protocol> Settling<'_, P> {
                     let most = self.route.settings.max_variants;
                     let (admission, old) =
                         shared.memory.replace(key, now, |slot| slot.admit(Arc::clone(&entry), self.stale, most));
+                    let rejected = old.rejected;
                     displaced = Some(old);
-                    (admission == Admission::Superseded).then_some(Detail::Superseded)
+                    match admission {
+                        Admission::Superseded => Some(Detail::Superseded),
+                        Admission::Stored => rejected.then_some(Detail::TooLarge),
+                    }
                 }
                 _ => Some(judged.detail.unwrap_or(Detail::NoLifetime)),
             };

@@ -139,7 +139,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
 
     fn prepare(
         &self,
-        request: Request<B>,
+        mut request: Request<B>,
         cache: usize,
         freshness: &Freshness,
         key: &mut KeyBuf,
@@ -159,7 +159,10 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         let outer = caches.and_then(|caches| caches.rules_of(cache));
         let outer = outer.map(|rules| *rules == *self.rules.fingerprint || *self.rules.fingerprint == *plain_rules());
 
-        let (request, keyed) = self.key(request, &survey, key);
+        let mut keyed = self.key(&request, &survey, key);
+        if keyed.is_ok() && (self.when.is_some() || self.rules.key_by.is_some()) {
+            (request, keyed) = self.ask(request, key);
+        }
         match (outer, keyed) {
             // A layer of this cache further out stores the response, under its own rules: where those are not ours,
             // or where we would not store it, it had better not.
@@ -319,17 +322,15 @@ where
 
 impl Http {
     /// Writes the key of a request, or says why it has none.
-    fn key<B>(&self, request: Request<B>, survey: &Survey, key: &mut KeyBuf) -> (Request<B>, Result<(), Detail>) {
-        if let Some(detail) = survey.refusal().or_else(|| survey.uncovered(&self.rules)) {
-            return (request, Err(detail));
+    fn key<B>(&self, request: &Request<B>, survey: &Survey, key: &mut KeyBuf) -> Result<(), Detail> {
+        match survey.refusal().or_else(|| survey.uncovered(&self.rules)) {
+            Some(detail) => Err(detail),
+            None => survey.key(request.into(), &self.rules, key),
         }
-        if let Err(detail) = survey.key((&request).into(), &self.rules, key) {
-            return (request, Err(detail));
-        }
-        if self.when.is_none() && self.rules.key_by.is_none() {
-            return (request, Ok(()));
-        }
-        // The functions of the user want to see the head in one piece.
+    }
+
+    /// Asks the functions of the user, which want to see the head in one piece.
+    fn ask<B>(&self, request: Request<B>, key: &mut KeyBuf) -> (Request<B>, Result<(), Detail>) {
         let (parts, body) = request.into_parts();
         let keyed = if self.when.as_ref().is_some_and(|when| !when(&parts)) {
             Err(Detail::Excluded)
