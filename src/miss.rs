@@ -181,6 +181,7 @@ impl<S, P: Protocol> Seeker<S, P> {
                 if failed && let Some(stale) = self.fall_back(seen, forwarded, Detail::StaleIfError) {
                     return Ok(stale);
                 }
+                let detail = detail.or(seen.is_marked().then_some(Detail::HitForMiss));
                 let outcome = Outcome::new(status).forwarded(forwarded).stored_if(stored).because(detail);
                 Ok(self.route.protocol.deliver(response, &self.view, outcome))
             }

@@ -74,8 +74,6 @@ pub enum Detail {
     Precondition,
     /// It asks not to be stored.
     RequestNoStore,
-    /// A layer of the same cache further out caches it.
-    Contributed,
     /// It is a HEAD and nothing was stored for its GET.
     Head,
 
@@ -256,7 +254,6 @@ impl Detail {
             Self::Range => "range",
             Self::Precondition => "precondition",
             Self::RequestNoStore => "request-no-store",
-            Self::Contributed => "contributed",
             Self::Head => "head",
             Self::NoStore => "no-store",
             Self::Private => "private",
