@@ -8,6 +8,7 @@ use std::{
     any::Any,
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
 };
 
 use tokio::{runtime::Handle, sync::oneshot, task};
@@ -145,9 +146,9 @@ where
         permit,
         adoptable,
         started,
-        timer: (kind == RunKind::Background).then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
+        timer: stale.is_some().then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
     };
-    match supervised.run(work).await {
+    match supervised.run(work, |cx| desk.poll_left(cx)).await {
         Ok(()) => {}
         Err(Stop::Unwanted) => desk.lead.land(Landing::Vacated),
         Err(Stop::Deadline) => {
@@ -347,6 +348,12 @@ impl<V, Response, Error> Desk<V, Response, Error> {
     fn leads(&self) -> usize {
         let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         usize::from(leader.as_ref().is_some_and(|leader| !leader.is_closed()))
+    }
+
+    /// Ready when nobody leads any more: the one who did has left, or has what there was to hand over.
+    fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        leader.as_mut().map_or(Poll::Ready(()), |leader| leader.poll_closed(cx))
     }
 
     /// Hands over to the one who leads, who may have gone.
