@@ -215,18 +215,16 @@ async fn work<S, P, Req>(
                 judged.detail = detail;
                 desk.hand_over(response, status, &judged, stored);
             }
+            Captured::Unfit(response, unfilled) => {
+                landing.decline(&mut judged, unfilled);
+                desk.hand_over(response, status, &judged, false);
+            }
             Captured::Filling(response, mut fill) => {
                 desk.hand_over(response, status, &judged, judged.class == Class::Storable);
-                match clock::timeout(route.settings.fill_timeout, fill.as_mut()).await {
-                    Some(Ok(value)) => {
-                        landing.share(judged, value, &sight);
-                    }
-                    Some(Err(Unfilled::TooLarge)) => landing.decline(judged, Detail::TooLarge),
-                    None => landing.decline(judged, Detail::SlowBody),
-                    Some(Err(Unfilled::Failed)) => {
-                        fail(route, &desk.lead, stale.is_some());
-                        desk.lead.land(Landing::Failed(None));
-                    }
+                let filled = clock::timeout(route.settings.fill_timeout, fill.as_mut()).await;
+                match filled.unwrap_or(Err(Unfilled::Slow)) {
+                    Ok(value) => drop(landing.share(judged, value, &sight)),
+                    Err(unfilled) => landing.decline(&mut judged, unfilled),
                 }
             }
         },
@@ -301,9 +299,20 @@ impl<P: Protocol> Settling<'_, P> {
     }
 
     /// A response that looked storable and turned out not to be.
-    fn decline(&self, mut judged: Judgement, detail: Detail) {
-        judged.refuse(Class::Personal { mark: true }, detail);
-        self.refuse(&judged);
+    fn decline(&self, judged: &mut Judgement, unfilled: Unfilled) {
+        let detail = match unfilled {
+            Unfilled::TooLarge => Detail::TooLarge,
+            Unfilled::Slow => Detail::SlowBody,
+            Unfilled::Failed => {
+                judged.detail = Some(Detail::BodyFailed);
+                fail(self.route, self.lead, self.stale.is_some());
+                return self.lead.land(Landing::Failed(None));
+            }
+        };
+        // A client can bring about an error status, and must not switch collapsing off with it.
+        let mark = self.status.is_none_or(|status| status < 400);
+        judged.refuse(Class::Personal { mark }, detail);
+        self.refuse(judged);
     }
 
     /// Nothing was stored: a failure leaves the stale entry as it is, any other response takes its place by removing it.
