@@ -215,6 +215,8 @@ pub enum Captured<R, V, F> {
     Whole(R, V),
     /// The rest is read while the leader reads. Dropped before it is complete, it hands the rest to the leader.
     Filling(R, Pin<Box<F>>),
+    /// What is there of it shows already that it cannot be stored.
+    Unfit(R, Unfilled),
 }
 
 /// Why there is no value in the end.
@@ -222,6 +224,8 @@ pub enum Captured<R, V, F> {
 pub enum Unfilled {
     /// The body is over the cap.
     TooLarge,
+    /// The body was not complete in time.
+    Slow,
     /// The body failed or ended early.
     Failed,
 }

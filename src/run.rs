@@ -8,6 +8,7 @@ use std::{
     any::Any,
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
 };
 
 use tokio::{runtime::Handle, sync::oneshot, task};
@@ -145,9 +146,9 @@ where
         permit,
         adoptable,
         started,
-        timer: (kind == RunKind::Background).then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
+        timer: stale.is_some().then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
     };
-    match supervised.run(work).await {
+    match supervised.run(work, |cx| desk.poll_left(cx)).await {
         Ok(()) => {}
         Err(Stop::Unwanted) => desk.lead.land(Landing::Vacated),
         Err(Stop::Deadline) => {
@@ -214,18 +215,16 @@ async fn work<S, P, Req>(
                 judged.detail = detail;
                 desk.hand_over(response, status, &judged, stored);
             }
+            Captured::Unfit(response, unfilled) => {
+                landing.decline(&mut judged, unfilled);
+                desk.hand_over(response, status, &judged, false);
+            }
             Captured::Filling(response, mut fill) => {
                 desk.hand_over(response, status, &judged, judged.class == Class::Storable);
-                match clock::timeout(route.settings.fill_timeout, fill.as_mut()).await {
-                    Some(Ok(value)) => {
-                        landing.share(judged, value, &sight);
-                    }
-                    Some(Err(Unfilled::TooLarge)) => landing.decline(judged, Detail::TooLarge),
-                    None => landing.decline(judged, Detail::SlowBody),
-                    Some(Err(Unfilled::Failed)) => {
-                        fail(route, &desk.lead, stale.is_some());
-                        desk.lead.land(Landing::Failed(None));
-                    }
+                let filled = clock::timeout(route.settings.fill_timeout, fill.as_mut()).await;
+                match filled.unwrap_or(Err(Unfilled::Slow)) {
+                    Ok(value) => drop(landing.share(judged, value, &sight)),
+                    Err(unfilled) => landing.decline(&mut judged, unfilled),
                 }
             }
         },
@@ -304,9 +303,20 @@ impl<P: Protocol> Settling<'_, P> {
     }
 
     /// A response that looked storable and turned out not to be.
-    fn decline(&self, mut judged: Judgement, detail: Detail) {
-        judged.refuse(Class::Personal { mark: true }, detail);
-        self.refuse(&judged);
+    fn decline(&self, judged: &mut Judgement, unfilled: Unfilled) {
+        let detail = match unfilled {
+            Unfilled::TooLarge => Detail::TooLarge,
+            Unfilled::Slow => Detail::SlowBody,
+            Unfilled::Failed => {
+                judged.detail = Some(Detail::BodyFailed);
+                fail(self.route, self.lead, self.stale.is_some());
+                return self.lead.land(Landing::Failed(None));
+            }
+        };
+        // A client can bring about an error status, and must not switch collapsing off with it.
+        let mark = self.status.is_none_or(|status| status < 400);
+        judged.refuse(Class::Personal { mark }, detail);
+        self.refuse(judged);
     }
 
     /// Nothing was stored: a failure leaves the stale entry as it is, any other response takes its place by removing it.
@@ -351,6 +361,12 @@ impl<V, Response, Error> Desk<V, Response, Error> {
     fn leads(&self) -> usize {
         let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         usize::from(leader.as_ref().is_some_and(|leader| !leader.is_closed()))
+    }
+
+    /// Ready when nobody leads any more: the one who did has left, or has what there was to hand over.
+    fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        leader.as_mut().map_or(Poll::Ready(()), |leader| leader.poll_closed(cx))
     }
 
     /// Hands over to the one who leads, who may have gone.

@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use crate::{
@@ -34,7 +34,12 @@ pub(crate) struct Supervised<'a, P: Protocol> {
 }
 
 impl<P: Protocol> Supervised<'_, P> {
-    pub(crate) async fn run(mut self, work: impl Future<Output = ()>) -> Result<(), Stop> {
+    /// Runs to the end, or to a stop. `poll_left` is ready when the one who leads does not wait any more.
+    pub(crate) async fn run(
+        mut self,
+        work: impl Future<Output = ()>,
+        poll_left: impl Fn(&mut Context<'_>) -> Poll<()>,
+    ) -> Result<(), Stop> {
         let mut work = pin!(work);
         poll_fn(|cx| {
             match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
@@ -59,10 +64,13 @@ impl<P: Protocol> Supervised<'_, P> {
                     cx.waker().wake_by_ref();
                 }
             }
-            match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
-                Some(Poll::Ready(())) => Poll::Ready(Err(Stop::Deadline)),
-                _ => Poll::Pending,
+            let timer = self.timer.as_mut().map(|timer| timer.as_mut().poll(cx));
+            // One who leads and waits beyond the deadline has nothing to fall back on: that one waits as without the
+            // layer. Those who follow have their own patience, and do not keep the run alive.
+            if timer.is_some_and(|timer| timer.is_ready()) && poll_left(cx).is_ready() {
+                return Poll::Ready(Err(Stop::Deadline));
             }
+            Poll::Pending
         })
         .await
     }

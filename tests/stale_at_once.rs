@@ -72,7 +72,7 @@ async fn neither_reads_nor_stale_hits_nor_failed_runs_move_a_horizon() {
     let layer = layer().freshness(TENS);
     let service = layer.layer(origin.service());
     assert_eq!(ask(&service, "k").await, Ok(1));
-    origin.from_now_on(Act::Fail);
+    origin.always(Act::Fail);
     // 0 .. 10 s: fresh. 10 .. 20 s: stale hits and failed refreshes. 20 .. 30 s: failed runs with the reader waiting.
     for _ in 0..29 {
         pass(secs(1) - MILLISECOND).await;
@@ -89,7 +89,7 @@ async fn a_5xx_does_not_move_a_horizon() {
     let origin = Origin::new();
     let app = app(&origin, TENS);
     assert_eq!(get(&app, "/").await.text, "1");
-    origin.from_now_on(Act::Fail);
+    origin.always(Act::Fail);
     for _ in 0..29 {
         pass(secs(1) - MILLISECOND).await;
         assert_eq!(get(&app, "/").await.text, "1");
@@ -121,7 +121,7 @@ async fn expiring_brings_a_horizon_forward_and_never_back() {
     let service = layer.layer(origin.service());
     let key = Key::from("k");
     assert_eq!(ask(&service, "k").await, Ok(1));
-    origin.from_now_on(Act::Fail);
+    origin.always(Act::Fail);
     pass(secs(5)).await;
     layer.cache().expire(&key).await.unwrap();
     assert_eq!(ask(&service, "k").await, Ok(1));
@@ -176,7 +176,7 @@ async fn a_service_that_fails_for_ever_is_covered_up_to_the_last_horizon_and_not
     let freshness = Freshness::new(secs(60)).stale_while_revalidate(secs(60)).stale_if_error(secs(240));
     let service = layer().freshness(freshness).layer(origin.service());
     assert_eq!(ask(&service, "k").await, Ok(1));
-    origin.from_now_on(Act::Fail);
+    origin.always(Act::Fail);
     for second in 1..1_000 {
         pass(secs(1) - MILLISECOND).await;
         let answer = ask(&service, "k").await;
@@ -247,7 +247,7 @@ where
     S: Service<Get, Response = u64, Future: Send, Error: std::fmt::Debug + Send> + Clone + Send + 'static,
 {
     assert_eq!(ask(service, "k").await.unwrap(), 1);
-    origin.from_now_on(Act::Hang);
+    origin.always(Act::Hang);
     let mut hung = JoinSet::new();
     for key in ["a", "b", "c", "d"] {
         hung.spawn(ask(service, key));
@@ -285,7 +285,7 @@ async fn every_horizon_holds_to_the_nanosecond() {
     let origin = Origin::new();
     let service = layer().freshness(TENS).layer(origin.service());
     assert_eq!(ask(&service, "k").await, Ok(1));
-    origin.from_now_on(Act::Hang);
+    origin.always(Act::Hang);
     tokio::time::advance(secs(20) - NANOSECOND).await;
     assert_eq!(at_once(ask(&service, "k")).await, Ok(1), "stale at once, to the last");
 
@@ -298,7 +298,7 @@ async fn every_horizon_holds_to_the_nanosecond() {
     let origin = Origin::new();
     let service = layer().freshness(TENS).layer(origin.service());
     assert_eq!(ask(&service, "k").await, Ok(1));
-    origin.from_now_on(Act::Fail);
+    origin.always(Act::Fail);
     tokio::time::advance(secs(30) - NANOSECOND).await;
     assert_eq!(ask(&service, "k").await, Ok(1), "too stale: the last moment that a failure is covered");
     tokio::time::advance(NANOSECOND).await;
@@ -380,7 +380,7 @@ async fn the_first_stale_reader_is_answered_at_once_though_the_run_is_pending_fo
     let origin = Origin::new();
     let service = layer().freshness(TENS).layer(origin.service());
     assert_eq!(ask(&service, "k").await, Ok(1));
-    origin.from_now_on(Act::Hang);
+    origin.always(Act::Hang);
     pass(secs(10)).await;
     for _ in 0..10 {
         assert_eq!(at_once(ask(&service, "k")).await, Ok(1));
@@ -567,7 +567,7 @@ async fn a_reader_of_a_too_stale_response_gets_it_in_place_of_a_5xx() {
     let origin = Origin::new();
     let app = app(&origin, TENS);
     assert_eq!(get(&app, "/").await.text, "1");
-    origin.from_now_on(Act::Fail);
+    origin.always(Act::Fail);
     pass(secs(25)).await;
     let stale = get(&app, "/").await;
     assert_eq!((stale.status, stale.text.as_str()), (StatusCode::OK, "1"));
@@ -582,7 +582,7 @@ async fn a_failure_is_not_covered_where_no_window_allows_it() {
     let origin = Origin::new();
     let app = app(&origin, Freshness::new(secs(10)).stale_while_revalidate(secs(10)).stale_if_error(Duration::ZERO));
     assert_eq!(get(&app, "/").await.text, "1");
-    origin.from_now_on(Act::Fail);
+    origin.always(Act::Fail);
     pass(secs(25)).await;
     assert_eq!(get(&app, "/").await.status, StatusCode::SERVICE_UNAVAILABLE);
 }
@@ -626,7 +626,7 @@ async fn during_the_back_off_a_too_stale_response_is_served_at_once_and_no_run_s
     let origin = Origin::new();
     let service = layer().freshness(TENS).layer(origin.service());
     assert_eq!(ask(&service, "k").await, Ok(1));
-    origin.next_time(Act::Fail).from_now_on(Act::Hang);
+    origin.next_time(Act::Fail).always(Act::Hang);
     pass(secs(22)).await;
     assert_eq!(ask(&service, "k").await, Ok(1));
     for _ in 0..10 {
@@ -643,7 +643,7 @@ async fn a_reader_who_came_before_the_failure_and_looks_after_it_starts_no_run()
     let origin = Origin::new();
     let mut service = layer().freshness(TENS).layer(origin.service());
     assert_eq!(ask(&service, "k").await, Ok(1));
-    origin.next_time(Act::Fail).from_now_on(Act::Hang);
+    origin.next_time(Act::Fail).always(Act::Hang);
     pass(secs(22)).await;
     let slow = service.call(Get("k"));
     assert_eq!(ask(&service, "k").await, Ok(1));

@@ -258,7 +258,8 @@ where
                 let body = stored.body();
                 Captured::Whole(Response::from_parts(head, body), stored)
             }
-            _ => Captured::Filling(Response::from_parts(head, body), storing),
+            Poll::Ready(Err(unfilled)) => Captured::Unfit(Response::from_parts(head, body), unfilled),
+            Poll::Pending => Captured::Filling(Response::from_parts(head, body), storing),
         }
     }
 

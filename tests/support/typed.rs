@@ -164,7 +164,7 @@ impl Origin {
         self
     }
 
-    pub fn from_now_on(&self, act: Act) {
+    pub fn always(&self, act: Act) {
         *self.0.usual.lock().unwrap() = act;
     }
 
