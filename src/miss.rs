@@ -259,7 +259,7 @@ impl<S, P: Protocol> Seeker<S, P> {
             .forwarded(landed.status)
             .stored_if(landed.stored)
             .collapsed_if(true)
-            .because(entry.judged.detail);
+            .because(entry.judged.detail.or((landed.voided != 0).then_some(Detail::Invalidated)));
         if landed.stored {
             outcome = outcome.ttl_of(ttl(entry.freshness(), age, entry.freshness().at(age) == Verdict::Fresh));
         }

@@ -39,6 +39,7 @@ pin_project! {
     where
         B: http_body::Body,
     {
+        None,
         Whole { data: Bytes, trailers: Option<Box<HeaderMap>> },
         Passing { #[pin] body: B },
         Piped { reader: Reader<B> },
@@ -102,6 +103,12 @@ impl<B: http_body::Body> Body<B> {
         Self { kind: Kind::Whole { data, trailers: trailers.map(Box::new) } }
     }
 
+    /// No body, of a response that would have one: to a HEAD, or to a condition. Unlike an empty one it has no length,
+    /// so that nobody further out states that it is 0 (axum's routes do; RFC 9110 §8.6 forbids it).
+    pub(crate) fn none() -> Self {
+        Self { kind: Kind::None }
+    }
+
     pub(crate) fn passing(body: B) -> Self {
         Self { kind: Kind::Passing { body } }
     }
@@ -141,6 +148,7 @@ impl<B: http_body::Body> http_body::Body for Body<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         match self.project().kind.project() {
+            KindProj::None => Poll::Ready(None),
             KindProj::Whole { data, trailers } => Poll::Ready(if data.is_empty() {
                 trailers.take().map(|trailers| Ok(Frame::trailers(*trailers)))
             } else {
@@ -153,6 +161,7 @@ impl<B: http_body::Body> http_body::Body for Body<B> {
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
+            Kind::None => true,
             Kind::Whole { data, trailers } => data.is_empty() && trailers.is_none(),
             Kind::Passing { body } => body.is_end_stream(),
             Kind::Piped { reader } => reader.is_end_stream(),
@@ -161,6 +170,7 @@ impl<B: http_body::Body> http_body::Body for Body<B> {
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
+            Kind::None => SizeHint::default(),
             Kind::Whole { data, .. } => SizeHint::with_exact(data.len() as u64),
             Kind::Passing { body } => body.size_hint(),
             Kind::Piped { reader } => reader.size_hint(),
@@ -340,6 +350,7 @@ impl<B: http_body::Body> Default for Body<B> {
 impl<B: http_body::Body> fmt::Debug for Body<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
+            Kind::None => "None",
             Kind::Whole { .. } => "Whole",
             Kind::Passing { .. } => "Passing",
             Kind::Piped { .. } => "Piped",

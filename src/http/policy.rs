@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::{
     clock,
@@ -145,7 +145,9 @@ impl Policy {
         {
             return Some(Detail::Authenticate);
         }
-        if list(headers, header::VARY).any(|member| member == b"*") {
+        // A member that names no field is read as the one that names them all: else what it was meant to tell apart
+        // would be shared.
+        if list(headers, header::VARY).any(|member| member == b"*" || HeaderName::from_bytes(member).is_err()) {
             return Some(Detail::VaryAny);
         }
         if is_stream(headers) {

@@ -38,20 +38,15 @@ pub(crate) struct StatusName(pub(crate) Option<Box<str>>);
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What is not stored: what ends at this hop (RFC 9111 §3.1), and what we write ourselves.
-static LEFT_OUT: [HeaderName; 12] = [
+/// What is not stored: what ends at this hop (RFC 9111 §3.1), and what we write ourselves. Nor is `Proxy-` anything.
+static LEFT_OUT: [HeaderName; 7] = [
     AGE,
-    CACHE_STATUS,
     header::CONNECTION,
     header::CONTENT_LENGTH,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
     header::TE,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-authentication-info"),
-    HeaderName::from_static("proxy-connection"),
 ];
 
 /// What speaks of one exchange, and of no other (application mode).
@@ -77,22 +72,26 @@ const OF_ONE_EXCHANGE_FAMILIES: &[&str] = &["ratelimit", "x-ratelimit-", "x-rate
 
 impl StoredResponse {
     /// What is stored of a response with this head, as yet without its body. `exchange` names fields of one exchange.
-    pub(crate) fn new(head: &Parts, explicit: bool, exchange: &[HeaderName], name: &StatusName) -> Self {
+    pub(crate) fn new(head: &Parts, explicit: bool, exchange: &[HeaderName], status: &StatusName) -> Self {
         let named: Vec<HeaderName> = connection_options(&head.headers).collect();
-        let kept = |name: &HeaderName| {
-            !LEFT_OUT.contains(name)
-                && !named.contains(name)
-                && !exchange.contains(name)
-                && !OF_ONE_EXCHANGE_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
+        // A cache that says nothing of itself leaves what others said as it is.
+        let own_status = status.0.is_some();
+        let left_out = |name: &HeaderName| {
+            LEFT_OUT.contains(name)
+                || name.as_str().starts_with("proxy-")
+                || own_status && name == CACHE_STATUS
+                || named.contains(name)
+                || exchange.contains(name)
+                || OF_ONE_EXCHANGE_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
         };
         let mut headers = HeaderMap::with_capacity(head.headers.len() + 3);
         headers.insert(AGE, HeaderValue::from_static("0"));
-        if name.0.is_some() {
+        if own_status {
             headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
         }
         // Values may be slices of a connection's read buffer, which a stored slice would keep alive: copy them, all
         // into one allocation of their exact size.
-        let kept_fields = || head.headers.iter().filter(|(name, _)| kept(name));
+        let kept_fields = || head.headers.iter().filter(|(name, _)| !left_out(name));
         let values = Bytes::from(kept_fields().map(|(_, value)| value.as_bytes()).collect::<Vec<_>>().concat());
         let mut at = 0;
         for (name, value) in kept_fields() {
@@ -158,7 +157,7 @@ impl StoredResponse {
             headers.remove(header::EXPIRES);
             headers.insert(header::CACHE_CONTROL, stale.clone());
         }
-        let mut response = Response::new(if view.head { Body::default() } else { self.body() });
+        let mut response = Response::new(if view.head { Body::none() } else { self.body() });
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
         extensions.insert(outcome);
@@ -202,7 +201,7 @@ fn evaluate<B: http_body::Body>(mut response: Response<Body<B>>, view: &View) ->
     response.body_mut().detach();
     let (mut head, _) = response.into_parts();
     to_not_modified(&mut head);
-    Response::from_parts(head, Body::default())
+    Response::from_parts(head, Body::none())
 }
 
 /// One member of `Cache-Status` (RFC 9211 §2), after what is there already.
