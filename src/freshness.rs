@@ -1,20 +1,6 @@
 //! How long a response lives, and the pure verdict at an age: fresh, stale, too stale or gone.
 //!
 //! Nothing here knows a clock, a store or a future: an age comes in as a number, a verdict goes out.
-//!
-//! ```
-//! use std::time::Duration;
-//! use cacheback::Freshness;
-//!
-//! // Fresh for a minute, then stale at once for ten, and kept for a day in case the service fails.
-//! let quotes = Freshness::new(Duration::from_secs(60))
-//!     .stale_while_revalidate(Duration::from_secs(600))
-//!     .stale_if_error(Duration::from_secs(86_400));
-//! assert_eq!(quotes.lifetime(), Duration::from_secs(60));
-//!
-//! // A minute and not a moment more.
-//! let prices = Freshness::exact(Duration::from_secs(60));
-//! ```
 
 use std::time::Duration;
 
@@ -29,6 +15,20 @@ use std::time::Duration;
 /// | then, within `stale_while_revalidate` | stale | the stored response at once; one run refreshes it behind |
 /// | then, within `stale_if_error` | too stale | what a new run answers, or the stored response should that run fail |
 /// | beyond | gone | what a new run answers |
+///
+/// ```
+/// use std::time::Duration;
+/// use cacheback::Freshness;
+///
+/// // Fresh for a minute, then stale at once for ten, and kept for a day in case the service fails.
+/// let quotes = Freshness::new(Duration::from_secs(60))
+///     .stale_while_revalidate(Duration::from_secs(600))
+///     .stale_if_error(Duration::from_secs(86_400));
+/// assert_eq!(quotes.lifetime(), Duration::from_secs(60));
+///
+/// // A minute and not a moment more.
+/// let prices = Freshness::exact(Duration::from_secs(60));
+/// ```
 ///
 /// As a part of an axum response (feature `axum`) it states the freshness of that response, before any `Cache-Control`
 /// the response carries; what `Cache-Control` forbids stays forbidden.

@@ -1,22 +1,4 @@
 //! Any service at all: a typed request, a key function, a response that can be cloned.
-//!
-//! ```
-//! use std::{convert::Infallible, time::Duration};
-//! use cacheback::{CachebackLayer, Key};
-//! use tower::{Layer, Service, ServiceExt, service_fn};
-//!
-//! #[derive(Clone)]
-//! struct GetUser { id: u32 }
-//!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let layer = CachebackLayer::typed::<GetUser, String>(|get| Key::from(format!("user:{}", get.id)))
-//!     .freshness(Duration::from_secs(30));
-//! let mut users = layer.layer(service_fn(|get: GetUser| async move { Ok::<_, Infallible>(format!("user {}", get.id)) }));
-//!
-//! assert_eq!(users.ready().await?.call(GetUser { id: 42 }).await?, "user 42");
-//! layer.cache().expire(&Key::from("user:42")).await?;
-//! # Ok(()) }
-//! ```
 
 use std::{convert::Infallible, fmt, future::Ready, mem, sync::Arc, time::Duration};
 
@@ -46,6 +28,24 @@ impl CachebackLayer {
     /// ([`CachebackLayer::freshness`]) a response is fresh for a minute, with the windows of [`Freshness::new`].
     ///
     /// What the key function leaves out makes no difference: two requests with one key share one response.
+    ///
+    /// ```
+    /// use std::{convert::Infallible, time::Duration};
+    /// use cacheback::{CachebackLayer, Key};
+    /// use tower::{Layer, Service, ServiceExt, service_fn};
+    ///
+    /// #[derive(Clone)]
+    /// struct GetUser { id: u32 }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = CachebackLayer::typed::<GetUser, String>(|get| Key::from(format!("user:{}", get.id)))
+    ///     .freshness(Duration::from_secs(30));
+    /// let mut users = layer.layer(service_fn(|get: GetUser| async move { Ok::<_, Infallible>(format!("user {}", get.id)) }));
+    ///
+    /// assert_eq!(users.ready().await?.call(GetUser { id: 42 }).await?, "user 42");
+    /// layer.cache().expire(&Key::from("user:42")).await?;
+    /// # Ok(()) }
+    /// ```
     pub fn typed<Req, Res>(key: impl Fn(&Req) -> Key + Send + Sync + 'static) -> CachebackLayer<Typed<Req, Res>>
     where
         Req: Send + 'static,

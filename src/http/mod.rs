@@ -1,24 +1,10 @@
-//! HTTP as an application serves it: which requests are looked up, what may be stored, how it is given out again.
+//! HTTP as an application serves it: the protocol, which ties together the files beside it.
 //!
-//! The rules in short, each kept by the file that is named for it:
-//!
-//! * **Requests** (`request`, `rules`): GET and HEAD without content are looked up. The key is the URI as it was
-//!   received (and as it is seen, where a nested router or a rewriting middleware made it another), the authority, and
-//!   what the layer's rules add.
-//! * **Credentials** (`credentials`): a request that carries a credential or a cookie which the key does not cover goes
-//!   past the cache. `key_header`, `key_cookie`, `key_by` cover
-//!   them; `ignore_cookies` hides cookies from key and handler alike.
-//! * **Responses** (`policy`): what forbids storing is never overridden. What states its own freshness gets that; the
-//!   layer's freshness applies to 200, 203, 301 and 308 that say nothing.
-//! * **Bodies** (`body`): the first client of a storable response streams, and the store does not wait for it.
-//! * **Reuse** (`stored`, `conditional`): `Age`, `Cache-Status`, and 304 where a client's own condition says so.
-//!
-//! # One view
-//!
-//! Every run whose response may be stored sees the same projection of its request, whoever sent it and whether anybody
-//! waits for it: a GET without content, without conditions, ranges and hop-by-hop fields, and without whatever the key
-//! was told to leave out. Its extensions are those of the request; task-local values are not, since it has a task of
-//! its own.
+//! A request is read by `request` (one pass over its fields, and the key), by `rules` (what a layer adds to the key and
+//! what a run sees) and `credentials` (the fields that tell who is asking). A response is judged by `policy`, which
+//! reads `cache_control`; its body goes through `body`; `stored` keeps it and gives it out again, with `conditional`
+//! for clients that have it already. `unsafe_methods` purges, `parts` is what handlers and layers say to one another,
+//! `setters` is what a user says to a layer.
 
 use std::{
     fmt,
@@ -65,7 +51,41 @@ use rules::KeyRules;
 use stored::StatusName;
 
 /// The protocol of HTTP services: axum routers and routes, hyper clients, anything that answers `http::Request` with
-/// `http::Response`. See [`CachebackLayer::new`](crate::CachebackLayer::new).
+/// `http::Response`. This is application mode, made by [`CachebackLayer::new`](crate::CachebackLayer::new).
+///
+/// # Which requests are looked up
+///
+/// GET and HEAD, without content, without `Range`, `If-Match`, `If-Unmodified-Since` or `Upgrade`. A HEAD is answered
+/// from what a GET stored and stores nothing itself. All others go past the cache; if the method is not known as a safe
+/// one and succeeds, its URI is purged before the response is handed on (RFC 9111 §4.4).
+///
+/// The key is the URI as it was received (and as it is seen, where a nested router or a rewriting middleware made it
+/// another), the one authority of the request, `X-Forwarded-Host` and its kin where they occur, and what the layer's
+/// rules add.
+///
+/// A request that carries a credential or a cookie goes past the cache unless the key covers it: `key_header`,
+/// `key_cookie` and `key_by` of [`CachebackLayer`](crate::CachebackLayer) do that; `ignore_cookies` hides cookies from
+/// the handler. A request that is not looked up is not collapsed with others and its response is not stored.
+///
+/// # Which responses are stored
+///
+/// * Never: `no-store`, `private`, `no-cache`, `Set-Cookie`, `Vary: *`, `WWW-Authenticate` and its kin, 401, 407, 206,
+///   304, event streams, a CSP nonce, one allowed origin without `Vary: Origin`, [`NoStore`], a body over the cap. Such a
+///   response is not given to those who wait for it either.
+/// * For as long as they say: responses with a [`Freshness`] from their handler, or else with `s-maxage`, `max-age` or
+///   `Expires`, whatever their status. `must-revalidate` and `proxy-revalidate` forbid serving them stale; otherwise they
+///   may be served stale for as long as they say.
+/// * For as long as the layer says: 200, 203, 301 and 308 that say nothing, and statuses given to `negative`.
+/// * All others are given to those who wait for them, and not stored.
+///
+/// The first client of a storable response streams, and the store does not depend on how fast it reads.
+///
+/// # What the handler sees
+///
+/// Every run whose response may be stored has the same view of its request, whoever sent it and whether anybody waits:
+/// a GET without content, conditions, ranges and hop-by-hop fields, and without whatever the key was told to leave out.
+/// Its extensions are those of the request, with [`Background`] where nobody waits. It has a task of its own, so it sees
+/// no task-local values of the request's.
 #[derive(Clone)]
 pub struct Http {
     rules: KeyRules,

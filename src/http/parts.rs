@@ -1,22 +1,4 @@
-//! What a handler says about its own response, beside the response's fields.
-//!
-//! Each is a part of an axum response (feature `axum`), and an extension of a response everywhere else:
-//!
-//! ```
-//! # #[cfg(feature = "axum")] mod axum_only {
-//! use std::time::Duration;
-//! use axum::{Json, response::IntoResponse};
-//! use cacheback::{Freshness, NoStore, Tags};
-//!
-//! async fn quotes() -> impl IntoResponse {
-//!     (Tags::new(["quotes"]), Freshness::new(Duration::from_secs(9)), Json([1, 2, 3]))
-//! }
-//!
-//! async fn lottery() -> impl IntoResponse {
-//!     (NoStore, "17")
-//! }
-//! # }
-//! ```
+//! What a handler says about its own response beside the response's fields, and what layers say to one another.
 
 use std::sync::Arc;
 
@@ -25,6 +7,25 @@ use http::StatusCode;
 use crate::freshness::Freshness;
 
 /// Says that a response must not be stored, nor given to anyone else who waits for it.
+///
+/// [`Tags`](crate::Tags), [`Freshness`] and this are parts of an axum response (feature `axum`), and extensions of a
+/// response everywhere else:
+///
+/// ```
+/// # #[cfg(feature = "axum")] mod axum_only {
+/// use std::time::Duration;
+/// use axum::{Json, response::IntoResponse};
+/// use cacheback::{Freshness, NoStore, Tags};
+///
+/// async fn quotes() -> impl IntoResponse {
+///     (Tags::new(["quotes"]), Freshness::new(Duration::from_secs(9)), Json([1, 2, 3]))
+/// }
+///
+/// async fn lottery() -> impl IntoResponse {
+///     (NoStore, "17")
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoStore;
 
