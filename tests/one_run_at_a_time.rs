@@ -605,8 +605,8 @@ async fn what_is_shareable_is_given_to_all_who_wait_and_neither_stored_nor_marke
 
 #[tokio::test(start_paused = true)] // P15
 async fn neither_a_status_nor_an_error_of_the_body_nor_a_bypass_sets_a_mark() {
-    type Respond = fn() -> Response;
-    let statuses: [(&str, Respond); 8] = [
+    type Fixed = fn() -> Response;
+    let statuses: [(&str, Fixed); 8] = [
         ("401", || StatusCode::UNAUTHORIZED.into_response()),
         ("407", || StatusCode::PROXY_AUTHENTICATION_REQUIRED.into_response()),
         ("403 with a cookie", || (StatusCode::FORBIDDEN, [(header::SET_COOKIE, "a=b")]).into_response()),
@@ -788,8 +788,11 @@ async fn a_request_whose_authority_cannot_be_told_is_neither_looked_up_nor_store
 
 // ---- routes ----
 
+/// Makes the response of a run.
+type Respond = fn(u64) -> Response;
+
 /// Responses that nobody but their reader may have.Each is the number of its run.
-fn personal() -> [(&'static str, fn(u64) -> Response); 8] {
+fn personal() -> [(&'static str, Respond); 8] {
     [
         ("set-cookie", |run| ([("set-cookie", "a=b")], run.to_string()).into_response()),
         ("private", |run| ([("cache-control", "private")], run.to_string()).into_response()),
