@@ -196,7 +196,8 @@ impl Survey {
         for name in &rules.key_cookies {
             rules.write_cookie(parts.headers, name, key);
         }
-        if self.has(Matter::Override) {
+        // A rule may have made a credential of one of these.
+        if self.has(Matter::Override) || self.has(Matter::Credential) {
             for (index, name) in (0..).zip(&OVERRIDES) {
                 if parts.headers.contains_key(name) {
                     key.kind(index);
@@ -204,6 +205,8 @@ impl Survey {
                 }
             }
         }
+        // No field has this number: whatever follows is not taken for one.
+        key.kind(u8::MAX);
         Ok(())
     }
 
