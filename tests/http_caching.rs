@@ -865,21 +865,21 @@ async fn the_list_of_such_fields_can_be_set() {
 
 #[tokio::test(start_paused = true)] // P55
 async fn what_names_one_reader_is_not_stored() {
-    let csp = "content-security-policy";
-    let report = "content-security-policy-report-only";
-    let origin_of = "access-control-allow-origin";
+    const CSP: &str = "content-security-policy";
+    const REPORT: &str = "content-security-policy-report-only";
+    const READER: &str = "access-control-allow-origin";
     let cases: [(Fields, Option<Detail>); 11] = [
-        (&[(csp, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
-        (&[(csp, "script-src 'NONCE-abc'")], Some(Detail::Nonce)),
-        (&[(csp, "default-src 'self'"), (csp, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
-        (&[(report, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
-        (&[(csp, "script-src 'self' 'sha256-x'")], None),
-        (&[(origin_of, "https://a.example")], Some(Detail::AllowOrigin)),
-        (&[(origin_of, "null")], Some(Detail::AllowOrigin)),
-        (&[(origin_of, "https://a.example"), ("vary", "accept")], Some(Detail::AllowOrigin)),
-        (&[(origin_of, "https://a.example"), ("vary", "accept, Origin")], None),
-        (&[(origin_of, "*"), (origin_of, "https://a.example")], Some(Detail::AllowOrigin)),
-        (&[(origin_of, "*")], None),
+        (&[(CSP, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
+        (&[(CSP, "script-src 'NONCE-abc'")], Some(Detail::Nonce)),
+        (&[(CSP, "default-src 'self'"), (CSP, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
+        (&[(REPORT, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
+        (&[(CSP, "script-src 'self' 'sha256-x'")], None),
+        (&[(READER, "https://a.example")], Some(Detail::AllowOrigin)),
+        (&[(READER, "null")], Some(Detail::AllowOrigin)),
+        (&[(READER, "https://a.example"), ("vary", "accept")], Some(Detail::AllowOrigin)),
+        (&[(READER, "https://a.example"), ("vary", "accept, Origin")], None),
+        (&[(READER, "*"), (READER, "https://a.example")], Some(Detail::AllowOrigin)),
+        (&[(READER, "*")], None),
     ];
     for (fields, refusal) in cases {
         for control in [None, Some(("cache-control", "public, max-age=60"))] {
