@@ -10,7 +10,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use cacheback::{Cache, CacheStatus, CachebackLayer, Detail, Freshness, Http, NoStore, Outcome};
-use support::http::{Clients, Origin, Pieces, Reply, get, get_with, headers, pass, request, secs, send, settle};
+use support::http::{
+    Clients, Fields, Origin, Pieces, Reply, get, get_with, headers, pass, request, secs, send, settle,
+};
 
 fn minute() -> CachebackLayer<Http> {
     CachebackLayer::new(secs(60))
@@ -233,7 +235,7 @@ async fn a_part_of_a_response_is_never_stored_as_the_whole() {
 async fn a_prohibition_is_never_overridden() {
     use Detail::*;
     let granting = "max-age=60, public, s-maxage=60, stale-while-revalidate=60, stale-if-error=60";
-    let prohibitions: [(&[(&str, &str)], Detail); 16] = [
+    let prohibitions: [(Fields, Detail); 16] = [
         (&[("cache-control", "no-store")], NoStore),
         (&[("cache-control", "NO-STORE")], NoStore),
         (&[("cache-control", "max-age=9"), ("cache-control", "no-store")], NoStore),
@@ -771,7 +773,7 @@ async fn a_follower_says_that_it_collapsed() {
 #[tokio::test(start_paused = true)] // P96
 async fn stored_is_said_only_of_what_is_stored() {
     let large = "x".repeat(100);
-    let refusals: [(u16, &[(&str, &str)], &str, Detail); 6] = [
+    let refusals: [(u16, Fields, &str, Detail); 6] = [
         (200, &[("cache-control", "no-store")], "", Detail::NoStore),
         (200, &[("set-cookie", "a=1")], "", Detail::SetCookie),
         (404, &[], "", Detail::Status),
@@ -863,21 +865,21 @@ async fn the_list_of_such_fields_can_be_set() {
 
 #[tokio::test(start_paused = true)] // P55
 async fn what_names_one_reader_is_not_stored() {
-    let csp = "content-security-policy";
-    let report = "content-security-policy-report-only";
-    let origin_of = "access-control-allow-origin";
-    let cases: [(&[(&str, &str)], Option<Detail>); 11] = [
-        (&[(csp, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
-        (&[(csp, "script-src 'NONCE-abc'")], Some(Detail::Nonce)),
-        (&[(csp, "default-src 'self'"), (csp, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
-        (&[(report, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
-        (&[(csp, "script-src 'self' 'sha256-x'")], None),
-        (&[(origin_of, "https://a.example")], Some(Detail::AllowOrigin)),
-        (&[(origin_of, "null")], Some(Detail::AllowOrigin)),
-        (&[(origin_of, "https://a.example"), ("vary", "accept")], Some(Detail::AllowOrigin)),
-        (&[(origin_of, "https://a.example"), ("vary", "accept, Origin")], None),
-        (&[(origin_of, "*"), (origin_of, "https://a.example")], Some(Detail::AllowOrigin)),
-        (&[(origin_of, "*")], None),
+    const CSP: &str = "content-security-policy";
+    const REPORT: &str = "content-security-policy-report-only";
+    const READER: &str = "access-control-allow-origin";
+    let cases: [(Fields, Option<Detail>); 11] = [
+        (&[(CSP, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
+        (&[(CSP, "script-src 'NONCE-abc'")], Some(Detail::Nonce)),
+        (&[(CSP, "default-src 'self'"), (CSP, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
+        (&[(REPORT, "script-src 'nonce-abc'")], Some(Detail::Nonce)),
+        (&[(CSP, "script-src 'self' 'sha256-x'")], None),
+        (&[(READER, "https://a.example")], Some(Detail::AllowOrigin)),
+        (&[(READER, "null")], Some(Detail::AllowOrigin)),
+        (&[(READER, "https://a.example"), ("vary", "accept")], Some(Detail::AllowOrigin)),
+        (&[(READER, "https://a.example"), ("vary", "accept, Origin")], None),
+        (&[(READER, "*"), (READER, "https://a.example")], Some(Detail::AllowOrigin)),
+        (&[(READER, "*")], None),
     ];
     for (fields, refusal) in cases {
         for control in [None, Some(("cache-control", "public, max-age=60"))] {

@@ -188,7 +188,12 @@ impl Survey {
         key.part(seen.map(|seen| seen.path().as_bytes()));
         if let Some(seen) = seen {
             key.part(rules.query.keyed(seen.query(), &mut query));
-            key.part(seen.authority().map(|authority| authority.as_str().as_bytes()));
+            // That of the received URI has been written, and in HTTP/1 there is none: only another one counts.
+            let another = seen.authority() != received.authority();
+            key.kind(u8::from(another));
+            if another {
+                key.part(seen.authority().map(|authority| authority.as_str().as_bytes()));
+            }
         }
         for name in &rules.key_headers {
             write_field(parts.headers, name, key);
@@ -196,7 +201,8 @@ impl Survey {
         for name in &rules.key_cookies {
             rules.write_cookie(parts.headers, name, key);
         }
-        if self.has(Matter::Override) {
+        // A rule may have made a credential of one of these.
+        if self.has(Matter::Override) || self.has(Matter::Credential) {
             for (index, name) in (0..).zip(&OVERRIDES) {
                 if parts.headers.contains_key(name) {
                     key.kind(index);
@@ -204,17 +210,21 @@ impl Survey {
                 }
             }
         }
+        // No field has this number: whatever follows is not taken for one.
+        key.kind(u8::MAX);
         Ok(())
     }
 
-    /// The one authority of the request: of its URI, else of its only `Host`.
+    /// The one authority of the request: of its URI, else of its only `Host`. The URI is the one that was received: a
+    /// middleware that rewrites the path leaves no authority there, and HTTP/2 sends no `Host`.
     pub(crate) fn authority<'a>(&self, parts: Request<'a>) -> Result<Option<Cow<'a, [u8]>>, Detail> {
-        let scheme = parts.uri.scheme_str();
+        let (received, _) = received_uri(parts.uri, parts.extensions);
+        let scheme = received.scheme_str();
         let normal = |authority: &'a [u8]| {
             let normal = normal_authority(authority, scheme);
             if is_authority(authority) { Ok(normal) } else { Err(Detail::Authority) }
         };
-        let own = parts.uri.authority().map(|authority| normal(authority.as_str().as_bytes())).transpose()?;
+        let own = received.authority().map(|authority| normal(authority.as_str().as_bytes())).transpose()?;
         let host = match self.hosts {
             0 => None,
             1 => parts.headers.get(header::HOST).map(|host| normal(host.as_bytes())).transpose()?,

@@ -120,9 +120,11 @@ impl KeyRules {
 
     /// The value of the `Cookie` field that a run sees.
     fn cookies_in_view(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let kept: Vec<_> = cookies(headers)
-            .filter(|(name, _)| self.key_cookies.iter().any(|keyed| **keyed == **name))
-            .map(|(_, pair)| pair)
+        // In the order of the rules, as in the key: another order would be another view.
+        let kept: Vec<_> = self
+            .key_cookies
+            .iter()
+            .flat_map(|keyed| cookies(headers).filter(|(name, _)| **keyed == **name).map(|(_, pair)| pair))
             .collect();
         if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept.join(&b"; "[..])).ok() }
     }
@@ -146,8 +148,7 @@ impl KeyRules {
     /// Makes the request what every run of its key sees (P66): what the key leaves out is not in it.
     pub(crate) fn project(&self, parts: &mut Parts) {
         parts.method = Method::GET;
-        // A client must not take out of the run what it has put into the key.
-        let named: Vec<_> = connection_options(&parts.headers).filter(|name| !self.is_keyed(name)).collect();
+        let named: Vec<_> = connection_options(&parts.headers).filter(|name| !self.is_kept(name)).collect();
         for name in named.iter().chain(&HIDDEN) {
             parts.headers.remove(name);
         }
@@ -170,6 +171,12 @@ impl KeyRules {
     /// Whether a run never sees this field.
     fn is_hidden(&self, name: &HeaderName) -> bool {
         HIDDEN.contains(name) || self.sealed && !self.is_keyed(name)
+    }
+
+    /// Whether a run sees this field even where `Connection` names it: a client must not take out of the run what it
+    /// has put into the key. A function may have read any field.
+    fn is_kept(&self, name: &HeaderName) -> bool {
+        self.key_by.is_some() || self.is_keyed(name)
     }
 
     fn is_keyed(&self, name: &HeaderName) -> bool {

@@ -48,7 +48,12 @@ impl CachebackLayer<Http> {
         let is_token = |byte: u8| byte.is_ascii_graphic() && !br#"()<>@,;:\"/[]?={}"#.contains(&byte);
         assert!(!name.is_empty() && name.bytes().all(is_token), "key_cookie({name:?}): that is no cookie name");
         let name = name.as_bytes().into();
-        self.rules(|rules| rules.key_cookies.push(name))
+        self.rules(|rules| {
+            // Twice in the rules would be twice in what the handler sees.
+            if !rules.key_cookies.contains(&name) {
+                rules.key_cookies.push(name);
+            }
+        })
     }
 
     /// Leaves cookies out of the key, and hides them from the handler: it answers everybody alike.

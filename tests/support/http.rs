@@ -58,6 +58,9 @@ impl fmt::Debug for Seen {
     }
 }
 
+/// Fields with their values, of a table in a test.
+pub type Fields = &'static [(&'static str, &'static str)];
+
 type Respond = dyn Fn(&Seen) -> Response + Send + Sync;
 
 /// An origin with one handler for everything.
