@@ -3,7 +3,7 @@
 //! What does not change from one hit to the next is done when the response is stored. Its fields begin with two places,
 //! for `Age` and for `Cache-Status`; a hit clones the map and writes these two, with no look-up by name.
 
-use std::{fmt, sync::LazyLock, time::Duration};
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -218,14 +218,34 @@ fn member(said: &[u8], name: &str, outcome: &Outcome) -> HeaderValue {
     HeaderValue::from_bytes(&value).unwrap_or_else(|_| HeaderValue::from_static("cacheback"))
 }
 
-/// An age in whole seconds (RFC 9111 §5.1): those of the first hour are there already.
+/// An age in whole seconds (RFC 9111 §5.1). Those below ten thousand are written already: a hit allocates none.
 fn age_value(age: Duration) -> HeaderValue {
-    static HOUR: LazyLock<Box<[HeaderValue]>> = LazyLock::new(|| {
-        (0..3_600_u32).map(|age| HeaderValue::from_static(Box::leak(age.to_string().into_boxed_str()))).collect()
-    });
+    static WRITTEN: [[u8; 4]; 10_000] = {
+        let mut written = [[0; 4]; 10_000];
+        let mut age = 0;
+        while age < written.len() {
+            let (mut place, mut rest) = (4, age);
+            while place > 0 {
+                place -= 1;
+                written[age][place] = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+            age += 1;
+        }
+        written
+    };
     let seconds = age.as_secs().min(1 << 31);
-    let ready = usize::try_from(seconds).ok().and_then(|at| HOUR.get(at));
-    ready.cloned().unwrap_or_else(|| HeaderValue::from(seconds))
+    let zeros = match seconds {
+        0..10 => 3,
+        10..100 => 2,
+        100..1_000 => 1,
+        _ => 0,
+    };
+    let written = usize::try_from(seconds).ok().and_then(|at| WRITTEN.get(at));
+    match written.and_then(|digits| std::str::from_utf8(&digits[zeros..]).ok()) {
+        Some(digits) => HeaderValue::from_static(digits),
+        None => HeaderValue::from(seconds),
+    }
 }
 
 /// The value of `Date` at this moment.
@@ -236,4 +256,26 @@ pub(crate) fn date() -> HeaderValue {
 /// Whether a response with this status has content whose length can be stated (RFC 9110 §8.6).
 fn has_content(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test] // P45
+    fn ages_are_written_as_whole_seconds_of_any_size() {
+        for (age, written) in [
+            (0, "0"),
+            (9, "9"),
+            (10, "10"),
+            (99, "99"),
+            (100, "100"),
+            (1_000, "1000"),
+            (9_999, "9999"),
+            (10_000, "10000"),
+            (u64::MAX, "2147483648"),
+        ] {
+            assert_eq!(age_value(Duration::new(age, 999_999_999)), written);
+        }
+    }
 }
