@@ -136,7 +136,7 @@ impl KeyRules {
             let Ok(name) = HeaderName::from_bytes(field.as_bytes()) else { continue };
             if name == header::COOKIE && self.changes_cookies() {
                 values.part(self.cookies_in_view(headers).as_ref().map(HeaderValue::as_bytes));
-            } else if self.is_hidden(&name) || !headers.contains_key(&name) {
+            } else if self.is_hidden(&name) || !headers.contains_key(&name) || self.ends_here(&name, headers) {
                 values.part(None);
             } else {
                 let lines: Vec<_> = headers.get_all(&name).iter().map(|line| line.as_bytes().trim_ascii()).collect();
@@ -171,6 +171,13 @@ impl KeyRules {
     /// Whether a run never sees this field.
     fn is_hidden(&self, name: &HeaderName) -> bool {
         HIDDEN.contains(name) || self.sealed && !self.is_keyed(name)
+    }
+
+    /// Whether `Connection` takes this field out of what a run sees.
+    fn ends_here(&self, name: &HeaderName, headers: &HeaderMap) -> bool {
+        headers.contains_key(header::CONNECTION)
+            && !self.is_kept(name)
+            && options(headers).any(|option| option.eq_ignore_ascii_case(name.as_str().as_bytes()))
     }
 
     /// Whether a run sees this field even where `Connection` names it: a client must not take out of the run what it
@@ -262,11 +269,12 @@ static HIDDEN: [HeaderName; 16] = [
 
 /// The fields that `Connection` names: they end at this hop as well.
 pub(crate) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+    options(headers).filter_map(|name| HeaderName::from_bytes(name).ok())
+}
+
+fn options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// The cookies of a request: name, and the pair as it was sent.
