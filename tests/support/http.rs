@@ -1,5 +1,4 @@
 //! An origin that records what its handler saw, and clients that send one request and read one answer.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this one")]
 
 use std::{
     collections::VecDeque,
