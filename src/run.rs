@@ -347,7 +347,7 @@ fn fail<P: Protocol>(route: &Route<P>, lead: &Lead<P::Value>, warm: bool) {
     if warm {
         let now = clock::now();
         let lot = RandomState::new().hash_one(lead.number());
-        route.cache.shared().memory.update(lead.key(), now, |slot| slot.fail(now, lot));
+        route.cache.shared().memory.update(lead.key(), now, |slot| slot.fail(now, lead.number(), lot));
     }
 }
 

@@ -143,9 +143,9 @@ impl<V> Slot<V> {
     }
 
     /// A run failed: the pause doubles. `lot` is a random number that takes up to half of it away, so that keys that
-    /// failed together are not tried together.
-    pub(crate) fn fail(&mut self, now: Instant, lot: u64) {
-        if self.variants.is_empty() {
+    /// failed together are not tried together. Where runs that started later have succeeded, an old failure says nothing.
+    pub(crate) fn fail(&mut self, now: Instant, run: u64, lot: u64) {
+        if self.variants.iter().all(|kept| kept.entry.run > run) {
             return;
         }
         let failures = self.back_off.map_or(0, |back_off| back_off.failures).saturating_add(1);
@@ -302,17 +302,18 @@ mod tests {
     fn pauses_double_up_to_a_minute_and_a_success_ends_them() {
         let mut slot = slot();
         let now = clock::now();
-        slot.fail(now, 0);
+        slot.fail(now, 2, 0);
         assert!(slot.back_off.is_none(), "a cold miss has nothing to serve meanwhile");
         slot.admit(entry(1, None), None, 16);
         for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
-            slot.fail(now, 0);
+            slot.fail(now, 2, 0);
             assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + pause * SECOND));
             assert!(slot.is_backing_off(now) && !slot.is_backing_off(now + pause * SECOND));
         }
-        slot.fail(now, 1_023);
+        slot.fail(now, 2, 1_023);
         assert!(slot.back_off.is_some_and(|back_off| back_off.until > now + 30 * SECOND));
-        slot.admit(entry(2, None), None, 16);
+        slot.admit(entry(3, None), None, 16);
+        slot.fail(now, 2, 0);
         assert!(!slot.is_backing_off(now));
     }
 
