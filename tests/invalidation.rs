@@ -1,0 +1,557 @@
+//! An invalidation wins over every run that started before it; the soft form lets the stale response be served once more.
+
+mod support;
+
+use axum::{
+    Router,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use cacheback::{Cache, CacheStatus, CachebackLayer, Detail, Freshness, Http, Key, Scope, Tags};
+use support::http::{Clients, Origin, Reply, get, get_with, pass, request, secs, send, settle};
+
+/// Fresh for a minute, then stale at once for another, then in place of a failure for two more.
+fn layer(cache: &Cache) -> CachebackLayer<Http> {
+    let windows = Freshness::new(secs(60)).stale_while_revalidate(secs(60)).stale_if_error(secs(180));
+    cache.layer(windows)
+}
+
+/// An origin whose answers say which run they are of, tagged with the first segment of their path.
+fn tagged() -> Origin {
+    Origin::new(|seen| {
+        let tag = seen.uri.path().split('/').nth(1).unwrap_or_default().to_owned();
+        let mut response = seen.run.to_string().into_response();
+        response.extensions_mut().insert(Tags::new([tag, "all".to_owned()]));
+        response
+    })
+}
+
+fn with_cache(origin: &Origin) -> (Router, Cache) {
+    let cache = Cache::new();
+    (origin.behind(layer(&cache)), cache)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    Expire,
+    Purge,
+}
+
+/// Both forms, by everything that reaches `/x/1?q=1` on `a.example`.
+fn scopes() -> Vec<Scope> {
+    vec![
+        Scope::uri("/x/1?q=1").expect("a URI"),
+        Scope::uri("http://A.example:80/x/1?q=1").expect("a URI"),
+        Scope::path("/x/1").expect("a path"),
+        Scope::path("https://a.example/x/1").expect("a path"),
+        Scope::tag("x"),
+        Scope::everything(),
+    ]
+}
+
+async fn invalidate(cache: &Cache, how: How, scope: &Scope) -> usize {
+    let reached = match how {
+        How::Expire => cache.expire(scope).await,
+        How::Purge => cache.purge(scope).await,
+    };
+    reached.expect("there is no store to fail").entries
+}
+
+async fn on_a(app: &Router) -> Reply {
+    get_with(app, "/x/1?q=1", &[("host", "a.example")]).await
+}
+
+// ---- what is reached ----
+
+#[tokio::test(start_paused = true)] // P34
+async fn a_scope_reaches_what_it_names_and_nothing_else() {
+    let pages = [
+        ("a.example", "/x/1"),
+        ("a.example", "/x/1?q=1"),
+        ("a.example", "/x/1?q=2"),
+        ("a.example", "/x/1?"),
+        ("a.example", "/x/1/"),
+        ("a.example", "/x/11"),
+        ("a.example", "/x"),
+        ("a.example", "/x%2F1"),
+        ("b.example", "/x/1?q=1"),
+        ("a.example", "/y/1?q=1"),
+    ];
+    let uri = |uri| Scope::uri(uri).expect("a URI");
+    let path = |path| Scope::path(path).expect("a path");
+    for (scope, reached) in [
+        (uri("/x/1"), &[0][..]),
+        (uri("/x/1?q=1"), &[1, 8]),
+        (uri("/x/1?"), &[3]),
+        (uri("http://a.example/x/1?q=1"), &[1]),
+        (uri("//a.example/x/1"), &[]),
+        (uri("/x%2F1"), &[7]),
+        (path("/x/1"), &[0, 1, 2, 3, 8]),
+        (path("http://b.example/x/1"), &[8]),
+        (path("/x/1/"), &[4]),
+        (path("/x"), &[6]),
+        (Scope::tag("x"), &[0, 1, 2, 3, 4, 5, 6, 8]),
+        (Scope::tag("X"), &[]),
+        (Scope::tag("x%2F1"), &[7]),
+        (Scope::tag(""), &[]),
+        (Scope::tag("all"), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (Scope::everything(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (Scope::from(Key::from("/x/1")), &[]),
+    ] {
+        for how in [How::Expire, How::Purge] {
+            let (app, cache) = with_cache(&tagged());
+            for (host, page) in pages {
+                get_with(&app, page, &[("host", host)]).await;
+            }
+            assert_eq!(invalidate(&cache, how, &scope).await, reached.len(), "{how:?} {scope:?}");
+            for (number, (host, page)) in pages.into_iter().enumerate() {
+                let said = get_with(&app, page, &[("host", host)]).await.outcome();
+                let fresh = said.status() == CacheStatus::Hit && !said.is_stale();
+                assert_eq!(fresh, !reached.contains(&number), "{how:?} {scope:?} {host}{page}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)] // P34
+async fn all_variants_and_all_layers_key_rules_are_reached() {
+    let origin = Origin::new(|seen| ([("vary", "accept-language")], seen.run.to_string()));
+    let cache = Cache::new();
+    let apps = [
+        origin.behind(layer(&cache)),
+        origin.behind(layer(&cache).namespace("other")),
+        origin.behind(layer(&cache).key_header("x-tenant").key_cookie("theme").sealed()),
+        origin.behind(layer(&cache).key_by(|_| Some(b"own".to_vec()))),
+    ];
+    for app in &apps {
+        for language in ["de", "fr"] {
+            get_with(app, "/x", &[("accept-language", language), ("x-tenant", "1"), ("forwarded", "host=b")]).await;
+        }
+    }
+    // The sealed one sees no language, and stores one variant.
+    assert_eq!(cache.purge_path("/x").await.expect("purged").entries, 7);
+    assert_eq!(cache.purge_path("/x").await.expect("purged").entries, 0);
+    let before = origin.runs();
+    for app in &apps {
+        for language in ["de", "fr"] {
+            let answer = get_with(app, "/x", &[("accept-language", language)]).await;
+            assert!(answer.text().parse::<usize>().expect("a number") > before);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)] // P34
+async fn what_names_nothing_is_refused() {
+    let cache = Cache::new();
+    for path in ["x", "", "/x y", "/x#part", "/x?q=1", "/caf\u{e9}"] {
+        assert!(cache.purge_path(path).await.is_err(), "{path:?}");
+        assert!(cache.expire_path(path).await.is_err(), "{path:?}");
+    }
+}
+
+// ---- soft and hard ----
+
+#[tokio::test(start_paused = true)] // P34
+async fn after_a_soft_invalidation_the_next_reader_gets_it_stale_and_one_refresh_runs() {
+    for scope in scopes() {
+        let origin = tagged();
+        let (app, cache) = with_cache(&origin);
+        on_a(&app).await;
+        pass(5.0).await;
+        assert_eq!(invalidate(&cache, How::Expire, &scope).await, 1);
+        settle().await;
+        assert_eq!(origin.runs(), 1, "only a request starts a run");
+        origin.only_the_first(1);
+        for _ in 0..10 {
+            let stale = on_a(&app).await;
+            assert_eq!((stale.text(), stale.outcome().is_stale(), stale.field("age").as_str()), ("1", true, "5"));
+            assert_eq!(stale.outcome().status(), CacheStatus::Hit);
+        }
+        settle().await;
+        assert_eq!(origin.runs(), 2, "{scope:?}");
+        origin.release();
+        settle().await;
+        let fresh = on_a(&app).await;
+        assert_eq!((fresh.text(), fresh.outcome().is_stale()), ("2", false), "{scope:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P34
+async fn after_a_hard_invalidation_the_next_reader_waits() {
+    for scope in scopes() {
+        let origin = tagged();
+        let (app, cache) = with_cache(&origin);
+        on_a(&app).await;
+        assert_eq!(invalidate(&cache, How::Purge, &scope).await, 1);
+        settle().await;
+        assert_eq!(origin.runs(), 1);
+        let next = on_a(&app).await;
+        assert_eq!((next.text(), next.outcome().status()), ("2", CacheStatus::UriMiss), "{scope:?}");
+    }
+}
+
+/// An origin that answers well at first, and with failures from then on.
+fn failing_after(runs: usize) -> Origin {
+    Origin::new(move |seen| -> Response {
+        match seen.run <= runs {
+            true => seen.run.to_string().into_response(),
+            false => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)] // P22, P34
+async fn a_failed_refresh_does_not_clear_the_mark() {
+    let origin = failing_after(1);
+    let (app, cache) = with_cache(&origin);
+    get(&app, "/x").await;
+    cache.expire_path("/x").await.expect("expired");
+    for runs in 2..5 {
+        let stale = get(&app, "/x").await;
+        assert_eq!((stale.text(), stale.outcome().is_stale()), ("1", true));
+        settle().await;
+        assert_eq!(origin.runs(), runs);
+        // Past the pause that a failure makes.
+        pass(8.0).await;
+    }
+}
+
+#[tokio::test(start_paused = true)] // P1, P34
+async fn a_soft_invalidation_never_lengthens_a_life() {
+    for (expired_at, read_at, is) in [
+        (1.0, 119.9, "stale"),
+        (1.0, 120.0, "instead"),
+        (1.0, 239.9, "instead"),
+        (1.0, 240.0, "gone"),
+        (61.0, 119.9, "stale"),
+        (119.0, 120.0, "instead"),
+        (121.0, 240.0, "gone"),
+        (239.0, 240.0, "gone"),
+    ] {
+        let (app, cache) = with_cache(&failing_after(1));
+        get(&app, "/x").await;
+        pass(expired_at).await;
+        cache.expire_path("/x").await.expect("expired");
+        pass(read_at - expired_at).await;
+        let said = get(&app, "/x").await.outcome();
+        let found = match said.status() {
+            CacheStatus::Hit => "stale",
+            CacheStatus::Stale if said.is_stale() => "instead",
+            _ => "gone",
+        };
+        assert_eq!(found, is, "expired at {expired_at}, read at {read_at}");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P34
+async fn what_may_not_be_served_stale_is_removed_by_the_soft_form_too() {
+    let exact = Freshness::exact(secs(60));
+    for (freshness, control, falls_back) in [
+        (exact, "", false),
+        (exact.stale_if_error(secs(60)), "", true),
+        (Freshness::new(secs(60)), "max-age=60", false),
+        (Freshness::new(secs(60)), "must-revalidate", false),
+        (Freshness::new(secs(60)), "max-age=60, stale-if-error=60", true),
+    ] {
+        let origin = Origin::new(move |seen| -> Response {
+            match seen.run {
+                1 if control.is_empty() => "1".into_response(),
+                1 => ([("cache-control", control)], "1").into_response(),
+                _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            }
+        });
+        let cache = Cache::new();
+        let app = origin.behind(cache.layer(freshness));
+        get(&app, "/x").await;
+        assert_eq!(cache.expire_path("/x").await.expect("expired").entries, 1);
+        let next = get(&app, "/x").await;
+        assert_eq!(origin.runs(), 2, "the next reader waits: {control:?}");
+        assert_eq!(next.text() == "1", falls_back, "{control:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P34
+async fn a_purge_after_an_expiry_is_still_a_purge_and_an_expiry_after_a_purge_brings_nothing_back() {
+    let origin = tagged();
+    let (app, cache) = with_cache(&origin);
+    get(&app, "/x").await;
+    cache.expire_path("/x").await.expect("expired");
+    cache.purge_path("/x").await.expect("purged");
+    assert_eq!(cache.expire_path("/x").await.expect("expired").entries, 0);
+    assert_eq!(get(&app, "/x").await.text(), "2");
+}
+
+#[tokio::test(start_paused = true)] // P26, P34
+async fn on_an_absent_key_an_invalidation_starts_nothing() {
+    let origin = tagged();
+    let (app, cache) = with_cache(&origin);
+    for how in [How::Expire, How::Purge] {
+        for scope in scopes() {
+            assert_eq!(invalidate(&cache, how, &scope).await, 0);
+        }
+    }
+    settle().await;
+    assert_eq!(origin.runs(), 0);
+    assert!(on_a(&app).await.outcome().is_stored());
+}
+
+// ---- runs under way ----
+
+#[tokio::test(start_paused = true)] // P30, P31
+async fn a_cold_fill_that_was_overtaken_serves_those_who_wait_and_is_not_stored() {
+    for how in [How::Expire, How::Purge] {
+        for scope in scopes() {
+            let what = format!("{how:?} {scope:?}");
+            let origin = tagged();
+            let (app, cache) = with_cache(&origin);
+            origin.only_the_first(0);
+            let page = || request("GET", "/x/1?q=1", &[("host", "a.example")]);
+            let mut before = Clients::new();
+            before.send(&app, page()).await;
+            before.send(&app, page()).await;
+            origin.begun(1).await;
+            assert_eq!(invalidate(&cache, how, &scope).await, 0);
+
+            // The old run lands; those who come afterwards wait for none of it.
+            let mut after = Clients::new();
+            after.send(&app, page()).await;
+            after.send(&app, page()).await;
+            origin.only_the_first(1);
+            let before = before.answers().await;
+            assert_eq!([before[0].text(), before[1].text()], ["1", "1"], "{what}");
+            assert!(before.iter().all(|answer| !answer.outcome().is_stored()), "{what}");
+            assert!(before.iter().all(|answer| answer.outcome().detail() == Some(Detail::Invalidated)), "{what}");
+
+            origin.begun(2).await;
+            origin.release();
+            let after = after.answers().await;
+            assert_eq!([after[0].text(), after[1].text()], ["2", "2"], "{what}");
+            assert_eq!((origin.runs(), on_a(&app).await.text()), (2, "2"), "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)] // P30
+async fn who_comes_after_a_purge_by_uri_does_not_even_wait_for_the_old_run() {
+    let origin = tagged();
+    let (app, cache) = with_cache(&origin);
+    origin.only_the_first(0);
+    let mut clients = Clients::new();
+    clients.get(&app, "/x/1", &[]).await;
+    origin.begun(1).await;
+    cache.purge_path("/x/1").await.expect("purged");
+    clients.get(&app, "/x/1", &[]).await;
+    origin.begun(2).await;
+    origin.release();
+    let answers = clients.answers().await;
+    assert_eq!([answers[0].text(), answers[1].text()], ["1", "2"]);
+    assert_eq!(get(&app, "/x/1").await.text(), "2");
+}
+
+#[tokio::test(start_paused = true)] // P31
+async fn a_refresh_that_was_overtaken_is_not_stored() {
+    for how in [How::Expire, How::Purge] {
+        for scope in scopes() {
+            let what = format!("{how:?} {scope:?}");
+            let origin = tagged();
+            let (app, cache) = with_cache(&origin);
+            on_a(&app).await;
+            pass(61.0).await;
+            origin.only_the_first(1);
+            assert!(on_a(&app).await.outcome().is_stale());
+            origin.begun(2).await;
+            assert_eq!(invalidate(&cache, how, &scope).await, 1);
+            origin.release();
+            cache.settled().await;
+            settle().await;
+            let next = on_a(&app).await;
+            match how {
+                How::Purge => assert_eq!((next.text(), next.outcome().status()), ("3", CacheStatus::UriMiss), "{what}"),
+                How::Expire => {
+                    assert_eq!((next.text(), next.outcome().is_stale()), ("1", true), "{what}");
+                    settle().await;
+                    assert_eq!(on_a(&app).await.text(), "3", "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)] // P31
+async fn a_too_stale_run_that_was_overtaken_is_not_stored() {
+    for how in [How::Expire, How::Purge] {
+        for scope in scopes() {
+            let origin = tagged();
+            let (app, cache) = with_cache(&origin);
+            on_a(&app).await;
+            pass(121.0).await;
+            origin.only_the_first(1);
+            let mut clients = Clients::new();
+            clients.send(&app, request("GET", "/x/1?q=1", &[("host", "a.example")])).await;
+            origin.begun(2).await;
+            assert_eq!(invalidate(&cache, how, &scope).await, 1);
+            origin.release();
+            assert_eq!(clients.answers().await[0].text(), "2");
+            assert_eq!(on_a(&app).await.text(), "3", "{how:?} {scope:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)] // P31
+async fn a_purged_entry_does_not_come_back_by_its_refresh_failing() {
+    let origin = failing_after(1);
+    let (app, cache) = with_cache(&origin);
+    get(&app, "/x").await;
+    pass(61.0).await;
+    origin.only_the_first(1);
+    get(&app, "/x").await;
+    origin.begun(2).await;
+    cache.purge_path("/x").await.expect("purged");
+    origin.release();
+    settle().await;
+    assert_eq!(get(&app, "/x").await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test(start_paused = true)] // P30
+async fn a_reader_of_a_too_stale_response_does_not_fall_back_on_what_was_purged() {
+    let origin = failing_after(1);
+    let (app, cache) = with_cache(&origin);
+    get(&app, "/x").await;
+    pass(121.0).await;
+    origin.only_the_first(1);
+    let mut clients = Clients::new();
+    clients.get(&app, "/x", &[]).await;
+    origin.begun(2).await;
+    cache.purge_path("/x").await.expect("purged");
+    origin.release();
+    assert_eq!(clients.answers().await[0].status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test(start_paused = true)] // P22, P25
+async fn a_failure_that_a_newer_success_overtook_puts_nothing_off() {
+    // The second run is a refresh that fails late; the third one, after a purge, lands before it.
+    let origin = Origin::new(|seen| -> Response {
+        match seen.background && seen.run == 2 {
+            true => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            false => seen.run.to_string().into_response(),
+        }
+    });
+    let held = Origin::counting();
+    let gate = held.clone();
+    let slow = Router::new().fallback(move |request: axum::extract::Request| {
+        let (origin, gate) = (origin.router(), gate.router());
+        async move {
+            if request.extensions().get::<cacheback::Background>().is_some() {
+                get(&gate, "/").await;
+            }
+            tower::ServiceExt::oneshot(origin, request).await
+        }
+    });
+    let cache = Cache::new();
+    let app = slow.layer(layer(&cache));
+    get(&app, "/x").await;
+    pass(61.0).await;
+    held.only_the_first(0);
+    assert!(get(&app, "/x").await.outcome().is_stale());
+    held.begun(1).await;
+    cache.purge_path("/x").await.expect("purged");
+    assert_eq!(get(&app, "/x").await.text(), "2");
+    pass(60.0).await;
+    held.release();
+    settle().await;
+    // Run 2 was the reader's; the refresh was the third to reach the origin. What counts is that nothing is put off.
+    let stale = get(&app, "/x").await;
+    assert_eq!((stale.outcome().is_stale(), stale.outcome().detail()), (true, None));
+}
+
+#[tokio::test(start_paused = true)] // P25, P33
+async fn a_run_that_started_earlier_never_replaces_a_later_one() {
+    let origin = tagged();
+    let (app, cache) = with_cache(&origin);
+    origin.only_the_first(0);
+    let mut old = Clients::new();
+    old.get(&app, "/x/1", &[]).await;
+    origin.begun(1).await;
+    cache.purge_path("/x/1").await.expect("purged");
+    // The second run may answer only together with the first: hold the client of the first, not its run.
+    let mut new = Clients::new();
+    new.get(&app, "/x/1", &[]).await;
+    origin.begun(2).await;
+    origin.release();
+    (new.answers().await, old.answers().await);
+    assert_eq!(get(&app, "/x/1").await.text(), "2");
+}
+
+#[tokio::test(start_paused = true)] // P31
+async fn what_is_invalidated_elsewhere_leaves_a_run_alone() {
+    let origin = tagged();
+    let (app, cache) = with_cache(&origin);
+    origin.only_the_first(0);
+    let mut clients = Clients::new();
+    clients.get(&app, "/x/1", &[]).await;
+    origin.begun(1).await;
+    for scope in [Scope::path("/x/2"), Scope::uri("/x/1?q=1"), Scope::path("http://b.example/x/1")] {
+        cache.purge(scope.expect("a scope")).await.expect("purged");
+    }
+    cache.purge_tag("y").await.expect("purged");
+    cache.expire(&Key::from("/x/1")).await.expect("expired");
+    origin.release();
+    assert!(clients.answers().await[0].outcome().is_stored());
+    assert_eq!(get(&app, "/x/1").await.text(), "1");
+}
+
+#[tokio::test(start_paused = true)] // P31
+async fn a_body_that_was_overtaken_while_it_streamed_is_not_stored() {
+    use axum::body::{Body, Bytes};
+    use http_body_util::BodyExt as _;
+    use tokio::sync::mpsc;
+
+    /// A body whose pieces come from the test.
+    struct Sent(mpsc::Receiver<Bytes>);
+    impl http_body::Body for Sent {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+            self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(http_body::Frame::data(piece))))
+        }
+    }
+
+    let (pieces, rest) = mpsc::channel(8);
+    let rest = std::sync::Mutex::new(Some(rest));
+    let origin = Origin::new(move |seen| match rest.lock().expect("not poisoned").take() {
+        Some(rest) => Response::new(Body::new(Sent(rest))),
+        None => seen.run.to_string().into_response(),
+    });
+    let (app, cache) = with_cache(&origin);
+    pieces.send(Bytes::from("old ")).await.expect("somebody reads");
+    let streaming = tower::ServiceExt::oneshot(app.clone(), request("GET", "/x", &[])).await.expect("a response");
+    cache.purge_path("/x").await.expect("purged");
+    pieces.send(Bytes::from("body")).await.expect("somebody reads");
+    drop(pieces);
+    let body = streaming.into_body().collect().await.expect("a whole body").to_bytes();
+    assert_eq!(body, "old body", "its reader gets all of it");
+    cache.settled().await;
+    assert_eq!(get(&app, "/x").await.text(), "2");
+}
+
+#[tokio::test(start_paused = true)] // P31, P36
+async fn an_unsafe_request_overtakes_a_refresh() {
+    let origin = tagged();
+    let (app, cache) = with_cache(&origin);
+    get(&app, "/x").await;
+    pass(61.0).await;
+    origin.only_the_first(1);
+    get(&app, "/x").await;
+    origin.begun(2).await;
+    let mut post = Clients::new();
+    post.send(&app, request("POST", "/x", &[])).await;
+    origin.begun(3).await;
+    origin.release();
+    post.answers().await;
+    cache.settled().await;
+    assert_eq!(get(&app, "/x").await.text(), "4", "neither what was stored nor what its refresh brought");
+    assert_eq!(send(&app, request("HEAD", "/x", &[])).await.outcome().status(), CacheStatus::Hit);
+}
