@@ -996,8 +996,8 @@ mod grpc {
     async fn serve(layered: bool) -> (String, Runs) {
         let quotes = Quotes::default();
         let runs = quotes.0.clone();
-        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = incoming.local_addr().unwrap();
+        let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into()).expect("loopback has a free port");
+        let address = incoming.local_addr().expect("a bound listener has an address");
         if layered {
             let server = Server::builder().layer(minute()).add_service(quotes);
             tokio::spawn(server.serve_with_incoming(incoming));

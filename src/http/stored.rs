@@ -89,18 +89,7 @@ impl StoredResponse {
         if own_status {
             headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
         }
-        // Values may be slices of a connection's read buffer, which a stored slice would keep alive: copy them, all
-        // into one allocation of their exact size.
-        let kept_fields = || head.headers.iter().filter(|(name, _)| !left_out(name));
-        let values = Bytes::from(kept_fields().map(|(_, value)| value.as_bytes()).collect::<Vec<_>>().concat());
-        let mut at = 0;
-        for (name, value) in kept_fields() {
-            let bytes = values.slice(at..at + value.len());
-            at += value.len();
-            let mut copy = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone());
-            copy.set_sensitive(value.is_sensitive());
-            headers.append(name.clone(), copy);
-        }
+        copy(&head.headers, |name| !left_out(name), &mut headers);
         let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
         Self {
             status: head.status,
@@ -118,7 +107,11 @@ impl StoredResponse {
             self.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
         self.body = body;
-        self.trailers = trailers.map(Box::new);
+        self.trailers = trailers.map(|trailers| {
+            let mut copies = HeaderMap::with_capacity(trailers.len());
+            copy(&trailers, |_| true, &mut copies);
+            Box::new(copies)
+        });
         self
     }
 
@@ -202,6 +195,21 @@ fn evaluate<B: http_body::Body>(mut response: Response<Body<B>>, view: &View) ->
     let (mut head, _) = response.into_parts();
     to_not_modified(&mut head);
     Response::from_parts(head, Body::none())
+}
+
+/// Appends copies of fields. Their values may be slices of a connection's read buffer, which a stored slice would keep
+/// alive: they are copied, all into one allocation of their exact size.
+fn copy(from: &HeaderMap, kept: impl Fn(&HeaderName) -> bool, to: &mut HeaderMap) {
+    let fields = || from.iter().filter(|(name, _)| kept(name));
+    let values = Bytes::from(fields().map(|(_, value)| value.as_bytes()).collect::<Vec<_>>().concat());
+    let mut at = 0;
+    for (name, value) in fields() {
+        let bytes = values.slice(at..at + value.len());
+        at += value.len();
+        let mut copy = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone());
+        copy.set_sensitive(value.is_sensitive());
+        to.append(name.clone(), copy);
+    }
 }
 
 /// One member of `Cache-Status` (RFC 9211 §2), after what is there already.

@@ -147,7 +147,7 @@ impl http_body::Body for Scripted {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
 
@@ -177,6 +177,11 @@ pub async fn serve(app: Router) -> SocketAddr {
     let address = listener.local_addr().expect("a bound listener has an address");
     tokio::spawn(async move { axum::serve(listener, app).await });
     address
+}
+
+/// Lets all tasks run until each of them waits for something. On a paused clock: no time that counts goes by.
+pub async fn quiet() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 /// What a future gives, on a paused clock: a test in which nothing happens any more fails instead of hanging.
