@@ -17,7 +17,7 @@ step cargo clippy --locked --all-targets --all-features -- -D warnings
 step cargo clippy --locked --lib --no-default-features -- -D warnings
 step cargo test --locked --all-features --lib --bins --tests --examples
 step cargo test --locked --all-features --doc
-step cargo test --locked --no-default-features --lib
+step cargo test --locked --no-default-features --lib --tests
 step env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 step cargo build --locked --examples
 step cargo test --locked --all-features --benches

@@ -1,5 +1,6 @@
 //! Wherever tower and axum let a layer stand, this one stands and works; around its own kind as well.
 
+#![cfg(feature = "axum")]
 #![allow(clippy::disallowed_methods, reason = "a test may spawn")]
 
 mod support;

@@ -478,7 +478,8 @@ async fn a_run_that_started_earlier_never_replaces_a_later_one() {
     new.get(&app, "/x/1", &[]).await;
     origin.begun(2).await;
     origin.release();
-    (new.answers().await, old.answers().await);
+    new.answers().await;
+    old.answers().await;
     assert_eq!(get(&app, "/x/1").await.text(), "2");
 }
 

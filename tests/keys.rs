@@ -1,5 +1,7 @@
 //! Different requests have different keys, and the same page has one.
 
+#![cfg(feature = "axum")]
+
 mod support;
 
 use std::{
@@ -16,7 +18,7 @@ use axum::{
     response::Response,
 };
 use cacheback::{Cache, CacheStatus, CachebackLayer, Detail, Http, Key};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use support::http::{Origin, get, get_with, request, secs, send};
 
 fn minute() -> CachebackLayer<Http> {
@@ -417,7 +419,11 @@ fn view(seen: &support::http::Seen) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig {
+        cases: 3_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/keys.proptest-regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test] // P60, P66
     fn two_requests_share_if_and_only_if_all_that_is_keyed_is_equal(rules in rules(), (one, other) in pair()) {

@@ -459,6 +459,7 @@ fn with_rules() -> CachebackLayer<Http> {
         .query_sorted()
 }
 
+#[cfg(feature = "axum")]
 #[tokio::test(start_paused = true)] // P20, P66
 async fn cold_background_and_too_stale_runs_have_one_view() {
     let keyed = [("host", "a.example"), ("x-keyed", "1"), ("x-forwarded-host", "front.example")];

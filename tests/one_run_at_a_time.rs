@@ -791,14 +791,14 @@ async fn a_request_whose_authority_cannot_be_told_is_neither_looked_up_nor_store
 /// Makes the response of a run.
 type Respond = fn(u64) -> Response;
 
-/// Responses that nobody but their reader may have.Each is the number of its run.
+/// Responses that nobody but their reader may have. Each is the number of its run.
 fn personal() -> [(&'static str, Respond); 8] {
     [
         ("set-cookie", |run| ([("set-cookie", "a=b")], run.to_string()).into_response()),
         ("private", |run| ([("cache-control", "private")], run.to_string()).into_response()),
         ("no-store", |run| ([("cache-control", "no-store")], run.to_string()).into_response()),
         ("vary: *", |run| ([("vary", "*")], run.to_string()).into_response()),
-        ("no-store by the handler", |run| (NoStore, run.to_string()).into_response()),
+        ("no-store by the handler", |run| (axum::Extension(NoStore), run.to_string()).into_response()),
         ("redirect with a cookie", |run| (StatusCode::FOUND, [("set-cookie", "a=b")], run.to_string()).into_response()),
         ("over the cap", |run| format!("{run:01001}").into_response()),
         ("over the cap, of unknown length", |run| chunks([format!("{run:01001}").into_bytes()], true).into_response()),

@@ -450,7 +450,7 @@ async fn a_refresh_that_may_not_be_stored_removes_the_stale_entry() {
         ("max-age=0", || ([(header::CACHE_CONTROL, "max-age=0")], "new").into_response()),
         ("set-cookie", || ([(header::SET_COOKIE, "a=b")], "new").into_response()),
         ("vary: *", || ([(header::VARY, "*")], "new").into_response()),
-        ("the handler's no", || (NoStore, "new").into_response()),
+        ("the handler's no", || (axum::Extension(NoStore), "new").into_response()),
         ("www-authenticate", || ([(header::WWW_AUTHENTICATE, "Basic")], "new").into_response()),
         ("event stream", || ([(header::CONTENT_TYPE, "text/event-stream")], "new").into_response()),
         ("nonce", || ([(header::CONTENT_SECURITY_POLICY, "script-src 'nonce-1'")], "new").into_response()),

@@ -1,7 +1,7 @@
 //! The first client of a response streams, and the store does not wait for it. What cannot be stored reaches its client
 //! as without the layer.
 
-#![allow(clippy::disallowed_methods, reason = "a test may spawn")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may spawn")]
 
 mod support;
 
