@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    panic::resume_unwind,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
@@ -75,12 +76,16 @@ enum Next<B: http_body::Body> {
     Rest(Pin<Box<B>>),
     End,
     Failed(B::Error),
+    /// The body panicked while it was read: it is not to be read again.
+    Panicked,
 }
 
 /// Reads a body for the store.
 pub(crate) struct Fill<B: http_body::Body> {
     /// The body, until it is complete or let go.
     body: Option<Pin<Box<B>>>,
+    /// Whether the body is being read, or panicked as it was.
+    reading: bool,
     pipe: Arc<Pipe<B>>,
     cap: usize,
     /// How long the body is to be, where the head says so.
@@ -120,6 +125,7 @@ impl<B: http_body::Body> Body<B> {
         let pipe = Arc::new(Pipe(Mutex::new(flow)));
         let fill = Fill {
             body: Some(Box::pin(body)),
+            reading: false,
             pipe: Arc::clone(&pipe),
             cap,
             expected,
@@ -198,6 +204,8 @@ impl<B: http_body::Body> Reader<B> {
                 Next::Rest(body) => self.direct = Some(body),
                 Next::End => return Poll::Ready(None),
                 Next::Failed(error) => return Poll::Ready(Some(Err(error))),
+                // The run has reported the panic itself; its reader must not take what there is for all of it.
+                Next::Panicked => resume_unwind(Box::new("the body of the response panicked")),
             }
         }
     }
@@ -244,7 +252,10 @@ impl<B: http_body::Body> Fill<B> {
                     None => Ok(Filled { chunks: std::mem::take(&mut this.chunks), trailers: this.trailers.take() }),
                 });
             };
-            let frame = ready!(body.as_mut().poll_frame(cx)).map(|frame| frame.map(in_bytes));
+            this.reading = true;
+            let frame = body.as_mut().poll_frame(cx);
+            this.reading = false;
+            let frame = ready!(frame).map(|frame| frame.map(in_bytes));
             let (ended, frame) = match frame {
                 None => (true, None),
                 Some(Err(error)) => {
@@ -293,7 +304,11 @@ impl<B: http_body::Body> Fill<B> {
 
 impl<B: http_body::Body> Drop for Fill<B> {
     fn drop(&mut self) {
-        self.let_go(Unfilled::Failed);
+        if self.reading {
+            self.fail(Unfilled::Failed, Next::Panicked);
+        } else {
+            self.let_go(Unfilled::Failed);
+        }
     }
 }
 
