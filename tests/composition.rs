@@ -32,7 +32,7 @@ use cacheback::{
 };
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use support::net::{infallible, serve, soon};
+use support::net::{eventually, infallible, serve, soon};
 use tokio::{sync::Barrier, task::JoinSet, time::advance};
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, service_fn,
@@ -456,13 +456,13 @@ async fn a_timeout_inside_is_a_failure_and_one_outside_ends_the_wait_but_not_the
         assert_eq!(ask(app, "/").await.body, "1");
     }
     advance(secs(61)).await;
-    let seen = soon(ask(&inside, "/")).await;
+    let seen = eventually(ask(&inside, "/")).await;
     assert_eq!((seen.status, seen.body.as_str()), (StatusCode::OK, "1"));
     assert_eq!(seen.outcome().detail(), Some(Detail::StaleIfError));
 
-    let seen = soon(ask(&outside, "/")).await;
+    let seen = eventually(ask(&outside, "/")).await;
     assert_eq!((seen.status, seen.outcome), (StatusCode::GATEWAY_TIMEOUT, None));
-    soon(caches.1.settled()).await;
+    eventually(caches.1.settled()).await;
     let seen = ask(&outside, "/").await;
     assert_eq!((seen.body.as_str(), seen.is_hit(), runs.1.count()), ("2", true, 2));
 }
@@ -593,6 +593,26 @@ async fn what_an_inner_layer_would_not_store_the_outer_one_does_not_store() {
         assert!(!both.0.outcome().is_stored(), "{uri}: {both:?}");
         assert_ne!(both.0.body, both.1.body, "{uri}");
     }
+}
+
+#[tokio::test(start_paused = true)] // P91, P45
+async fn what_an_inner_cache_serves_stale_the_outer_one_does_not_store() {
+    let runs = Runs::default();
+    let caches = (Cache::new(), Cache::new());
+    let app = Router::new()
+        .route("/", get(count).layer(caches.0.layer(secs(10))))
+        .layer(caches.1.layer(secs(60)))
+        .with_state(runs.clone());
+    second_is_a_hit(&app, "/").await;
+    advance(secs(12)).await;
+    // By its own lifetime the outer cache has it fresh for another 48 seconds; asked again, it gets it stale.
+    caches.1.purge_path("/").await.unwrap();
+    let stale = soon(ask(&app, "/")).await;
+    assert_eq!((stale.body.as_str(), stale.age()), ("run 1 of /", 12));
+    assert!(!stale.outcome().is_stored());
+    soon(caches.0.settled()).await;
+    let new = soon(ask(&app, "/")).await;
+    assert_eq!((new.body.as_str(), new.age()), ("run 2 of /", 0));
 }
 
 /// Answers with the number of its run and the moment, in whole seconds since the start, at which it was called.

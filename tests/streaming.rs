@@ -12,9 +12,9 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -22,7 +22,7 @@ use axum::Router;
 use bytes::Bytes;
 use cacheback::{Body, Cache, CacheStatus, CachebackLayer, Outcome};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body::{Body as _, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::net::{Broken, Script, Scripted, infallible, quiet, scripted, scripted_of, serve, soon};
@@ -273,6 +273,37 @@ async fn what_may_not_be_stored_passes_unbuffered() {
         assert_eq!(next(&mut first).await, "four", "{context}");
         assert_eq!(cache.stats().runs, 0, "{context}: the run is over");
     }
+}
+
+/// A body without data that is always ready and goes on for long.
+struct Babble(Arc<AtomicUsize>);
+
+const LONG: usize = 100_000;
+
+impl http_body::Body for Babble {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let taken = self.0.fetch_add(1, SeqCst);
+        Poll::Ready((taken < LONG).then(|| Ok(Frame::data(Bytes::new()))))
+    }
+}
+
+#[tokio::test(start_paused = true)] // P52
+async fn a_body_that_is_always_ready_and_never_gives_anything_keeps_nobody_waiting() {
+    let cache = Cache::builder().max_refreshes(0).build();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let body = Arc::clone(&taken);
+    let origin = service_fn(move |_: Asked| {
+        let body = Arc::clone(&body);
+        async move { Ok::<_, Infallible>(Response::new(Babble(body))) }
+    });
+    let first = infallible(patient(&cache).layer(origin).oneshot(get()).await);
+    assert!(taken.load(SeqCst) < LONG, "its head was held back until the body was over");
+    drop(first);
+    cache.settled().await;
+    assert!(taken.load(SeqCst) < LONG, "its run was not cancelled");
 }
 
 // ---- what turns out not to be storable ----
@@ -688,9 +719,12 @@ async fn served(origin: &Origin, layer: CachebackLayer) -> (std::net::SocketAddr
 
 /// What the cache has for the page that clients of this address ask for.
 async fn stored(app: &Router, address: std::net::SocketAddr) -> (bool, usize) {
-    let request = Request::get("/").header(header::HOST, address.to_string()).body(axum::body::Body::empty()).unwrap();
+    let request = Request::get("/")
+        .header(header::HOST, address.to_string())
+        .body(axum::body::Body::empty())
+        .expect("a sound request");
     let response = infallible(app.clone().oneshot(request).await);
-    (is_hit(&response), response.into_body().collect().await.unwrap().to_bytes().len())
+    (is_hit(&response), response.into_body().collect().await.expect("a sound body").to_bytes().len())
 }
 
 /// A mebibyte in pieces, as bodies come: the next piece when the last one was taken.

@@ -18,6 +18,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tokio::task::coop;
 
 use crate::{interest::Interest, protocol::Unfilled};
 
@@ -264,7 +265,8 @@ impl<B: http_body::Body> Fill<B> {
                 }
                 Some(Ok(frame)) => (body.is_end_stream(), Some(frame)),
             };
-            if let Some(frame) = frame {
+            // Frames without data tell nobody anything, and count towards no cap.
+            if let Some(frame) = frame.filter(|frame| frame.data_ref().is_none_or(|data| !data.is_empty())) {
                 if let Some(data) = frame.data_ref() {
                     this.length = this.length.saturating_add(data.len());
                     this.chunks.push(data.clone());
@@ -284,6 +286,9 @@ impl<B: http_body::Body> Fill<B> {
                     this.body = None;
                     this.pipe.then(Next::End);
                 }
+            } else {
+                // A body that is always ready must not keep its thread for itself.
+                ready!(coop::poll_proceed(cx)).made_progress();
             }
         }
     }

@@ -184,8 +184,13 @@ pub async fn quiet() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// What a future gives, on a paused clock: a test in which nothing happens any more fails instead of hanging.
+/// What a future gives before any timer of a layer fires, on a paused clock: what waits for one, or for ever, fails.
 pub async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(1), future).await.expect("nothing is waited for")
+}
+
+/// What a future gives, on a paused clock, whatever timers fire meanwhile: what waits for ever fails.
+pub async fn eventually<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(1 << 30), future).await.expect("something is still to happen")
 }
 
