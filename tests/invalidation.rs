@@ -437,9 +437,9 @@ async fn a_failure_that_a_newer_success_overtook_puts_nothing_off() {
         }
     });
     let held = Origin::counting();
-    let gate = held.clone();
+    let (answering, gate) = (origin.clone(), held.clone());
     let slow = Router::new().fallback(move |request: axum::extract::Request| {
-        let (origin, gate) = (origin.router(), gate.router());
+        let (origin, gate) = (answering.router(), gate.router());
         async move {
             if request.extensions().get::<cacheback::Background>().is_some() {
                 get(&gate, "/").await;
@@ -448,7 +448,7 @@ async fn a_failure_that_a_newer_success_overtook_puts_nothing_off() {
         }
     });
     let cache = Cache::new();
-    let app = slow.layer(layer(&cache));
+    let app = slow.layer(layer(&cache).refresh_timeout(secs(600)));
     get(&app, "/x").await;
     pass(61.0).await;
     held.only_the_first(0);
