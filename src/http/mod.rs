@@ -48,7 +48,7 @@ use parts::{Caches, Contribution};
 use policy::{Head, Policy};
 use request::{Survey, View};
 use rules::KeyRules;
-use stored::StatusName;
+use stored::{Reuse, StatusName};
 
 /// The protocol of HTTP services: axum routers and routes, hyper clients, anything that answers `http::Request` with
 /// `http::Response`. This is application mode, made by [`CachebackLayer::new`](crate::CachebackLayer::new).
@@ -262,13 +262,13 @@ where
     fn capture(
         &self,
         response: Response<B>,
-        judged: &Judgement,
+        _: &Judgement,
         interest: Interest,
     ) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
         let (mut head, body) = response.into_parts();
         // RFC 9110 §6.6.1: whoever stores a response that has no Date gives it one.
         head.headers.entry(header::DATE).or_insert_with(stored::date);
-        let stored = StoredResponse::new(&head, judged.explicit, &self.exchange, &self.name);
+        let stored = StoredResponse::new(&head, &self.exchange, &self.name);
         let expected = content_length(&head.headers);
         let (fill, body) = Body::piped(body, self.policy.body_cap, expected, interest);
         let mut storing = Box::pin(Storing { fill, stored: Some(stored) });
@@ -295,7 +295,10 @@ where
         outcome: Outcome,
         spare: Extensions,
     ) -> Self::Response {
-        let mut response = entry.value.replay(age, view, outcome, &self.name, spare);
+        // By its own fields it would pass for fresh where they grant nothing, or where it was expired by hand.
+        let tells = entry.judged.explicit && age >= entry.freshness().lifetime();
+        let reuse = if outcome.is_stale() && !tells { Reuse::Stale } else { Reuse::AsItSays };
+        let mut response = entry.value.replay(age, reuse, view, outcome, &self.name, spare);
         if view.nested {
             // Extensions are not stored. What the service said in them about storing holds for the other cache too.
             let said = response.extensions_mut();

@@ -129,7 +129,8 @@ impl CachebackLayer<Http> {
 
 /// # What is stored
 impl CachebackLayer<Http> {
-    /// The largest body that is stored, in bytes; default 1 MiB. A larger one streams past.
+    /// The largest body that is stored, in bytes; default 1 MiB. A larger one streams past. Memory is divided into parts,
+    /// and no response is larger than one (see [`CacheBuilder::memory`](crate::CacheBuilder::memory)).
     pub fn body_cap(self, bytes: usize) -> Self {
         self.set_protocol(|http| http.policy.body_cap = bytes)
     }

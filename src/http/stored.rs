@@ -27,9 +27,15 @@ pub struct StoredResponse {
     trailers: Option<Box<HeaderMap>>,
     /// What caches further in said in `Cache-Status`: ours comes after it.
     said: Box<[u8]>,
-    /// What takes the place of `Cache-Control` when the response is served stale, where the response itself does not
-    /// let caches further down know that it is.
-    stale: Option<HeaderValue>,
+}
+
+/// What caches further down are to make of a stored response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// What it says itself.
+    AsItSays,
+    /// It is stale, and nothing that it says would tell.
+    Stale,
 }
 
 /// How a layer names itself in `Cache-Status`.
@@ -72,7 +78,7 @@ const OF_ONE_EXCHANGE_FAMILIES: &[&str] = &["ratelimit", "x-ratelimit-", "x-rate
 
 impl StoredResponse {
     /// What is stored of a response with this head, as yet without its body. `exchange` names fields of one exchange.
-    pub(crate) fn new(head: &Parts, explicit: bool, exchange: &[HeaderName], status: &StatusName) -> Self {
+    pub(crate) fn new(head: &Parts, exchange: &[HeaderName], status: &StatusName) -> Self {
         let named: Vec<HeaderName> = connection_options(&head.headers).collect();
         // A cache that says nothing of itself leaves what others said as it is.
         let own_status = status.0.is_some();
@@ -91,14 +97,7 @@ impl StoredResponse {
         }
         copy(&head.headers, |name| !left_out(name), &mut headers);
         let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
-        Self {
-            status: head.status,
-            stale: (!explicit).then(|| HeaderValue::from_static("max-age=0")),
-            headers,
-            body: Bytes::new(),
-            trailers: None,
-            said: said.join(&b", "[..]).into(),
-        }
+        Self { status: head.status, headers, body: Bytes::new(), trailers: None, said: said.join(&b", "[..]).into() }
     }
 
     /// Adds the body. Its length is stated from now on, unless trailers follow it.
@@ -133,6 +132,7 @@ impl StoredResponse {
     pub(crate) fn replay<B: http_body::Body>(
         &self,
         age: Duration,
+        reuse: Reuse,
         view: &View,
         outcome: Outcome,
         name: &StatusName,
@@ -146,9 +146,11 @@ impl StoredResponse {
         if let (Some(name), Some(place)) = (&name.0, places.next()) {
             *place = member(&self.said, name, &outcome);
         }
-        if let Some(stale) = self.stale.as_ref().filter(|_| outcome.is_stale()) {
+        if let Reuse::Stale = reuse {
+            let said = headers.get(header::CACHE_CONTROL).map_or(&b""[..], HeaderValue::as_bytes);
+            let stale = without_freshness(said);
             headers.remove(header::EXPIRES);
-            headers.insert(header::CACHE_CONTROL, stale.clone());
+            headers.insert(header::CACHE_CONTROL, stale);
         }
         let mut response = Response::new(if view.head { Body::none() } else { self.body() });
         *response.status_mut() = self.status;
@@ -256,6 +258,20 @@ fn age_value(age: Duration) -> HeaderValue {
     }
 }
 
+/// What a response says in `Cache-Control`, less what would let anyone further down take it for fresh.
+fn without_freshness(said: &[u8]) -> HeaderValue {
+    const FRESHNESS: [&str; 5] = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error", "immutable"];
+    let said = std::str::from_utf8(said).unwrap_or_default();
+    // A quoted argument may hold commas: then nothing of the field is kept.
+    let members = if said.contains('"') { "" } else { said }.split(',').map(str::trim);
+    let kept = members.filter(|member| {
+        let name = member.split('=').next().unwrap_or_default();
+        !name.is_empty() && !FRESHNESS.iter().any(|freshness| name.trim().eq_ignore_ascii_case(freshness))
+    });
+    let value = std::iter::once("max-age=0").chain(kept).collect::<Vec<_>>().join(", ");
+    HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("max-age=0"))
+}
+
 /// The value of `Date` at this moment.
 pub(crate) fn date() -> HeaderValue {
     HeaderValue::from_str(&httpdate::fmt_http_date(clock::wall())).unwrap_or_else(|_| HeaderValue::from_static(""))
@@ -269,6 +285,18 @@ fn has_content(status: StatusCode) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test] // P45
+    fn a_stale_response_keeps_what_it_says_but_its_freshness() {
+        for (said, left) in [
+            ("", "max-age=0"),
+            ("Max-Age=9, public , s-maxage=9,no-transform", "max-age=0, public, no-transform"),
+            ("x=\"a, max-age=9\", max-age=9", "max-age=0"),
+            (", immutable,,stale-while-revalidate=9", "max-age=0"),
+        ] {
+            assert_eq!(without_freshness(said.as_bytes()), left);
+        }
+    }
 
     #[test] // P45
     fn ages_are_written_as_whole_seconds_of_any_size() {
