@@ -2,23 +2,32 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
-    pin::pin,
+    convert::Infallible,
+    pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     task::{Context, Poll, Wake, Waker},
+    thread,
     time::Duration,
 };
 
 use axum::{
     Router,
+    body::Body,
     response::{IntoResponse, Response},
     routing,
 };
-use cacheback::{Cache, CacheStatus, CachebackLayer, Detail, Freshness, Key, NoStore};
+use bytes::Bytes;
+use cacheback::{Cache, CacheStatus, CachebackLayer, Detail, Freshness, Key, NoStore, Scope};
 use http::{Method, StatusCode, header};
-use tokio::{sync::Barrier, task::JoinSet};
+use http_body::Frame;
+use tokio::{
+    sync::Barrier,
+    task::{self, JoinSet},
+};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 mod support;
@@ -133,6 +142,65 @@ async fn a_request_that_looked_before_a_response_landed_finds_it_and_starts_no_r
     assert_eq!(ask(&service, "k").await, Ok(2));
     assert_eq!(slow.await, Ok(2));
     assert_eq!(origin.runs(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)] // P10
+async fn a_stale_reader_who_is_overtaken_between_its_look_and_its_lead_starts_no_run() {
+    for overtaken_by in [Act::Answer, Act::Fail] {
+        let origin = Origin::new();
+        let stops = Arc::new(Stops::default());
+        let layer = CachebackLayer::typed::<Get, Page>(|get| Key::from(get.0)).freshness(Duration::ZERO);
+        let pages = Arc::clone(&stops);
+        let inner = origin.service().map_response(move |run| Page(run, Arc::clone(&pages)));
+        let service = layer.layer(inner);
+        ask(&service, "k").await.unwrap();
+
+        // A reader has looked, and its copy of the page takes time.
+        let (stopped, resume) = stops.stop_next();
+        let slow = {
+            let (runtime, mut service) = (tokio::runtime::Handle::current(), service.clone());
+            thread::spawn(move || {
+                let _runtime = runtime.enter();
+                drop(service.call(Get("k")));
+            })
+        };
+        stopped.recv().unwrap();
+        origin.next_time(overtaken_by);
+        ask(&service, "k").await.unwrap();
+        layer.cache().settled().await;
+        assert_eq!(origin.runs(), 2);
+        resume.send(()).unwrap();
+        slow.join().unwrap();
+        layer.cache().settled().await;
+        assert_eq!(origin.runs(), 2);
+    }
+}
+
+/// A response; to copy it can be made to take time.
+#[derive(Debug)]
+struct Page(u64, Arc<Stops>);
+
+#[derive(Debug, Default)]
+struct Stops(Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>);
+
+impl Stops {
+    /// The next copy reports to the one and waits for the other.
+    fn stop_next(&self) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let ((report, stopped), (resume, resumed)) = (mpsc::channel(), mpsc::channel());
+        *self.0.lock().unwrap() = Some((report, resumed));
+        (stopped, resume)
+    }
+}
+
+impl Clone for Page {
+    fn clone(&self) -> Self {
+        let stop = self.1.0.lock().unwrap().take();
+        if let Some((report, resumed)) = stop {
+            report.send(()).unwrap();
+            resumed.recv().unwrap();
+        }
+        Self(self.0, Arc::clone(&self.1))
+    }
 }
 
 #[tokio::test(start_paused = true)] // P10
@@ -285,6 +353,21 @@ async fn when_the_service_panics_the_followers_run_again_and_one_leads() {
 }
 
 #[tokio::test(start_paused = true)] // P12
+async fn nobody_waits_for_the_third_panic() {
+    let (origin, first, second, last) = (Origin::new(), Gate::new(), Gate::new(), Gate::new());
+    let service = layer().layer(origin.service());
+    origin.next_time(Act::PanicAfter(first.clone())).next_time(Act::PanicAfter(second.clone()));
+    origin.always(Act::AnswerAfter(last.clone()));
+    let _waiting = crowd(&service, "k", 100).await;
+    first.open();
+    idle().await;
+    assert_eq!(origin.under_way(), 1);
+    second.open();
+    idle().await;
+    assert_eq!(origin.under_way(), 98, "all at once");
+}
+
+#[tokio::test(start_paused = true)] // P12
 async fn a_service_that_panics_every_time_panics_for_every_reader_and_keeps_none_waiting() {
     let (origin, gate) = (Origin::new(), Gate::new());
     let layer = layer();
@@ -339,6 +422,40 @@ async fn after_a_panic_the_key_and_all_others_keep_working_and_refreshing() {
     assert_eq!(refreshed, [6, 7]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)] // P11, P12, P16
+async fn on_many_threads_nobody_is_left_waiting_whatever_runs_come_to_and_whoever_leaves() {
+    let origin = Origin::new();
+    let cache = Cache::builder().max_refreshes(2).build_for();
+    let cached = layer().freshness(Freshness::new(Duration::ZERO).stale_if_error(Duration::ZERO)).over_cache(&cache);
+    let service = ServiceBuilder::new().layer(cached).concurrency_limit(3).service(origin.service());
+    for round in 0..200 {
+        let acts = [Act::Answer, Act::Fail, Act::Panic, Act::PanicInCall];
+        let gate = Gate::new();
+        origin.next_time(acts[round % 4].clone()).next_time(acts[round / 4 % 4].clone());
+        origin.next_time([Act::AnswerAfter, Act::FailAfter, Act::PanicAfter][round % 3](gate.clone()));
+        let (mut stay, mut leave) = (JoinSet::new(), JoinSet::new());
+        for reader in 0..60 {
+            let key = ["a", "b", "c"][reader % 3];
+            if reader % 2 == 0 {
+                stay.spawn(ask(&service, key))
+            } else {
+                leave.spawn(ask(&service, key))
+            };
+        }
+        task::yield_now().await;
+        drop(leave);
+        gate.open();
+        while stay.join_next().await.is_some() {}
+        cache.settled().await;
+        if round % 2 == 0 {
+            cache.purge(Scope::everything()).await.unwrap();
+        }
+    }
+    assert_eq!((origin.under_way(), cache.stats().runs), (0, 0));
+    origin.always(Act::Answer);
+    assert!(ask(&service, "fresh").await.is_ok());
+}
+
 #[tokio::test(start_paused = true)] // P12
 async fn runs_that_panic_give_back_their_permits_and_those_of_the_service() {
     let origin = Origin::new();
@@ -358,6 +475,47 @@ async fn runs_that_panic_give_back_their_permits_and_those_of_the_service() {
     assert_eq!((origin.runs(), cache.stats().refreshes_dropped), (16, 0));
     origin.always(Act::Answer);
     assert_eq!(at_once(ask(&service, "cold")).await, Ok(17));
+}
+
+#[tokio::test(start_paused = true)] // P12
+async fn a_body_that_panics_does_so_for_its_reader_and_its_followers_run_again() {
+    for when in 0..3 {
+        let (origin, gate) = (Origin::new(), Gate::new());
+        let app = app(&origin, move |run| match run {
+            1 => Body::new(Panics(when)).into_response(),
+            _ => run.to_string().into_response(),
+        });
+        origin.next_time(Act::AnswerAfter(gate.clone()));
+        let mut leader = readers(&app, 1).await;
+        let followers = readers(&app, 10).await;
+        gate.open();
+        let led = leader.join_next().await.unwrap();
+        assert!(led.is_err_and(|error| error.is_panic()), "half a body is not taken for all of it");
+        assert!(at_once(followers.join_all()).await.iter().all(|seen| seen.text == "2"));
+        assert_eq!(origin.runs(), 2);
+    }
+}
+
+/// A body that begins, panics when it is read so many times, and then has nothing to say.
+struct Panics(usize);
+
+impl http_body::Body for Panics {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let left = self.0;
+        self.0 = left.wrapping_sub(1);
+        match left {
+            0 => panic!("the body panics"),
+            1 => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            2 => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"half"))))),
+            _ => Poll::Ready(None),
+        }
+    }
 }
 
 // ---- time ----
@@ -525,7 +683,14 @@ async fn ten_thousand_may_wait() {
 
 #[tokio::test(start_paused = true)] // P15
 async fn the_followers_of_a_personal_response_are_forwarded_all_at_once() {
-    for (what, respond) in personal() {
+    let unmarked: [(&str, Respond); 3] = [
+        ("401", |run| (StatusCode::UNAUTHORIZED, run.to_string()).into_response()),
+        ("404 with a cookie", |run| (StatusCode::NOT_FOUND, [("set-cookie", "a=b")], run.to_string()).into_response()),
+        ("500, private", |run| {
+            (StatusCode::INTERNAL_SERVER_ERROR, [("cache-control", "private")], run.to_string()).into_response()
+        }),
+    ];
+    for (what, respond) in personal().into_iter().chain(unmarked) {
         let (origin, gate) = (Origin::new(), Gate::new());
         let together = Arc::new(Barrier::new(100));
         let app = app_with(&origin, CachebackLayer::new(TENS).body_cap(1_000), move |run| {

@@ -184,6 +184,36 @@ async fn a_service_that_fails_for_ever_is_covered_up_to_the_last_horizon_and_not
     }
 }
 
+#[tokio::test(start_paused = true)] // P2
+async fn a_response_that_passes_its_last_horizon_while_readers_wait_covers_no_failure() {
+    let (origin, gate) = (Origin::new(), Gate::new());
+    let service = layer().freshness(TENS).layer(origin.service());
+    assert_eq!(ask(&service, "k").await, Ok(1));
+    origin.next_time(Act::FailAfter(gate.clone())).always(Act::Fail);
+    pass(secs(25)).await;
+    let readers = crowd(&service, "k", 10).await;
+    pass(secs(6)).await;
+    gate.open();
+    for answer in readers.join_all().await {
+        assert!(matches!(answer, Err(Down(_))), "{answer:?} 31 s after it was made");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P2
+async fn a_response_that_passes_its_last_horizon_is_not_taken_for_want_of_patience_either() {
+    let origin = Origin::new();
+    let service = layer().freshness(TENS).wait_timeout(secs(8)).layer(origin.service());
+    assert_eq!(ask(&service, "k").await, Ok(1));
+    origin.next_time(Act::Hang).always(Act::Answer);
+    pass(secs(25)).await;
+    let mut leader = crowd(&service, "k", 1).await;
+    let followers = crowd(&service, "k", 10).await;
+    pass(secs(8)).await;
+    assert_eq!(answers(followers).await, [3; 10]);
+    pass(secs(100)).await;
+    assert!(leader.try_join_next().is_none(), "with nothing to fall back on it waits as without the layer");
+}
+
 // ---- fresh hits ----
 
 #[tokio::test(start_paused = true)] // P3
