@@ -270,4 +270,19 @@ mod tests {
             assert_eq!(left, 0, "{scope:?}");
         }
     }
+
+    #[test] // P34
+    fn purging_one_query_leaves_the_others_alone() {
+        let memory = Memory::<()>::new(1 << 20);
+        let key = |query: &str| {
+            let mut key = crate::key::KeyBuf::default();
+            key.uri(crate::key::UriParts { path: b"/", query: Some(query.as_bytes()), authority: None });
+            key.to_key()
+        };
+        store(&memory, &key("a"), 1, 1, "t");
+        store(&memory, &key("b"), 2, 1, "t");
+        let before = memory.get(crate::key::bytes(&key("b"))).map(|slot| slot.serial);
+        assert_eq!(memory.invalidate(&Scope::uri("/?a").unwrap(), Force::Purge, clock::now()), 1);
+        assert_eq!(memory.get(crate::key::bytes(&key("b"))).map(|slot| slot.serial), before, "not written again");
+    }
 }
