@@ -38,6 +38,8 @@ use crate::{
 
 /// The capacity of one shard at least, in bytes: an entry may be nearly as heavy.
 const SHARD: usize = 8 << 20;
+/// What part of a shard a slot may take: the engine admits none that is heavier than its share for what is read often.
+const HOT: f64 = 0.97;
 /// What an entry weighs in the estimate of how many there will be.
 const TYPICAL: usize = 1_400;
 
@@ -72,6 +74,7 @@ impl<V> Memory<V> {
             .weight_capacity(bytes as u64)
             .estimated_items_capacity((bytes / TYPICAL).clamp(16, 1 << 24))
             .ghost_allocation(1.0)
+            .hot_allocation(HOT)
             .shards(shards)
             .build()
             .expect("capacity and estimate are given");
@@ -108,6 +111,7 @@ impl<V> Memory<V> {
         let mut slot = old.as_deref().cloned().unwrap_or_else(|| Slot::new(key.clone()));
         slot.drop_past(now);
         let result = change(&mut slot);
+        slot.lighten((self.engine.shard_capacity() as f64 * HOT) as u64);
         slot.serial = self.serial.fetch_add(1, Relaxed) + 1;
         let serial = slot.serial;
         if slot.is_idle() {
@@ -284,5 +288,21 @@ mod tests {
         let before = memory.get(crate::key::bytes(&key("b"))).map(|slot| slot.serial);
         assert_eq!(memory.invalidate(&Scope::uri("/?a").unwrap(), Force::Purge, clock::now()), 1);
         assert_eq!(memory.get(crate::key::bytes(&key("b"))).map(|slot| slot.serial), before, "not written again");
+    }
+
+    #[test] // P44
+    fn variants_that_are_too_heavy_together_make_room_one_by_one() {
+        let memory = Memory::<()>::new(1 << 20);
+        let key = Key::from("k");
+        let now = clock::now();
+        for run in 1..=8 {
+            let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
+            judged.fields = Some(Arc::from([Box::from("accept")]));
+            let variant = Some(Arc::from(run.to_string().as_bytes()));
+            let entry = Arc::new(Entry { value: (), started: now, run, judged, variant, weight: 300_000 });
+            memory.update(&key, now, |slot| slot.admit(entry, None, 16));
+            let kept = memory.get(crate::key::bytes(&key)).map_or(0, |slot| slot.variants.len());
+            assert_eq!(kept as u64, run.min(3), "after run {run}");
+        }
     }
 }

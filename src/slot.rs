@@ -110,9 +110,7 @@ impl<V> Slot<V> {
         }
         self.variants.retain(|kept| !same(kept) && refreshed.is_none_or(|old| !Arc::ptr_eq(old, &kept.entry)));
         while self.variants.len() >= most {
-            let oldest = self.variants.iter().enumerate().min_by_key(|(_, kept)| kept.used.load(Relaxed));
-            let Some((oldest, _)) = oldest else { break };
-            self.variants.remove(oldest);
+            self.drop_one();
         }
         self.learn(entry.judged.fields.as_ref());
         let used = AtomicU64::new(self.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0) + 1);
@@ -120,6 +118,21 @@ impl<V> Slot<V> {
         self.mark = None;
         self.back_off = None;
         Admission::Stored
+    }
+
+    /// Makes the slot no heavier than this, as long as there is more than one variant.
+    pub(crate) fn lighten(&mut self, most: u64) {
+        while self.variants.len() > 1 && self.weight() > most {
+            self.drop_one();
+        }
+    }
+
+    /// Lets go of the variant that was unused for longest.
+    fn drop_one(&mut self) {
+        let oldest = self.variants.iter().enumerate().min_by_key(|(_, kept)| kept.used.load(Relaxed));
+        if let Some((oldest, _)) = oldest {
+            self.variants.remove(oldest);
+        }
     }
 
     /// Remembers that these fields select among the variants.
