@@ -114,7 +114,8 @@ impl<V> Slot<V> {
         }
         self.learn(entry.judged.fields.as_ref());
         let used = AtomicU64::new(self.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0) + 1);
-        self.variants.insert(0, Kept { entry, expired: false, used });
+        let at = self.variants.partition_point(|kept| kept.entry.run > entry.run);
+        self.variants.insert(at, Kept { entry, expired: false, used });
         self.mark = None;
         self.back_off = None;
         Admission::Stored
@@ -339,5 +340,15 @@ mod tests {
         assert_eq!(slot.variants[0].verdict(now).0, Verdict::Stale);
         slot.drop_past(now + 71 * SECOND);
         assert!(slot.is_idle());
+    }
+
+    #[test] // P25
+    fn the_run_that_started_last_comes_first_whichever_landed_last() {
+        let mut slot = slot();
+        let mut other = Arc::into_inner(entry(2, Some("a"))).unwrap();
+        other.judged.fields = Some(Arc::from([Box::from("accept"), Box::from("accept-language")]));
+        slot.admit(Arc::new(other), None, 16);
+        assert_eq!(slot.admit(entry(1, Some("a")), None, 16), Admission::Stored);
+        assert_eq!(runs(&slot), [2, 1]);
     }
 }
