@@ -206,11 +206,13 @@ impl<V> Slot<V> {
             .iter()
             .map(|kept| {
                 let variant = kept.entry.variant.as_ref().map_or(0, |variant| variant.len() + 16);
-                VARIANT_WEIGHT + kept.entry.weight + kept.entry.tags().weight() + variant
+                VARIANT_WEIGHT + kept.entry.tags().weight() + variant
             })
             .sum();
         let postings = self.headings().count() * POSTING_WEIGHT;
-        (SLOT_WEIGHT + self.key.len() + fields + variants + postings) as u64
+        // What a value weighs may be somebody else's word.
+        let values = self.variants.iter().fold(0, |sum: usize, kept| sum.saturating_add(kept.entry.weight));
+        values.saturating_add(SLOT_WEIGHT + self.key.len() + fields + variants + postings) as u64
     }
 }
 
