@@ -159,7 +159,8 @@ impl<V> Slot<V> {
     /// A run failed: the pause doubles. `lot` is a random number that takes up to half of it away, so that keys that
     /// failed together are not tried together.
     pub(crate) fn fail(&mut self, now: Instant, lot: u64) {
-        if self.variants.is_empty() {
+        // Those that were under way together fail together: for the pause that is once.
+        if self.variants.is_empty() || self.is_backing_off(now) {
             return;
         }
         let failures = self.back_off.map_or(0, |back_off| back_off.failures).saturating_add(1);
@@ -317,7 +318,7 @@ mod tests {
     #[test] // P22
     fn pauses_double_up_to_a_minute_and_a_success_ends_them() {
         let mut slot = slot();
-        let now = clock::now();
+        let mut now = clock::now();
         slot.fail(now, 0);
         assert!(slot.back_off.is_none(), "a cold miss has nothing to serve meanwhile");
         slot.admit(entry(1, None), None, 16);
@@ -325,6 +326,7 @@ mod tests {
             slot.fail(now, 0);
             assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + pause * SECOND));
             assert!(slot.is_backing_off(now) && !slot.is_backing_off(now + pause * SECOND));
+            now += pause * SECOND;
         }
         slot.fail(now, 1_023);
         assert!(slot.back_off.is_some_and(|back_off| back_off.until > now + 30 * SECOND));
@@ -352,5 +354,14 @@ mod tests {
         slot.admit(Arc::new(other), None, 16);
         assert_eq!(slot.admit(entry(1, Some("a")), None, 16), Admission::Stored);
         assert_eq!(runs(&slot), [2, 1]);
+    }
+
+    #[test] // P22
+    fn runs_that_fail_together_are_one_failure() {
+        let mut slot = slot();
+        let now = clock::now();
+        slot.admit(entry(1, None), None, 16);
+        (0..10).for_each(|_| slot.fail(now, 0));
+        assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + SECOND));
     }
 }
