@@ -13,6 +13,11 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// The moment this long after another; one that would overflow the clock lies decades ahead instead.
+pub(crate) fn after(moment: Instant, duration: Duration) -> Instant {
+    moment.checked_add(duration).unwrap_or_else(|| moment + Duration::from_secs(1 << 30))
+}
+
 /// The time of day, for fields that carry one.
 #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
 pub(crate) fn wall() -> SystemTime {

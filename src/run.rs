@@ -334,7 +334,7 @@ impl<P: Protocol> Settling<'_, P> {
                 slot.remove(stale);
             }
             if marked {
-                slot.mark = now.checked_add(self.route.settings.hit_for_miss);
+                slot.mark = Some(clock::after(now, self.route.settings.hit_for_miss));
             }
             slot.learn(judged.fields.as_ref());
         });
