@@ -322,15 +322,17 @@ impl<P: Protocol> Settling<'_, P> {
     /// Nothing was stored: a failure leaves the stale entry as it is, any other response takes its place by removing it.
     fn unstored(&self, judged: &Judgement) {
         if judged.failed {
-            return fail(self.route, self.lead, self.stale.is_some());
+            fail(self.route, self.lead, self.stale.is_some());
         }
-        let marked = judged.class == Class::Personal { mark: true };
-        if self.stale.is_none() && !marked && judged.fields.is_none() {
+        let replaced = self.stale.filter(|_| !judged.failed);
+        let marked = !judged.failed && judged.class == Class::Personal { mark: true };
+        // The fields are kept in any case: those who wait regroup by them.
+        if replaced.is_none() && !marked && judged.fields.is_none() {
             return;
         }
         let now = clock::now();
         self.route.cache.shared().memory.update(self.lead.key(), now, |slot| {
-            if let Some(stale) = self.stale {
+            if let Some(stale) = replaced {
                 slot.remove(stale);
             }
             if marked {
