@@ -162,7 +162,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         // With nothing to fall back on the wait is as long as without the layer.
         let patience =
             stale.is_some().then(|| settings.soft_timeout.unwrap_or(Duration::MAX).min(settings.refresh_timeout));
-        let (job, mut delivery, interest) =
+        let (job, interest, mut delivery) =
             Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, stale, together);
         run::start::<S, P, Req>(job);
         let delivered = match patience {

@@ -43,6 +43,8 @@ pub(crate) struct Job<S, P: Protocol, Request, Response, Error> {
     permit: Option<Permit>,
     /// Whether the run may go on for the store's sake when nobody waits for it any more.
     adoptable: bool,
+    /// When the run started: before anybody's patience with it begins to run out.
+    started: Instant,
     running: Run,
 }
 
@@ -86,11 +88,12 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
     ) -> Self {
         let running = route.cache.shared().running.start();
         let desk = Desk { lead, leader: Mutex::new(None) };
-        let (stale, permit) = (Some(stale), Some(permit));
-        Self { route, service, request, stale, kind: RunKind::Background, desk, permit, adoptable: false, running }
+        let (stale, permit, kind, started) = (Some(stale), Some(permit), RunKind::Background, clock::now());
+        Self { route, service, request, stale, kind, desk, permit, adoptable: false, started, running }
     }
 
-    /// A run that somebody waits for. Whoever waits does so as long as the interest lives.
+    /// A run that somebody waits for. Whoever waits does so as long as the interest lives, and lets go of the delivery
+    /// first: one who seems to lead and has no interest would be taken for one of the others (see `Desk::leads`).
     #[allow(clippy::type_complexity, reason = "what is waited for, and that it is waited for")]
     pub(crate) fn lead(
         route: Arc<Route<P>>,
@@ -99,13 +102,13 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         lead: Lead<P::Value>,
         stale: Option<Arc<Entry<P::Value>>>,
         adoptable: bool,
-    ) -> (Self, oneshot::Receiver<Delivery<Response, Error>>, Interest) {
+    ) -> (Self, Interest, oneshot::Receiver<Delivery<Response, Error>>) {
         let running = route.cache.shared().running.start();
         let (leader, delivery) = oneshot::channel();
         let interest = lead.interest();
         let desk = Desk { lead, leader: Mutex::new(Some(leader)) };
-        let kind = RunKind::Foreground;
-        (Self { route, service, request, stale, kind, desk, permit: None, adoptable, running }, delivery, interest)
+        let (kind, permit, started) = (RunKind::Foreground, None, clock::now());
+        (Self { route, service, request, stale, kind, desk, permit, adoptable, started, running }, interest, delivery)
     }
 }
 
@@ -137,8 +140,7 @@ where
     S: Service<P::Request>,
     S::Error: Send + 'static,
 {
-    let Job { route, service, request, stale, kind, desk, permit, adoptable, running } = job;
-    let started = clock::now();
+    let Job { route, service, request, stale, kind, desk, permit, adoptable, started, running } = job;
     let work = work::<S, P, Req>(&route, service, request, stale.as_ref(), kind, &desk, started);
     let supervised = Supervised {
         lead: &desk.lead,
