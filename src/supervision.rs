@@ -56,7 +56,7 @@ impl<P: Protocol> Supervised<'_, P> {
                 if left.is_zero() {
                     return Poll::Ready(Err(Stop::Deadline));
                 }
-                self.permit = if self.adoptable { self.route.share.take() } else { None };
+                self.permit = if self.adoptable { self.route.share.spare() } else { None };
                 if self.permit.is_some() {
                     self.timer = Some(Box::pin(clock::sleep(left)));
                 } else if self.lead.close_unless_wanted(0) {
