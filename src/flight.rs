@@ -19,6 +19,7 @@ use crate::{
     journal::{Journal, Started},
     key::Key,
     scope::Scope,
+    status::Detail,
 };
 
 /// What a run is for: a key and, where the request fields that select among its variants are known, their values.
@@ -87,10 +88,9 @@ pub(crate) enum Landing<V> {
 /// A response that others may have.
 pub(crate) struct Landed<V> {
     pub(crate) entry: Arc<Entry<V>>,
-    pub(crate) stored: bool,
+    /// Why it was not stored, if it was not.
+    pub(crate) refusal: Option<Detail>,
     pub(crate) status: Option<u16>,
-    /// The journal's number of the last invalidation that reaches the response, 0 if there is none.
-    pub(crate) voided: u64,
 }
 
 impl<V> Flights<V> {
@@ -231,9 +231,10 @@ impl<V> Follow<V> {
         flights.remove(&self.flight);
     }
 
-    /// Whether the landing was invalidated before this one came to wait for it.
+    /// Whether the landing was invalidated before this one came to wait for it. The journal is asked, since that may have
+    /// happened after the response was stored.
     pub(crate) fn came_after_invalidation(&self, landed: &Landed<V>) -> bool {
-        landed.voided != 0 && landed.voided <= self.joined
+        self.flight.started.is_voided(self.joined, &self.flight.course.key, landed.entry.tags())
     }
 }
 

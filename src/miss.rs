@@ -258,10 +258,10 @@ impl<S, P: Protocol> Seeker<S, P> {
         let age = entry.age(clock::now());
         let mut outcome = Outcome::new(status)
             .forwarded(landed.status)
-            .stored_if(landed.stored)
+            .stored_if(landed.refusal.is_none())
             .collapsed_if(true)
-            .because(entry.judged.detail.or((landed.voided != 0).then_some(Detail::Invalidated)));
-        if landed.stored {
+            .because(landed.refusal);
+        if landed.refusal.is_none() {
             outcome = outcome.ttl_of(ttl(entry.freshness(), age, entry.freshness().at(age) == Verdict::Fresh));
         }
         self.route.protocol.replay(entry, age, &self.view, outcome, P::Spare::default())

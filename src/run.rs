@@ -213,9 +213,8 @@ async fn work<S, P, Req>(
         }
         Class::Storable | Class::Shareable => match route.protocol.capture(response, &judged, desk.lead.interest()) {
             Captured::Whole(response, value) => {
-                let (stored, detail) = landing.share(judged.clone(), value, &sight);
-                judged.detail = detail;
-                desk.hand_over(response, status, &judged, stored);
+                judged.detail = landing.share(judged.clone(), value, &sight);
+                desk.hand_over(response, status, &judged, judged.detail.is_none());
             }
             Captured::Unfit(response, unfilled) => {
                 landing.decline(&mut judged, unfilled);
@@ -225,7 +224,9 @@ async fn work<S, P, Req>(
                 desk.hand_over(response, status, &judged, judged.class == Class::Storable);
                 let filled = clock::timeout(route.settings.fill_timeout, fill.as_mut()).await;
                 match filled.unwrap_or(Err(Unfilled::Slow)) {
-                    Ok(value) => drop(landing.share(judged, value, &sight)),
+                    Ok(value) => {
+                        let _told_as_the_body_came = landing.share(judged, value, &sight);
+                    }
                     Err(unfilled) => landing.decline(&mut judged, unfilled),
                 }
             }
@@ -243,9 +244,9 @@ struct Settling<'a, P: Protocol> {
 }
 
 impl<P: Protocol> Settling<'_, P> {
-    /// A whole response that may be shared: stores it if it may be stored, and lands it. Whether it was stored, and why
-    /// not.
-    fn share(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> (bool, Option<Detail>) {
+    /// A whole response that may be shared: stores it if it may be stored, and lands it. Why it was not stored, if it
+    /// was not.
+    fn share(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> Option<Detail> {
         let shared = self.route.cache.shared();
         let key = self.lead.key();
         let class = judged.class;
@@ -269,7 +270,7 @@ impl<P: Protocol> Settling<'_, P> {
         let mut displaced = None;
         let (voided, refusal) = shared.journal.land(entry.run, key, &judged.tags, |voided| {
             let refusal = match class {
-                _ if voided.is_some() => Some(Detail::Invalidated),
+                _ if voided => Some(Detail::Invalidated),
                 Class::Storable if born_gone => Some(Detail::NoLifetime),
                 Class::Storable => {
                     let most = self.route.settings.max_variants;
@@ -284,15 +285,14 @@ impl<P: Protocol> Settling<'_, P> {
                 }
                 _ => Some(judged.detail.unwrap_or(Detail::NoLifetime)),
             };
-            (voided.unwrap_or(0), refusal)
+            (voided, refusal)
         });
         drop(displaced);
-        if refusal.is_some() && voided == 0 {
+        if refusal.is_some() && !voided {
             self.unstored(judged);
         }
-        let stored = refusal.is_none();
-        self.lead.land(Landing::Shared(Landed { entry, stored, status: self.status, voided }));
-        (stored, refusal)
+        self.lead.land(Landing::Shared(Landed { entry, refusal, status: self.status }));
+        refusal
     }
 
     /// A response that nobody else may have, or that nobody else wants.
