@@ -175,6 +175,10 @@ impl<V> Lead<V> {
         &self.flight.course.key
     }
 
+    pub(crate) fn variant(&self) -> Option<&Variant> {
+        self.flight.course.variant.as_ref()
+    }
+
     /// The place of the run among runs and invalidations.
     pub(crate) fn number(&self) -> u64 {
         self.flight.started.number()

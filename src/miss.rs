@@ -79,7 +79,8 @@ where
             // ## Leading => (Looking: something landed meanwhile | done: led)
             Joined::Lead(lead) => {
                 let again = seeker.look(&request);
-                if again.state() != seen.state() {
+                let variant = seeker.route.variant(&again, &request);
+                if again.state() != seen.state() || variant.as_ref() != lead.variant() {
                     seen = again;
                     continue;
                 }
