@@ -48,7 +48,9 @@ struct Flight<V> {
 
 struct State<V> {
     landing: Option<Landing<V>>,
+    /// Those who wait have a seat each. The seats of those who left are taken again.
     waiting: Vec<Option<Waker>>,
+    free: Vec<usize>,
 }
 
 /// The right to run.
@@ -147,7 +149,7 @@ impl<V> Flights<V> {
             course,
             started: self.journal.start(),
             aboard: Arc::default(),
-            state: Mutex::new(State { landing: None, waiting: Vec::new() }),
+            state: Mutex::new(State { landing: None, waiting: Vec::new(), free: Vec::new() }),
         })
     }
 
@@ -252,8 +254,10 @@ impl<V> Future for Follow<V> {
             return Poll::Ready(landing.clone());
         }
         let seat = *this.seat.get_or_insert_with(|| {
-            state.waiting.push(None);
-            state.waiting.len() - 1
+            state.free.pop().unwrap_or_else(|| {
+                state.waiting.push(None);
+                state.waiting.len() - 1
+            })
         });
         match &mut state.waiting[seat] {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -265,8 +269,13 @@ impl<V> Future for Follow<V> {
 
 impl<V> Drop for Follow<V> {
     fn drop(&mut self) {
-        // The seat stays, empty: seats are few, and go with the flight.
-        let waker = self.seat.and_then(|seat| self.flight.lock().waiting.get_mut(seat).and_then(Option::take));
+        let Some(seat) = self.seat else { return };
+        let mut state = self.flight.lock();
+        let waker = state.waiting.get_mut(seat).and_then(Option::take);
+        if waker.is_some() {
+            state.free.push(seat);
+        }
+        drop(state);
         drop(waker);
     }
 }

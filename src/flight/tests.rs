@@ -135,3 +135,16 @@ fn one_who_comes_after_a_purge_by_tag_is_not_handed_what_was_stored_before_it() 
     assert!(!before.came_after_invalidation(&landed));
     assert!(after.came_after_invalidation(&landed));
 }
+
+#[test]
+fn those_who_come_and_go_leave_no_seats_behind() {
+    let flights = flights();
+    let _lead = flights.lead(&course("k"));
+    let mut stays = follow(&flights, "k");
+    for _ in 0..1_000 {
+        let mut comes_and_goes = follow(&flights, "k");
+        assert!(poll(&mut comes_and_goes).is_pending());
+        assert!(poll(&mut stays).is_pending());
+    }
+    assert!(stays.flight.lock().waiting.len() <= 2);
+}
