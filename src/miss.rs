@@ -1,6 +1,6 @@
 //! What a request does that memory does not answer: lead a run or wait for one, and fall back on what is stale.
 
-use std::{any::Any, panic, sync::Arc, time::Duration};
+use std::{any::Any, panic, pin::pin, sync::Arc, time::Duration};
 
 use tower_service::Service;
 
@@ -159,21 +159,14 @@ impl<S, P: Protocol> Seeker<S, P> {
         Req: 'static,
     {
         let stale = seen.entry().map(|(entry, _)| Arc::clone(entry));
-        let settings = &self.route.settings;
-        // With nothing to fall back on the wait is as long as without the layer.
-        let patience =
-            stale.is_some().then(|| settings.soft_timeout.unwrap_or(Duration::MAX).min(settings.refresh_timeout));
         let (job, interest, mut delivery) =
             Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, stale, together);
         run::start::<S, P, Req>(job);
-        let delivered = match patience {
-            None => delivery.await,
-            Some(patience) => match clock::timeout(patience, &mut delivery).await {
-                Some(delivered) => delivered,
-                None => match self.fall_back(seen, None, Detail::Slow) {
-                    Some(response) => return Ok(response),
-                    None => delivery.await,
-                },
+        let delivered = match patiently(&self.route.settings, seen.entry().is_some(), &mut delivery).await {
+            Some(delivered) => delivered,
+            None => match self.fall_back(seen, None, Detail::Slow) {
+                Some(response) => return Ok(response),
+                None => delivery.await,
             },
         };
         drop(interest);
@@ -204,7 +197,15 @@ impl<S, P: Protocol> Seeker<S, P> {
         P: Prepare<Req> + Capture<S::Response>,
         S: Service<P::Request> + Clone,
     {
-        match Call::new(self.service.clone(), request).await {
+        let mut call = pin!(Call::new(self.service.clone(), request));
+        let answered = match patiently(&self.route.settings, seen.entry().is_some(), call.as_mut()).await {
+            Some(answered) => answered,
+            None => match self.fall_back(seen, None, Detail::Slow) {
+                Some(response) => return Ok(response),
+                None => call.await,
+            },
+        };
+        match answered {
             Ok(response) => {
                 let status = self.route.protocol.status(&response);
                 if self.route.protocol.is_failure(&response)
@@ -280,4 +281,13 @@ impl<S, P: Protocol> Seeker<S, P> {
 async fn wait<V>(settings: &Settings, follow: &mut Follow<V>, has_fallback: bool) -> Option<Landing<V>> {
     let patience = settings.soft_timeout.filter(|_| has_fallback).unwrap_or(Duration::MAX);
     clock::timeout(patience.min(settings.wait_timeout), follow).await
+}
+
+/// Waits for the service, as long as without the layer; with something to fall back on, no longer than a reader of that
+/// is made to wait. `None` is the end of patience.
+async fn patiently<F: Future>(settings: &Settings, has_fallback: bool, answer: F) -> Option<F::Output> {
+    if !has_fallback || !run::can_start() {
+        return Some(answer.await);
+    }
+    clock::timeout(settings.soft_timeout.unwrap_or(Duration::MAX).min(settings.refresh_timeout), answer).await
 }
