@@ -158,8 +158,8 @@ impl<V> Flights<V> {
     }
 
     fn shard(&self, course: &Course) -> MutexGuard<'_, HashMap<Course, Arc<Flight<V>>, ahash::RandomState>> {
-        // The upper bits: the map itself goes by the lower ones.
-        let shard = (self.hasher.hash_one(course) >> 56) as usize % self.shards.len();
+        // Bits of the middle: the map itself goes by the lowest and the uppermost.
+        let shard = (self.hasher.hash_one(course) >> 32) as usize % self.shards.len();
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
