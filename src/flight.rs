@@ -11,9 +11,11 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use crate::{
+    clock::{self, Instant},
     entry::{Entry, Variant},
     interest::{Aboard, Interest},
     journal::{Journal, Started},
@@ -42,6 +44,7 @@ type Shard<V> = Mutex<HashMap<Course, Arc<Flight<V>>, ahash::RandomState>>;
 struct Flight<V> {
     course: Course,
     started: Started,
+    since: Instant,
     aboard: Arc<Aboard>,
     state: Mutex<State<V>>,
 }
@@ -123,6 +126,15 @@ impl<V> Flights<V> {
         }
     }
 
+    /// Leads if the one who does has done so for longer than this: no run gets so old, unless its runtime stands still or
+    /// its service blocks the thread, so that it cannot be aborted.
+    pub(crate) fn take_over(self: &Arc<Self>, course: &Course, now: Instant, age: Duration) -> Option<Lead<V>> {
+        let overdue =
+            self.follow_one(course).filter(|follow| now.saturating_duration_since(follow.flight.since) > age)?;
+        overdue.give_up(self);
+        self.lead(course)
+    }
+
     /// Follows if somebody leads.
     pub(crate) fn follow_one(self: &Arc<Self>, course: &Course) -> Option<Follow<V>> {
         let shard = self.shard(course);
@@ -148,6 +160,7 @@ impl<V> Flights<V> {
         Arc::new(Flight {
             course,
             started: self.journal.start(),
+            since: clock::now(),
             aboard: Arc::default(),
             state: Mutex::new(State { landing: None, waiting: Vec::new(), free: Vec::new() }),
         })
