@@ -5,12 +5,22 @@
 
 use std::time::{Duration, SystemTime};
 
-pub(crate) use tokio::time::{Instant, Sleep};
+use tokio::task::{self, Unconstrained};
+
+pub(crate) use tokio::time::Instant;
+
+/// A timer. It rings also when the task that waits for it has used up its turn with other work.
+pub(crate) type Sleep = Unconstrained<tokio::time::Sleep>;
 
 /// The moment that ages are measured against.
 #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The moment this long after another; one that would overflow the clock lies decades ahead instead.
+pub(crate) fn after(moment: Instant, duration: Duration) -> Instant {
+    moment.checked_add(duration).unwrap_or_else(|| moment + Duration::from_secs(1 << 30))
 }
 
 /// The time of day, for fields that carry one.
@@ -22,7 +32,7 @@ pub(crate) fn wall() -> SystemTime {
 /// A timer; one that would overflow the clock lies decades ahead instead.
 #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
 pub(crate) fn sleep(duration: Duration) -> Sleep {
-    tokio::time::sleep(duration)
+    task::unconstrained(tokio::time::sleep(duration))
 }
 
 /// What a future gives within a time; it is dropped by the caller if it gives nothing.

@@ -11,14 +11,17 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use crate::{
+    clock::{self, Instant},
     entry::{Entry, Variant},
     interest::{Aboard, Interest},
     journal::{Journal, Started},
     key::Key,
     scope::Scope,
+    status::Detail,
 };
 
 /// What a run is for: a key and, where the request fields that select among its variants are known, their values.
@@ -41,13 +44,16 @@ type Shard<V> = Mutex<HashMap<Course, Arc<Flight<V>>, ahash::RandomState>>;
 struct Flight<V> {
     course: Course,
     started: Started,
+    since: Instant,
     aboard: Arc<Aboard>,
     state: Mutex<State<V>>,
 }
 
 struct State<V> {
     landing: Option<Landing<V>>,
+    /// Those who wait have a seat each. The seats of those who left are taken again.
     waiting: Vec<Option<Waker>>,
+    free: Vec<usize>,
 }
 
 /// The right to run.
@@ -87,10 +93,9 @@ pub(crate) enum Landing<V> {
 /// A response that others may have.
 pub(crate) struct Landed<V> {
     pub(crate) entry: Arc<Entry<V>>,
-    pub(crate) stored: bool,
+    /// Why it was not stored, if it was not.
+    pub(crate) refusal: Option<Detail>,
     pub(crate) status: Option<u16>,
-    /// The journal's number of the last invalidation that reaches the response, 0 if there is none.
-    pub(crate) voided: u64,
 }
 
 impl<V> Flights<V> {
@@ -121,6 +126,15 @@ impl<V> Flights<V> {
         }
     }
 
+    /// Leads if the one who does has done so for longer than this: no run gets so old, unless its runtime stands still or
+    /// its service blocks the thread, so that it cannot be aborted.
+    pub(crate) fn take_over(self: &Arc<Self>, course: &Course, now: Instant, age: Duration) -> Option<Lead<V>> {
+        let overdue =
+            self.follow_one(course).filter(|follow| now.saturating_duration_since(follow.flight.since) > age)?;
+        overdue.give_up(self);
+        self.lead(course)
+    }
+
     /// Follows if somebody leads.
     pub(crate) fn follow_one(self: &Arc<Self>, course: &Course) -> Option<Follow<V>> {
         let shard = self.shard(course);
@@ -146,8 +160,9 @@ impl<V> Flights<V> {
         Arc::new(Flight {
             course,
             started: self.journal.start(),
+            since: clock::now(),
             aboard: Arc::default(),
-            state: Mutex::new(State { landing: None, waiting: Vec::new() }),
+            state: Mutex::new(State { landing: None, waiting: Vec::new(), free: Vec::new() }),
         })
     }
 
@@ -156,8 +171,8 @@ impl<V> Flights<V> {
     }
 
     fn shard(&self, course: &Course) -> MutexGuard<'_, HashMap<Course, Arc<Flight<V>>, ahash::RandomState>> {
-        // The upper bits: the map itself goes by the lower ones.
-        let shard = (self.hasher.hash_one(course) >> 56) as usize % self.shards.len();
+        // Bits of the middle: the map itself goes by the lowest and the uppermost.
+        let shard = (self.hasher.hash_one(course) >> 32) as usize % self.shards.len();
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,6 +188,10 @@ impl<V> Flights<V> {
 impl<V> Lead<V> {
     pub(crate) fn key(&self) -> &Key {
         &self.flight.course.key
+    }
+
+    pub(crate) fn variant(&self) -> Option<&Variant> {
+        self.flight.course.variant.as_ref()
     }
 
     /// The place of the run among runs and invalidations.
@@ -231,9 +250,10 @@ impl<V> Follow<V> {
         flights.remove(&self.flight);
     }
 
-    /// Whether the landing was invalidated before this one came to wait for it.
+    /// Whether the landing was invalidated before this one came to wait for it. The journal is asked, since that may have
+    /// happened after the response was stored.
     pub(crate) fn came_after_invalidation(&self, landed: &Landed<V>) -> bool {
-        landed.voided != 0 && landed.voided <= self.joined
+        self.flight.started.is_voided(self.joined, &self.flight.course.key, landed.entry.tags())
     }
 }
 
@@ -247,8 +267,10 @@ impl<V> Future for Follow<V> {
             return Poll::Ready(landing.clone());
         }
         let seat = *this.seat.get_or_insert_with(|| {
-            state.waiting.push(None);
-            state.waiting.len() - 1
+            state.free.pop().unwrap_or_else(|| {
+                state.waiting.push(None);
+                state.waiting.len() - 1
+            })
         });
         match &mut state.waiting[seat] {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -260,8 +282,13 @@ impl<V> Future for Follow<V> {
 
 impl<V> Drop for Follow<V> {
     fn drop(&mut self) {
-        // The seat stays, empty: seats are few, and go with the flight.
-        let waker = self.seat.and_then(|seat| self.flight.lock().waiting.get_mut(seat).and_then(Option::take));
+        let Some(seat) = self.seat else { return };
+        let mut state = self.flight.lock();
+        let waker = state.waiting.get_mut(seat).and_then(Option::take);
+        if waker.is_some() {
+            state.free.push(seat);
+        }
+        drop(state);
         drop(waker);
     }
 }

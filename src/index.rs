@@ -98,10 +98,12 @@ impl Index {
             Reach::Everything => return None,
         };
         let hash = self.hash(heading);
+        // A path has many queries. Which of its keys are meant they say themselves, unlike their tags.
+        let may_be_meant = |key: &&Key| matches!(heading, Heading::Tag(_)) || scope.matches_key(key);
         Some(match self.shard(hash).get(&hash) {
             None => Vec::new(),
             Some(Posting::One(key, _)) => vec![key.clone()],
-            Some(Posting::Many(keys)) => keys.keys().cloned().collect(),
+            Some(Posting::Many(keys)) => keys.keys().filter(may_be_meant).cloned().collect(),
         })
     }
 

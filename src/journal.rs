@@ -70,18 +70,11 @@ impl Journal {
         self.read().clock
     }
 
-    /// Calls `land` with the number of the last invalidation since the run's start that reaches this key or these tags.
-    /// None is recorded until `land` returns.
-    pub(crate) fn land<T>(&self, run: u64, key: &Key, tags: &Tags, land: impl FnOnce(Option<u64>) -> T) -> T {
+    /// Calls `land` with whether an invalidation since the run's start reaches this key or these tags. None is recorded
+    /// until `land` returns.
+    pub(crate) fn land<T>(&self, run: u64, key: &Key, tags: &Tags, land: impl FnOnce(bool) -> T) -> T {
         let state = self.read();
-        let recorded = state
-            .records
-            .iter()
-            .rev()
-            .take_while(|(number, _)| *number > run)
-            .find(|(_, scope)| scope.matches(key, tags))
-            .map(|(number, _)| *number);
-        land(recorded.or_else(|| (state.forgotten > run).then_some(state.forgotten)))
+        land(state.reaches(run, u64::MAX, key, tags))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -93,10 +86,25 @@ impl Journal {
     }
 }
 
+impl State {
+    /// Whether an invalidation after `from`, and not after `to`, reaches this key or these tags.
+    fn reaches(&self, from: u64, to: u64, key: &Key, tags: &Tags) -> bool {
+        // What was forgotten counts as one invalidation that reached everything.
+        let forgotten = from < self.forgotten && self.forgotten <= to;
+        let since = self.records.iter().rev().take_while(|(number, _)| *number > from);
+        forgotten || since.filter(|(number, _)| *number <= to).any(|(_, scope)| scope.matches(key, tags))
+    }
+}
+
 impl Started {
     /// The place of the run among runs and invalidations.
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Whether an invalidation since the run's start, up to this number, reaches this key or these tags.
+    pub(crate) fn is_voided(&self, to: u64, key: &Key, tags: &Tags) -> bool {
+        self.journal.read().reaches(self.number, to, key, tags)
     }
 }
 
@@ -116,7 +124,7 @@ mod tests {
     use super::*;
 
     fn voided(journal: &Journal, run: &Started, key: &str, tags: &Tags) -> bool {
-        journal.land(run.number(), &Key::from(key), tags, |voided| voided.is_some())
+        journal.land(run.number(), &Key::from(key), tags, |voided| voided)
     }
 
     #[test] // P31

@@ -38,6 +38,8 @@ use crate::{
 
 /// The capacity of one shard at least, in bytes: an entry may be nearly as heavy.
 const SHARD: usize = 8 << 20;
+/// What part of a shard a slot may take: the engine admits none that is heavier than its share for what is read often.
+const HOT: f64 = 0.97;
 /// What an entry weighs in the estimate of how many there will be.
 const TYPICAL: usize = 1_400;
 
@@ -72,6 +74,7 @@ impl<V> Memory<V> {
             .weight_capacity(bytes as u64)
             .estimated_items_capacity((bytes / TYPICAL).clamp(16, 1 << 24))
             .ghost_allocation(1.0)
+            .hot_allocation(HOT)
             .shards(shards)
             .build()
             .expect("capacity and estimate are given");
@@ -108,6 +111,7 @@ impl<V> Memory<V> {
         let mut slot = old.as_deref().cloned().unwrap_or_else(|| Slot::new(key.clone()));
         slot.drop_past(now);
         let result = change(&mut slot);
+        slot.lighten((self.engine.shard_capacity() as f64 * HOT) as u64);
         slot.serial = self.serial.fetch_add(1, Relaxed) + 1;
         let serial = slot.serial;
         if slot.is_idle() {
@@ -124,12 +128,16 @@ impl<V> Memory<V> {
 
     /// Expires or removes what a scope reaches: how many entries that were.
     pub(crate) fn invalidate(&self, scope: &Scope, force: Force, now: Instant) -> usize {
-        let keys = self.index.candidates(scope);
-        let keys = keys.unwrap_or_else(|| self.engine.iter().map(|(key, _)| key).collect());
-        keys.iter()
-            .filter(|key| self.engine.contains_key::<[u8]>((*key).borrow()))
-            .map(|key| self.update(key, now, |slot| slot.invalidate(scope, force, now)))
-            .sum()
+        let reached = |key| self.update(key, now, |slot| slot.invalidate(scope, force, now));
+        self.candidates(scope).iter().map(reached).sum()
+    }
+
+    /// The keys that a scope may reach. A slot that is evicted while its next version is made is neither in the engine
+    /// nor in the index for that time, so this waits until no writer is at work. One who begins later is waited for when
+    /// its key is updated.
+    fn candidates(&self, scope: &Scope) -> Vec<Key> {
+        let _nobody_writes: Vec<_> = self.stripes.iter().map(lock).collect();
+        self.index.candidates(scope).unwrap_or_else(|| self.engine.iter().map(|(key, _)| key).collect())
     }
 
     /// How many bytes are in use, and how many keys are known.
@@ -143,8 +151,12 @@ impl<V> Memory<V> {
 
     fn stripe(&self, key: &Key) -> MutexGuard<'_, ()> {
         let stripe = (self.hasher.hash_one(key) >> 56) as usize % self.stripes.len();
-        self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.stripes[stripe])
     }
+}
+
+fn lock(stripe: &Mutex<()>) -> MutexGuard<'_, ()> {
+    stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<V> Weighter<Key, Arc<Slot<V>>> for Weigh {
@@ -228,5 +240,69 @@ mod tests {
         });
         let slot = memory.get(crate::key::bytes(&key)).expect("it is there");
         assert_eq!(slot.fields.as_ref().map(|fields| fields.len()), Some(1_000));
+    }
+
+    #[test] // P31
+    fn what_is_evicted_while_it_is_rewritten_is_reached_by_a_purge_all_the_same() {
+        for scope in [Scope::from(Key::from("k")), Scope::tag("t"), Scope::everything()] {
+            let memory = Memory::<()>::new(64 << 10);
+            let key = Key::from("k");
+            // When memory is full, what comes anew is the first to go.
+            (0..100).for_each(|n| store(&memory, &Key::from(format!("old {n}")), 1, 1_000, "other"));
+            store(&memory, &key, 1, 1_000, "t");
+            let stripe = |key: &Key| (memory.hasher.hash_one(key) >> 56) as usize % memory.stripes.len();
+            std::thread::scope(|threads| {
+                memory.update(&key, clock::now(), |_| {
+                    // Its place goes to others, and then it is purged, before it is written again.
+                    let others = (0..).map(|n: u32| Key::from(n.to_string())).filter(|k| stripe(k) != stripe(&key));
+                    for (run, other) in (2..1_000).zip(others) {
+                        if memory.engine.peek(crate::key::bytes(&key)).is_none() {
+                            break;
+                        }
+                        store(&memory, &other, run, 1_000, "other");
+                    }
+                    let purge = threads.spawn(|| memory.invalidate(&scope, Force::Purge, clock::now()));
+                    for _ in 0..100_000 {
+                        if purge.is_finished() {
+                            break;
+                        }
+                        std::thread::yield_now();
+                    }
+                });
+            });
+            let left = memory.get(crate::key::bytes(&key)).map_or(0, |slot| slot.variants.len());
+            assert_eq!(left, 0, "{scope:?}");
+        }
+    }
+
+    #[test] // P34
+    fn purging_one_query_leaves_the_others_alone() {
+        let memory = Memory::<()>::new(1 << 20);
+        let key = |query: &str| {
+            let mut key = crate::key::KeyBuf::default();
+            key.uri(crate::key::UriParts { path: b"/", query: Some(query.as_bytes()), authority: None });
+            key.to_key()
+        };
+        store(&memory, &key("a"), 1, 1, "t");
+        store(&memory, &key("b"), 2, 1, "t");
+        let before = memory.get(crate::key::bytes(&key("b"))).map(|slot| slot.serial);
+        assert_eq!(memory.invalidate(&Scope::uri("/?a").unwrap(), Force::Purge, clock::now()), 1);
+        assert_eq!(memory.get(crate::key::bytes(&key("b"))).map(|slot| slot.serial), before, "not written again");
+    }
+
+    #[test] // P44
+    fn variants_that_are_too_heavy_together_make_room_one_by_one() {
+        let memory = Memory::<()>::new(1 << 20);
+        let key = Key::from("k");
+        let now = clock::now();
+        for run in 1..=8 {
+            let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
+            judged.fields = Some(Arc::from([Box::from("accept")]));
+            let variant = Some(Arc::from(run.to_string().as_bytes()));
+            let entry = Arc::new(Entry { value: (), started: now, run, judged, variant, weight: 300_000 });
+            memory.update(&key, now, |slot| slot.admit(entry, None, 16));
+            let kept = memory.get(crate::key::bytes(&key)).map_or(0, |slot| slot.variants.len());
+            assert_eq!(kept as u64, run.min(3), "after run {run}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What a request does that memory does not answer: lead a run or wait for one, and fall back on what is stale.
 
-use std::{any::Any, panic, sync::Arc, time::Duration};
+use std::{any::Any, panic, pin::pin, sync::Arc, time::Duration};
 
 use tower_service::Service;
 
@@ -79,7 +79,8 @@ where
             // ## Leading => (Looking: something landed meanwhile | done: led)
             Joined::Lead(lead) => {
                 let again = seeker.look(&request);
-                if again.state() != seen.state() {
+                let variant = seeker.route.variant(&again, &request);
+                if again.state() != seen.state() || variant.as_ref() != lead.variant() {
                     seen = again;
                     continue;
                 }
@@ -158,21 +159,14 @@ impl<S, P: Protocol> Seeker<S, P> {
         Req: 'static,
     {
         let stale = seen.entry().map(|(entry, _)| Arc::clone(entry));
-        let settings = &self.route.settings;
-        // With nothing to fall back on the wait is as long as without the layer.
-        let patience =
-            stale.is_some().then(|| settings.soft_timeout.unwrap_or(Duration::MAX).min(settings.refresh_timeout));
-        let (job, mut delivery, interest) =
+        let (job, interest, mut delivery) =
             Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, stale, together);
         run::start::<S, P, Req>(job);
-        let delivered = match patience {
-            None => delivery.await,
-            Some(patience) => match clock::timeout(patience, &mut delivery).await {
-                Some(delivered) => delivered,
-                None => match self.fall_back(seen, None, Detail::Slow) {
-                    Some(response) => return Ok(response),
-                    None => delivery.await,
-                },
+        let delivered = match patiently(&self.route.settings, seen.entry().is_some(), &mut delivery).await {
+            Some(delivered) => delivered,
+            None => match self.fall_back(seen, None, Detail::Slow) {
+                Some(response) => return Ok(response),
+                None => delivery.await,
             },
         };
         drop(interest);
@@ -203,7 +197,15 @@ impl<S, P: Protocol> Seeker<S, P> {
         P: Prepare<Req> + Capture<S::Response>,
         S: Service<P::Request> + Clone,
     {
-        match Call::new(self.service.clone(), request).await {
+        let mut call = pin!(Call::new(self.service.clone(), request));
+        let answered = match patiently(&self.route.settings, seen.entry().is_some(), call.as_mut()).await {
+            Some(answered) => answered,
+            None => match self.fall_back(seen, None, Detail::Slow) {
+                Some(response) => return Ok(response),
+                None => call.await,
+            },
+        };
+        match answered {
             Ok(response) => {
                 let status = self.route.protocol.status(&response);
                 if self.route.protocol.is_failure(&response)
@@ -235,7 +237,8 @@ impl<S, P: Protocol> Seeker<S, P> {
         if verdict == Verdict::Gone {
             return None;
         }
-        let outcome = seen.outcome(CacheStatus::Stale).forwarded(status).because(Some(detail));
+        let ttl = ttl(stale.freshness(), age, verdict == Verdict::Fresh);
+        let outcome = Outcome::new(CacheStatus::Stale).ttl_of(ttl).forwarded(status).because(Some(detail));
         Some(self.route.protocol.replay(stale, age, &self.view, outcome, P::Spare::default()))
     }
 
@@ -257,10 +260,10 @@ impl<S, P: Protocol> Seeker<S, P> {
         let age = entry.age(clock::now());
         let mut outcome = Outcome::new(status)
             .forwarded(landed.status)
-            .stored_if(landed.stored)
+            .stored_if(landed.refusal.is_none())
             .collapsed_if(true)
-            .because(entry.judged.detail.or((landed.voided != 0).then_some(Detail::Invalidated)));
-        if landed.stored {
+            .because(landed.refusal);
+        if landed.refusal.is_none() {
             outcome = outcome.ttl_of(ttl(entry.freshness(), age, entry.freshness().at(age) == Verdict::Fresh));
         }
         self.route.protocol.replay(entry, age, &self.view, outcome, P::Spare::default())
@@ -278,4 +281,13 @@ impl<S, P: Protocol> Seeker<S, P> {
 async fn wait<V>(settings: &Settings, follow: &mut Follow<V>, has_fallback: bool) -> Option<Landing<V>> {
     let patience = settings.soft_timeout.filter(|_| has_fallback).unwrap_or(Duration::MAX);
     clock::timeout(patience.min(settings.wait_timeout), follow).await
+}
+
+/// Waits for the service, as long as without the layer; with something to fall back on, no longer than a reader of that
+/// is made to wait. `None` is the end of patience.
+async fn patiently<F: Future>(settings: &Settings, has_fallback: bool, answer: F) -> Option<F::Output> {
+    if !has_fallback || !run::can_start() {
+        return Some(answer.await);
+    }
+    clock::timeout(settings.soft_timeout.unwrap_or(Duration::MAX).min(settings.refresh_timeout), answer).await
 }

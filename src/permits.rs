@@ -48,14 +48,22 @@ impl Permits {
 }
 
 impl Share {
-    /// A permit, unless the cache or the layer has used up its own. Nobody queues for one.
+    /// A permit for a refresh, which is dropped and counted if there is none. Nobody queues for one.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
+        let permit = self.spare();
+        if permit.is_none() {
+            self.permits.refused.fetch_add(1, Relaxed);
+            telemetry::refresh_dropped();
+        }
+        permit
+    }
+
+    /// A permit, unless the cache or the layer has used up its own.
+    pub(crate) fn spare(self: &Arc<Self>) -> Option<Permit> {
         let mut free = self.permits.free.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.held.load(Relaxed);
         let alone = self.permits.layers.load(Relaxed) == 1;
         if *free == 0 || !(alone || held < *free) {
-            self.permits.refused.fetch_add(1, Relaxed);
-            telemetry::refresh_dropped();
             return None;
         }
         *free -= 1;

@@ -43,6 +43,8 @@ pub(crate) struct Job<S, P: Protocol, Request, Response, Error> {
     permit: Option<Permit>,
     /// Whether the run may go on for the store's sake when nobody waits for it any more.
     adoptable: bool,
+    /// When the run started: before anybody's patience with it begins to run out.
+    started: Instant,
     running: Run,
 }
 
@@ -86,11 +88,12 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
     ) -> Self {
         let running = route.cache.shared().running.start();
         let desk = Desk { lead, leader: Mutex::new(None) };
-        let (stale, permit) = (Some(stale), Some(permit));
-        Self { route, service, request, stale, kind: RunKind::Background, desk, permit, adoptable: false, running }
+        let (stale, permit, kind, started) = (Some(stale), Some(permit), RunKind::Background, clock::now());
+        Self { route, service, request, stale, kind, desk, permit, adoptable: false, started, running }
     }
 
-    /// A run that somebody waits for. Whoever waits does so as long as the interest lives.
+    /// A run that somebody waits for. Whoever waits does so as long as the interest lives, and lets go of the delivery
+    /// first: one who seems to lead and has no interest would be taken for one of the others (see `Desk::leads`).
     #[allow(clippy::type_complexity, reason = "what is waited for, and that it is waited for")]
     pub(crate) fn lead(
         route: Arc<Route<P>>,
@@ -99,13 +102,13 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         lead: Lead<P::Value>,
         stale: Option<Arc<Entry<P::Value>>>,
         adoptable: bool,
-    ) -> (Self, oneshot::Receiver<Delivery<Response, Error>>, Interest) {
+    ) -> (Self, Interest, oneshot::Receiver<Delivery<Response, Error>>) {
         let running = route.cache.shared().running.start();
         let (leader, delivery) = oneshot::channel();
         let interest = lead.interest();
         let desk = Desk { lead, leader: Mutex::new(Some(leader)) };
-        let kind = RunKind::Foreground;
-        (Self { route, service, request, stale, kind, desk, permit: None, adoptable, running }, delivery, interest)
+        let (kind, permit, started) = (RunKind::Foreground, None, clock::now());
+        (Self { route, service, request, stale, kind, desk, permit, adoptable, started, running }, interest, delivery)
     }
 }
 
@@ -137,8 +140,7 @@ where
     S: Service<P::Request>,
     S::Error: Send + 'static,
 {
-    let Job { route, service, request, stale, kind, desk, permit, adoptable, running } = job;
-    let started = clock::now();
+    let Job { route, service, request, stale, kind, desk, permit, adoptable, started, running } = job;
     let work = work::<S, P, Req>(&route, service, request, stale.as_ref(), kind, &desk, started);
     let supervised = Supervised {
         lead: &desk.lead,
@@ -211,9 +213,8 @@ async fn work<S, P, Req>(
         }
         Class::Storable | Class::Shareable => match route.protocol.capture(response, &judged, desk.lead.interest()) {
             Captured::Whole(response, value) => {
-                let (stored, detail) = landing.share(judged.clone(), value, &sight);
-                judged.detail = detail;
-                desk.hand_over(response, status, &judged, stored);
+                judged.detail = landing.share(judged.clone(), value, &sight);
+                desk.hand_over(response, status, &judged, judged.detail.is_none());
             }
             Captured::Unfit(response, unfilled) => {
                 landing.decline(&mut judged, unfilled);
@@ -223,7 +224,9 @@ async fn work<S, P, Req>(
                 desk.hand_over(response, status, &judged, judged.class == Class::Storable);
                 let filled = clock::timeout(route.settings.fill_timeout, fill.as_mut()).await;
                 match filled.unwrap_or(Err(Unfilled::Slow)) {
-                    Ok(value) => drop(landing.share(judged, value, &sight)),
+                    Ok(value) => {
+                        let _told_as_the_body_came = landing.share(judged, value, &sight);
+                    }
                     Err(unfilled) => landing.decline(&mut judged, unfilled),
                 }
             }
@@ -241,9 +244,9 @@ struct Settling<'a, P: Protocol> {
 }
 
 impl<P: Protocol> Settling<'_, P> {
-    /// A whole response that may be shared: stores it if it may be stored, and lands it. Whether it was stored, and why
-    /// not.
-    fn share(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> (bool, Option<Detail>) {
+    /// A whole response that may be shared: stores it if it may be stored, and lands it. Why it was not stored, if it
+    /// was not.
+    fn share(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> Option<Detail> {
         let shared = self.route.cache.shared();
         let key = self.lead.key();
         let class = judged.class;
@@ -267,7 +270,7 @@ impl<P: Protocol> Settling<'_, P> {
         let mut displaced = None;
         let (voided, refusal) = shared.journal.land(entry.run, key, &judged.tags, |voided| {
             let refusal = match class {
-                _ if voided.is_some() => Some(Detail::Invalidated),
+                _ if voided => Some(Detail::Invalidated),
                 Class::Storable if born_gone => Some(Detail::NoLifetime),
                 Class::Storable => {
                     let most = self.route.settings.max_variants;
@@ -282,15 +285,14 @@ impl<P: Protocol> Settling<'_, P> {
                 }
                 _ => Some(judged.detail.unwrap_or(Detail::NoLifetime)),
             };
-            (voided.unwrap_or(0), refusal)
+            (voided, refusal)
         });
         drop(displaced);
-        if refusal.is_some() && voided == 0 {
+        if refusal.is_some() && !voided {
             self.unstored(judged);
         }
-        let stored = refusal.is_none();
-        self.lead.land(Landing::Shared(Landed { entry, stored, status: self.status, voided }));
-        (stored, refusal)
+        self.lead.land(Landing::Shared(Landed { entry, refusal, status: self.status }));
+        refusal
     }
 
     /// A response that nobody else may have, or that nobody else wants.
@@ -322,19 +324,21 @@ impl<P: Protocol> Settling<'_, P> {
     /// Nothing was stored: a failure leaves the stale entry as it is, any other response takes its place by removing it.
     fn unstored(&self, judged: &Judgement) {
         if judged.failed {
-            return fail(self.route, self.lead, self.stale.is_some());
+            fail(self.route, self.lead, self.stale.is_some());
         }
-        let marked = judged.class == Class::Personal { mark: true };
-        if self.stale.is_none() && !marked && judged.fields.is_none() {
+        let replaced = self.stale.filter(|_| !judged.failed);
+        let marked = !judged.failed && judged.class == Class::Personal { mark: true };
+        // The fields are kept in any case: those who wait regroup by them.
+        if replaced.is_none() && !marked && judged.fields.is_none() {
             return;
         }
         let now = clock::now();
         self.route.cache.shared().memory.update(self.lead.key(), now, |slot| {
-            if let Some(stale) = self.stale {
+            if let Some(stale) = replaced {
                 slot.remove(stale);
             }
             if marked {
-                slot.mark = now.checked_add(self.route.settings.hit_for_miss);
+                slot.mark = Some(clock::after(now, self.route.settings.hit_for_miss));
             }
             slot.learn(judged.fields.as_ref());
         });

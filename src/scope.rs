@@ -214,7 +214,7 @@ fn split(reference: &str) -> Result<(Option<Box<[u8]>>, &str, Option<&str>), Err
     }
     let (authority, rest) = match reference.split_once("://") {
         Some((scheme, rest)) if !scheme.contains('/') => {
-            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             (
                 Some(normal_authority(authority.as_bytes(), Some(scheme)).into()),
                 if path.is_empty() { "/" } else { path },
@@ -284,6 +284,7 @@ mod tests {
             ("", "a path begins with a slash"),
             ("/caf\u{e9}", "'é' is never part of a request's URI: write it percent-encoded"),
             ("/a b", "' ' is never part of a request's URI: write it percent-encoded"),
+            ("https://a.example?q=/x", "a path begins with a slash"),
             ("/x?q=1", "a path has no query; name the whole URI to reach one query alone"),
         ] {
             assert_eq!(Scope::path(path).unwrap_err().to_string(), words);

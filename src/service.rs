@@ -115,7 +115,10 @@ pub(crate) fn refresh<S, P, Req>(
         return;
     }
     let course = Course { key: slot.key.clone(), variant: route.variant(seen, &request) };
-    let Some(lead) = route.cache.shared().flights.lead(&course) else { return };
+    let flights = &route.cache.shared().flights;
+    let overdue = route.settings.refresh_timeout.saturating_mul(2);
+    let lead = flights.lead(&course).or_else(|| flights.take_over(&course, seen.now, overdue));
+    let Some(lead) = lead else { return };
     // Somebody may have refreshed it, or failed to, between the lookup and the lead.
     let again = route.look(key::bytes(&course.key), &request, seen.now);
     let same = again.entry().is_some_and(|(now, _)| Arc::ptr_eq(now, entry));

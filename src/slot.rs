@@ -110,16 +110,30 @@ impl<V> Slot<V> {
         }
         self.variants.retain(|kept| !same(kept) && refreshed.is_none_or(|old| !Arc::ptr_eq(old, &kept.entry)));
         while self.variants.len() >= most {
-            let oldest = self.variants.iter().enumerate().min_by_key(|(_, kept)| kept.used.load(Relaxed));
-            let Some((oldest, _)) = oldest else { break };
-            self.variants.remove(oldest);
+            self.drop_one();
         }
         self.learn(entry.judged.fields.as_ref());
         let used = AtomicU64::new(self.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0) + 1);
-        self.variants.insert(0, Kept { entry, expired: false, used });
+        let at = self.variants.partition_point(|kept| kept.entry.run > entry.run);
+        self.variants.insert(at, Kept { entry, expired: false, used });
         self.mark = None;
         self.back_off = None;
         Admission::Stored
+    }
+
+    /// Makes the slot no heavier than this, as long as there is more than one variant.
+    pub(crate) fn lighten(&mut self, most: u64) {
+        while self.variants.len() > 1 && self.weight() > most {
+            self.drop_one();
+        }
+    }
+
+    /// Lets go of the variant that was unused for longest.
+    fn drop_one(&mut self) {
+        let oldest = self.variants.iter().enumerate().min_by_key(|(_, kept)| kept.used.load(Relaxed));
+        if let Some((oldest, _)) = oldest {
+            self.variants.remove(oldest);
+        }
     }
 
     /// Remembers that these fields select among the variants.
@@ -145,7 +159,8 @@ impl<V> Slot<V> {
     /// A run failed: the pause doubles. `lot` is a random number that takes up to half of it away, so that keys that
     /// failed together are not tried together. Where runs that started later have succeeded, an old failure says nothing.
     pub(crate) fn fail(&mut self, now: Instant, run: u64, lot: u64) {
-        if self.variants.iter().all(|kept| kept.entry.run > run) {
+        // Those that were under way together fail together: for the pause that is once.
+        if self.variants.iter().all(|kept| kept.entry.run > run) || self.is_backing_off(now) {
             return;
         }
         let failures = self.back_off.map_or(0, |back_off| back_off.failures).saturating_add(1);
@@ -192,11 +207,13 @@ impl<V> Slot<V> {
             .iter()
             .map(|kept| {
                 let variant = kept.entry.variant.as_ref().map_or(0, |variant| variant.len() + 16);
-                VARIANT_WEIGHT + kept.entry.weight + kept.entry.tags().weight() + variant
+                VARIANT_WEIGHT + kept.entry.tags().weight() + variant
             })
             .sum();
         let postings = self.headings().count() * POSTING_WEIGHT;
-        (SLOT_WEIGHT + self.key.len() + fields + variants + postings) as u64
+        // What a value weighs may be somebody else's word.
+        let values = self.variants.iter().fold(0, |sum: usize, kept| sum.saturating_add(kept.entry.weight));
+        values.saturating_add(SLOT_WEIGHT + self.key.len() + fields + variants + postings) as u64
     }
 }
 
@@ -301,7 +318,7 @@ mod tests {
     #[test] // P22
     fn pauses_double_up_to_a_minute_and_a_success_ends_them() {
         let mut slot = slot();
-        let now = clock::now();
+        let mut now = clock::now();
         slot.fail(now, 2, 0);
         assert!(slot.back_off.is_none(), "a cold miss has nothing to serve meanwhile");
         slot.admit(entry(1, None), None, 16);
@@ -309,6 +326,7 @@ mod tests {
             slot.fail(now, 2, 0);
             assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + pause * SECOND));
             assert!(slot.is_backing_off(now) && !slot.is_backing_off(now + pause * SECOND));
+            now += pause * SECOND;
         }
         slot.fail(now, 2, 1_023);
         assert!(slot.back_off.is_some_and(|back_off| back_off.until > now + 30 * SECOND));
@@ -327,5 +345,24 @@ mod tests {
         assert_eq!(slot.variants[0].verdict(now).0, Verdict::Stale);
         slot.drop_past(now + 71 * SECOND);
         assert!(slot.is_idle());
+    }
+
+    #[test] // P25
+    fn the_run_that_started_last_comes_first_whichever_landed_last() {
+        let mut slot = slot();
+        let mut other = Arc::into_inner(entry(2, Some("a"))).unwrap();
+        other.judged.fields = Some(Arc::from([Box::from("accept"), Box::from("accept-language")]));
+        slot.admit(Arc::new(other), None, 16);
+        assert_eq!(slot.admit(entry(1, Some("a")), None, 16), Admission::Stored);
+        assert_eq!(runs(&slot), [2, 1]);
+    }
+
+    #[test] // P22
+    fn runs_that_fail_together_are_one_failure() {
+        let mut slot = slot();
+        let now = clock::now();
+        slot.admit(entry(1, None), None, 16);
+        (0..10).for_each(|_| slot.fail(now, 2, 0));
+        assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + SECOND));
     }
 }

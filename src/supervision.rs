@@ -8,6 +8,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use tokio::task;
+
 use crate::{
     clock::{self, Instant, Sleep},
     flight::Lead,
@@ -54,7 +56,7 @@ impl<P: Protocol> Supervised<'_, P> {
                 if left.is_zero() {
                     return Poll::Ready(Err(Stop::Deadline));
                 }
-                self.permit = if self.adoptable { self.route.share.take() } else { None };
+                self.permit = if self.adoptable { self.route.share.spare() } else { None };
                 if self.permit.is_some() {
                     self.timer = Some(Box::pin(clock::sleep(left)));
                 } else if self.lead.close_unless_wanted(0) {
@@ -67,7 +69,9 @@ impl<P: Protocol> Supervised<'_, P> {
             let timer = self.timer.as_mut().map(|timer| timer.as_mut().poll(cx));
             // One who leads and waits beyond the deadline has nothing to fall back on: that one waits as without the
             // layer. Those who follow have their own patience, and do not keep the run alive.
-            if timer.is_some_and(|timer| timer.is_ready()) && poll_left(cx).is_ready() {
+            if timer.is_some_and(|timer| timer.is_ready())
+                && pin!(task::unconstrained(poll_fn(&poll_left))).poll(cx).is_ready()
+            {
                 return Poll::Ready(Err(Stop::Deadline));
             }
             Poll::Pending

@@ -115,3 +115,36 @@ fn an_invalidation_lets_nobody_join_what_it_reaches() {
     assert!(flights.lead(&course("k")).is_none(), "the old run does not end the new one");
     drop(again);
 }
+
+#[test] // P31
+fn one_who_comes_after_a_purge_by_tag_is_not_handed_what_was_stored_before_it() {
+    use crate::{clock, freshness::Freshness, protocol::Judgement, scope::Tags};
+    let flights = flights();
+    let lead = flights.lead(&course("k")).expect("nobody leads yet");
+    let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
+    judged.tags = Tags::new(["t"]);
+    let entry =
+        Arc::new(Entry { value: (), started: clock::now(), run: lead.number(), judged, variant: None, weight: 1 });
+    // It is stored, and purged, and only then told to those who wait.
+    assert!(!flights.journal.land(lead.number(), lead.key(), entry.tags(), |voided| voided));
+    let before = follow(&flights, "k");
+    flights.journal.record(&Scope::tag("t"));
+    flights.detach(&Scope::tag("t"));
+    let after = follow(&flights, "k");
+    let landed = Landed { entry, refusal: None, status: None };
+    assert!(!before.came_after_invalidation(&landed));
+    assert!(after.came_after_invalidation(&landed));
+}
+
+#[test]
+fn those_who_come_and_go_leave_no_seats_behind() {
+    let flights = flights();
+    let _lead = flights.lead(&course("k"));
+    let mut stays = follow(&flights, "k");
+    for _ in 0..1_000 {
+        let mut comes_and_goes = follow(&flights, "k");
+        assert!(poll(&mut comes_and_goes).is_pending());
+        assert!(poll(&mut stays).is_pending());
+    }
+    assert!(stays.flight.lock().waiting.len() <= 2);
+}
