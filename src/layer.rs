@@ -7,7 +7,7 @@ use tower_layer::Layer;
 use crate::{
     cache::Cache,
     clock::Instant,
-    entry::{Entry, Variant},
+    entry::{Entry, Fields, Variant},
     freshness::{Freshness, Verdict},
     http::{Http, StoredResponse},
     key::KeyBuf,
@@ -40,6 +40,11 @@ use crate::{
 ///
 /// Setters come in any order. `P` is the protocol: [`Http`] unless the layer was made by [`CachebackLayer::typed`].
 /// A clone is the same layer: clones share one part of the refresh limit.
+///
+/// # Runtime
+///
+/// A miss and a refresh need a tokio runtime with time enabled, as `#[tokio::main]` makes it. Outside of any runtime
+/// fresh hits are answered, and all else goes forward as without the layer.
 ///
 /// # Backpressure
 ///
@@ -106,7 +111,13 @@ impl<P: Protocol + Clone> CachebackLayer<P> {
     /// How long a background run may take, the wait for the service's readiness included; default 60 s. Then it is
     /// aborted and its key is free again. It bounds as well the run that a reader of a too stale response waits for, and
     /// a run whose client has gone away.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero: then no refresh would ever succeed.
+    #[track_caller]
     pub fn refresh_timeout(self, timeout: Duration) -> Self {
+        assert!(!timeout.is_zero(), "refresh_timeout(0) would let no refresh succeed");
         self.set(|settings| settings.refresh_timeout = timeout)
     }
 
@@ -118,7 +129,13 @@ impl<P: Protocol + Clone> CachebackLayer<P> {
 
     /// How long a request waits for another one's run; default 10 s. Then it takes the stale response if there is a
     /// usable one. If not, the first to run out of patience leads one more run and the others join that.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero: then everybody would lead.
+    #[track_caller]
     pub fn wait_timeout(self, timeout: Duration) -> Self {
+        assert!(!timeout.is_zero(), "wait_timeout(0) would let everybody who waits lead a run of his own");
         self.set(|settings| settings.wait_timeout = timeout)
     }
 
@@ -218,12 +235,18 @@ impl<P: Protocol> Route<P> {
         Sighting { slot: Some(slot), now, found }
     }
 
-    /// The fields' values that tell the run of this request from others of its key.
-    pub(crate) fn variant<Req>(&self, seen: &Sighting<P::Value>, request: &P::Request) -> Option<Variant>
+    /// The fields' values that tell the run of this request from others of its key. `heard` are fields that a landing
+    /// told of, for when memory knows of none.
+    pub(crate) fn variant<Req>(
+        &self,
+        seen: &Sighting<P::Value>,
+        heard: Option<&Fields>,
+        request: &P::Request,
+    ) -> Option<Variant>
     where
         P: Prepare<Req>,
     {
-        let fields = seen.slot.as_ref()?.fields.as_ref()?;
+        let fields = seen.slot.as_ref().and_then(|slot| slot.fields.as_ref()).or(heard)?;
         let mut values = KeyBuf::default();
         self.protocol.variant_of(fields, request, &mut values);
         Some(values.as_slice().into())

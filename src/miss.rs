@@ -47,7 +47,7 @@ where
     let status = seen.forward();
     let seeker = Seeker { route, service, key, view };
     let flights = Arc::clone(&seeker.route.cache.shared().flights);
-    let (mut alone, mut panics) = (false, 0);
+    let (mut alone, mut panics, mut fields) = (false, 0, None);
     loop {
         // ## Looking => (Leading | Following | done: found, or by itself)
         if let Some((outcome, to_refresh)) = hit(&seen)
@@ -61,7 +61,8 @@ where
         if !run::can_start() {
             return seeker.forward(request, Outcome::new(status), &seen).await;
         }
-        let course = Course { key: seeker.key.clone(), variant: seeker.route.variant(&seen, &request) };
+        let course =
+            Course { key: seeker.key.clone(), variant: seeker.route.variant(&seen, fields.as_ref(), &request) };
         let together = !alone && !seen.is_marked() && (!seeker.route.settings.opt_in || seen.slot.is_some());
         let joined = match role {
             Role::Lead if together => flights.join(&course),
@@ -79,7 +80,7 @@ where
             // ## Leading => (Looking: something landed meanwhile | done: led)
             Joined::Lead(lead) => {
                 let again = seeker.look(&request);
-                let variant = seeker.route.variant(&again, &request);
+                let variant = seeker.route.variant(&again, fields.as_ref(), &request);
                 if again.state() != seen.state() || variant.as_ref() != lead.variant() {
                     seen = again;
                     continue;
@@ -89,20 +90,13 @@ where
         };
         // ## Following => (Looking: together, or alone | done: landed, or stale)
         let landing = wait(&seeker.route.settings, &mut follow, seen.entry().is_some()).await;
-        let detail = match &landing {
-            None => Detail::Slow,
-            Some(Landing::Shared(landed)) if !landed.entry.judged.failed => {
-                let fits = seeker.route.selects(&landed.entry, &request);
-                if fits && !follow.came_after_invalidation(landed) {
-                    return Ok(seeker.share(landed, status));
-                }
-                seen = seeker.look(&request);
-                continue;
-            }
-            Some(_) => Detail::StaleIfError,
+        let failure = match &landing {
+            None => Some(Detail::Slow),
+            Some(Landing::Shared(landed)) => landed.entry.judged.failed.then_some(Detail::StaleIfError),
+            Some(Landing::Failed(_) | Landing::Panicked) => Some(Detail::StaleIfError),
+            Some(Landing::Personal | Landing::Vacated) => None,
         };
-        // A personal response is no failure: whoever waited for it gets its own.
-        if !matches!(landing, Some(Landing::Personal))
+        if let Some(detail) = failure
             && let Some(response) = seeker.fall_back(&seen, None, detail)
         {
             return Ok(response);
@@ -113,6 +107,8 @@ where
                 if fits && !follow.came_after_invalidation(&landed) {
                     return Ok(seeker.share(&landed, status));
                 }
+                // Those it does not fit go on by variant: memory may not have kept what selects among them.
+                fields = landed.entry.judged.fields.clone().or(fields);
             }
             Some(Landing::Personal) => alone = true,
             Some(Landing::Failed(error)) => match seeker.shared_error(error) {
@@ -181,7 +177,8 @@ impl<S, P: Protocol> Seeker<S, P> {
             }
             Ok(Delivery::Error(error)) => self.fall_back(seen, None, Detail::StaleIfError).ok_or(error),
             Ok(Delivery::Panic(payload)) => panic::resume_unwind(payload),
-            // The runtime is going down, and this future with it.
+            // The runtime that ran it is gone. There is no response, and no error of the service's to give in its place:
+            // whoever polls this elsewhere waits as for a service that went with its runtime.
             Err(_) => std::future::pending().await,
         }
     }

@@ -338,7 +338,7 @@ impl<P: Protocol> Settling<'_, P> {
                 slot.remove(stale);
             }
             if marked {
-                slot.mark = Some(clock::after(now, self.route.settings.hit_for_miss));
+                slot.mark_until(clock::after(now, self.route.settings.hit_for_miss), self.lead.number());
             }
             slot.learn(judged.fields.as_ref());
         });

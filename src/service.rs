@@ -114,7 +114,7 @@ pub(crate) fn refresh<S, P, Req>(
     if role == Role::Read {
         return;
     }
-    let course = Course { key: slot.key.clone(), variant: route.variant(seen, &request) };
+    let course = Course { key: slot.key.clone(), variant: route.variant(seen, None, &request) };
     let flights = &route.cache.shared().flights;
     let overdue = route.settings.refresh_timeout.saturating_mul(2);
     let lead = flights.lead(&course).or_else(|| flights.take_over(&course, seen.now, overdue));

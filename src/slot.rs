@@ -156,6 +156,14 @@ impl<V> Slot<V> {
         self.variants.retain(|kept| !Arc::ptr_eq(entry, &kept.entry));
     }
 
+    /// Its responses cannot be shared: until then requests do not wait for one another. Where a run that started later has
+    /// stored something, an older one knows no better.
+    pub(crate) fn mark_until(&mut self, until: Instant, run: u64) {
+        if self.variants.iter().all(|kept| kept.entry.run < run) {
+            self.mark = Some(until);
+        }
+    }
+
     /// A run failed: the pause doubles. `lot` is a random number that takes up to half of it away, so that keys that
     /// failed together are not tried together. Where runs that started later have succeeded, an old failure says nothing.
     pub(crate) fn fail(&mut self, now: Instant, run: u64, lot: u64) {
@@ -355,6 +363,17 @@ mod tests {
         slot.admit(Arc::new(other), None, 16);
         assert_eq!(slot.admit(entry(1, Some("a")), None, 16), Admission::Stored);
         assert_eq!(runs(&slot), [2, 1]);
+    }
+
+    #[test] // P15, P25
+    fn an_older_run_does_not_mark_what_a_newer_one_has_shown_to_be_storable() {
+        let mut slot = slot();
+        let until = clock::now() + SECOND;
+        slot.admit(entry(2, None), None, 16);
+        slot.mark_until(until, 1);
+        assert!(!slot.is_marked(clock::now()));
+        slot.mark_until(until, 3);
+        assert!(slot.is_marked(clock::now()));
     }
 
     #[test] // P22

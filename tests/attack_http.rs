@@ -157,7 +157,7 @@ async fn an_older_run_with_other_fields_hides_no_newer_one() {
 
 /// P44: open. What is learnt of the fields is only kept in memory.
 #[tokio::test(start_paused = true)]
-#[ignore = "open: without memory the variants queue"]
+
 async fn a_cache_without_memory_does_not_queue_variants() {
     let origin = Origin::with_fields(&[("vary", "accept")]);
     let app = origin.behind(Cache::builder().memory(0).build().layer(secs(60)));

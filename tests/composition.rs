@@ -748,6 +748,8 @@ fn nonsense_panics_in_the_setter_at_the_callers_line() {
         credential_header("no name");
         exchange_headers(["x-fine", "not fine"]);
         max_variants(0);
+        refresh_timeout(Duration::ZERO);
+        wait_timeout(Duration::ZERO);
         negative(StatusCode::PARTIAL_CONTENT, secs(1));
         negative(StatusCode::CONTINUE, secs(1));
         negative(StatusCode::NOT_MODIFIED, secs(1));
@@ -781,8 +783,8 @@ async fn a_layer_with_the_strangest_of_settings_neither_panics_nor_answers_other
                 .max_variants(usize::MAX)
                 .cache_status(None);
             let layers = [
-                layer.clone().wait_timeout(extreme).soft_timeout(other),
-                layer.clone().refresh_timeout(other).fill_timeout(extreme),
+                layer.clone().wait_timeout(extreme.max(Duration::from_nanos(1))).soft_timeout(other),
+                layer.clone().refresh_timeout(other.max(Duration::from_nanos(1))).fill_timeout(extreme),
                 layer.max_variants(1).opt_in().stale_windows_for_all().unsafe_invalidates(false),
             ];
             for layer in layers {

@@ -570,9 +570,9 @@ fn layer(cache: &Cache, (freshness, rules): &(Freshness, Vec<Rule>)) -> Cachebac
         Rule::UnsafeInvalidates(invalidates) => layer.unsafe_invalidates(invalidates),
         Rule::CacheStatus(named) => layer.cache_status(named.then_some("test")),
         Rule::FillTimeout(timeout) => layer.fill_timeout(timeout),
-        Rule::WaitTimeout(timeout) => layer.wait_timeout(timeout),
+        Rule::WaitTimeout(timeout) => layer.wait_timeout(timeout.max(Duration::from_nanos(1))),
         Rule::SoftTimeout(timeout) => layer.soft_timeout(timeout),
-        Rule::RefreshTimeout(timeout) => layer.refresh_timeout(timeout),
+        Rule::RefreshTimeout(timeout) => layer.refresh_timeout(timeout.max(Duration::from_nanos(1))),
         Rule::HitForMiss(period) => layer.hit_for_miss(period),
         Rule::MaxVariants(most) => layer.max_variants(most),
     })
