@@ -8,9 +8,8 @@
 
 use std::{
     fmt,
-    pin::Pin,
     sync::{Arc, LazyLock},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -21,7 +20,7 @@ use crate::{
     freshness::Freshness,
     interest::Interest,
     key::KeyBuf,
-    protocol::{Capture, Captured, Judgement, Prepare, Prepared, Protocol, Role, RunKind, Unfilled, sealed},
+    protocol::{Capture, Captured, Judgement, Prepare, Prepared, Protocol, Role, RunKind, sealed},
     scope::Scope,
     status::{CacheStatus, Detail, Outcome},
     telemetry::BypassWatch,
@@ -48,7 +47,7 @@ use parts::{Caches, Contribution};
 use policy::{Head, Policy};
 use request::{Survey, View};
 use rules::KeyRules;
-use stored::{Reuse, StatusName};
+use stored::{Reuse, StatusName, Storing};
 
 /// The protocol of HTTP services: axum routers and routes, hyper clients, anything that answers `http::Request` with
 /// `http::Response`. This is application mode, made by [`CachebackLayer::new`](crate::CachebackLayer::new).
@@ -61,7 +60,8 @@ use stored::{Reuse, StatusName};
 ///
 /// The key is the URI as it was received (and as it is seen, where a nested router or a rewriting middleware made it
 /// another), the one authority of the request, `X-Forwarded-Host` and its kin where they occur, and what the layer's
-/// rules add.
+/// rules add. The scheme is no part of it, since HTTP/1 has none: around a client that asks for `http` and `https` of one
+/// host, give each a layer with a [`namespace`](crate::CachebackLayer::namespace) and tell them apart with `when`.
 ///
 /// A request that carries a credential or a cookie goes past the cache unless the key covers it: `key_header`,
 /// `key_cookie` and `key_by` of [`CachebackLayer`](crate::CachebackLayer) do that; `ignore_cookies` hides cookies from
@@ -112,13 +112,6 @@ pub enum After {
     Purge(Outcome, Option<unsafe_methods::Target>),
     /// Tell the layer further out what this one would have done.
     Contribute(Option<Contribution>),
-}
-
-/// Reads the body of a response whose head is stored already.
-#[derive(Debug)]
-pub struct Storing<B: http_body::Body> {
-    fill: body::Fill<B>,
-    stored: Option<StoredResponse>,
 }
 
 impl Default for Http {
@@ -271,7 +264,7 @@ where
         let stored = StoredResponse::new(&head, &self.exchange, &self.name);
         let expected = content_length(&head.headers);
         let (fill, body) = Body::piped(body, self.policy.body_cap, expected, interest);
-        let mut storing = Box::pin(Storing { fill, stored: Some(stored) });
+        let mut storing = Box::pin(Storing::new(stored, fill));
         // What is there already is taken at once: a body whole in its first frame is stored before its head is sent.
         match storing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(stored)) => {
@@ -379,16 +372,6 @@ impl Http {
         }
         let target = unsafe_methods::Target::of((&request).into(), &self.rules);
         Prepared::Forward(request, After::Purge(outcome, target))
-    }
-}
-
-impl<B: http_body::Body> Future for Storing<B> {
-    type Output = Result<StoredResponse, Unfilled>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let filled = ready!(self.fill.poll(cx))?;
-        let stored = self.stored.take().ok_or(Unfilled::Failed)?;
-        Poll::Ready(Ok(stored.complete(filled.data(), filled.trailers)))
     }
 }
 

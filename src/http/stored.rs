@@ -3,7 +3,12 @@
 //! What does not change from one hit to the next is done when the response is stored. Its fields begin with two places,
 //! for `Age` and for `Cache-Status`; a hit clones the map and writes these two, with no look-up by name.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -14,7 +19,13 @@ use http::{
 
 use crate::{
     clock,
-    http::{body::Body, conditional::to_not_modified, request::View, rules::connection_options},
+    http::{
+        body::{Body, Fill},
+        conditional::to_not_modified,
+        request::View,
+        rules::connection_options,
+    },
+    protocol::Unfilled,
     status::{Outcome, Text},
 };
 
@@ -27,6 +38,13 @@ pub struct StoredResponse {
     trailers: Option<Box<HeaderMap>>,
     /// What caches further in said in `Cache-Status`: ours comes after it.
     said: Box<[u8]>,
+}
+
+/// Reads the body of a response whose head is stored already.
+#[derive(Debug)]
+pub struct Storing<B: http_body::Body> {
+    stored: Option<StoredResponse>,
+    fill: Fill<B>,
 }
 
 /// What caches further down are to make of a stored response.
@@ -158,6 +176,22 @@ impl StoredResponse {
         extensions.insert(outcome);
         *response.extensions_mut() = extensions;
         evaluate(response, view)
+    }
+}
+
+impl<B: http_body::Body> Storing<B> {
+    pub(crate) fn new(stored: StoredResponse, fill: Fill<B>) -> Self {
+        Self { stored: Some(stored), fill }
+    }
+}
+
+impl<B: http_body::Body> Future for Storing<B> {
+    type Output = Result<StoredResponse, Unfilled>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let filled = ready!(self.fill.poll(cx))?;
+        let stored = self.stored.take().ok_or(Unfilled::Failed)?;
+        Poll::Ready(Ok(stored.complete(filled.data(), filled.trailers)))
     }
 }
 
