@@ -118,21 +118,19 @@ impl<V> Flights<V> {
         }
     }
 
-    /// Leads if nobody does.
-    pub(crate) fn lead(self: &Arc<Self>, course: &Course) -> Option<Lead<V>> {
-        match self.join(course) {
-            Joined::Lead(lead) => Some(lead),
-            Joined::Follow(_) => None,
+    /// Leads if nobody does. Who has led for longer than `overdue` counts for nobody: no run gets so old, unless its
+    /// runtime stands still or its service blocks the thread, so that it cannot be aborted.
+    pub(crate) fn lead(self: &Arc<Self>, course: &Course, now: Instant, overdue: Duration) -> Option<Lead<V>> {
+        let mut shard = self.shard(course);
+        let is_due = |flight: &Arc<Flight<V>>| now.saturating_duration_since(flight.since) <= overdue;
+        if shard.get(course).is_some_and(is_due) {
+            return None;
         }
-    }
-
-    /// Leads if the one who does has done so for longer than this: no run gets so old, unless its runtime stands still or
-    /// its service blocks the thread, so that it cannot be aborted.
-    pub(crate) fn take_over(self: &Arc<Self>, course: &Course, now: Instant, age: Duration) -> Option<Lead<V>> {
-        let overdue =
-            self.follow_one(course).filter(|follow| now.saturating_duration_since(follow.flight.since) > age)?;
-        overdue.give_up(self);
-        self.lead(course)
+        let flight = self.flight(course.clone());
+        let overdue = shard.insert(course.clone(), Arc::clone(&flight));
+        drop(shard);
+        drop(overdue);
+        Some(Lead { flights: Arc::clone(self), flight })
     }
 
     /// Follows if somebody leads.

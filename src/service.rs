@@ -117,8 +117,7 @@ pub(crate) fn refresh<S, P, Req>(
     let course = Course { key: slot.key.clone(), variant: route.variant(seen, None, &request) };
     let flights = &route.cache.shared().flights;
     let overdue = route.settings.refresh_timeout.saturating_mul(2);
-    let lead = flights.lead(&course).or_else(|| flights.take_over(&course, seen.now, overdue));
-    let Some(lead) = lead else { return };
+    let Some(lead) = flights.lead(&course, seen.now, overdue) else { return };
     // Somebody may have refreshed it, or failed to, between the lookup and the lead.
     let again = route.look(key::bytes(&course.key), &request, seen.now);
     let same = again.entry().is_some_and(|(now, _)| Arc::ptr_eq(now, entry));

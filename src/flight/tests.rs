@@ -14,6 +14,10 @@ fn course(key: &str) -> Course {
     Course { key: Key::from(key), variant: None }
 }
 
+fn lead_one(flights: &Arc<Of>, key: &str) -> Option<Lead<()>> {
+    flights.lead(&course(key), crate::clock::now(), std::time::Duration::MAX)
+}
+
 fn follow(flights: &Arc<Of>, key: &str) -> Follow<()> {
     match flights.join(&course(key)) {
         Joined::Follow(follow) => follow,
@@ -28,21 +32,21 @@ fn poll(follow: &mut Follow<()>) -> Poll<Landing<()>> {
 #[test]
 fn the_first_leads_and_the_others_follow_until_it_lands() {
     let flights = flights();
-    let lead = flights.lead(&course("k")).expect("nobody leads yet");
-    assert!(flights.lead(&course("k")).is_none());
-    assert!(flights.lead(&course("other")).is_some());
+    let lead = lead_one(&flights, "k").expect("nobody leads yet");
+    assert!(lead_one(&flights, "k").is_none());
+    assert!(lead_one(&flights, "other").is_some());
     let mut follow = follow(&flights, "k");
     assert!(poll(&mut follow).is_pending());
     lead.land(Landing::Personal);
     lead.land(Landing::Panicked);
     assert!(matches!(poll(&mut follow), Poll::Ready(Landing::Personal)), "the first landing counts");
-    assert!(flights.lead(&course("k")).is_some(), "it is free again");
+    assert!(lead_one(&flights, "k").is_some(), "it is free again");
 }
 
 #[test] // P12
 fn a_lead_that_is_dropped_leaves_nobody_waiting() {
     let flights = flights();
-    let lead = flights.lead(&course("k"));
+    let lead = lead_one(&flights, "k");
     let mut follow = follow(&flights, "k");
     drop(lead);
     assert!(matches!(poll(&mut follow), Poll::Ready(Landing::Vacated)));
@@ -51,15 +55,15 @@ fn a_lead_that_is_dropped_leaves_nobody_waiting() {
 #[test] // P13
 fn the_first_to_give_up_leads_and_the_next_joins_it() {
     let flights = flights();
-    let hung = flights.lead(&course("k"));
+    let hung = lead_one(&flights, "k");
     let (first, second) = (follow(&flights, "k"), follow(&flights, "k"));
     first.give_up(&flights);
-    let lead = flights.lead(&course("k"));
+    let lead = lead_one(&flights, "k");
     assert!(lead.is_some());
     second.give_up(&flights);
-    assert!(flights.lead(&course("k")).is_none(), "the new run is not given up by those who waited for the old");
+    assert!(lead_one(&flights, "k").is_none(), "the new run is not given up by those who waited for the old");
     drop(hung);
-    assert!(flights.lead(&course("k")).is_none(), "nor ended by the end of the old one");
+    assert!(lead_one(&flights, "k").is_none(), "nor ended by the end of the old one");
 }
 
 #[test] // P14
@@ -71,7 +75,7 @@ fn those_who_wait_are_woken_by_the_landing_and_by_nothing_else() {
         }
     }
     let flights = flights();
-    let lead = flights.lead(&course("k")).expect("nobody leads yet");
+    let lead = lead_one(&flights, "k").expect("nobody leads yet");
     let woken = Arc::new(Count(0.into()));
     let waker = Waker::from(Arc::clone(&woken));
     let mut waiting: Vec<_> = (0..100).map(|_| follow(&flights, "k")).collect();
@@ -87,7 +91,7 @@ fn those_who_wait_are_woken_by_the_landing_and_by_nothing_else() {
 #[test] // P11
 fn a_run_learns_when_the_last_one_loses_interest() {
     let flights = flights();
-    let lead = flights.lead(&course("k")).expect("nobody leads yet");
+    let lead = lead_one(&flights, "k").expect("nobody leads yet");
     let mut cx = Context::from_waker(Waker::noop());
     let own = lead.interest();
     let other = follow(&flights, "k");
@@ -105,14 +109,14 @@ fn a_run_learns_when_the_last_one_loses_interest() {
 #[test] // P30
 fn an_invalidation_lets_nobody_join_what_it_reaches() {
     let flights = flights();
-    let (one, other) = (flights.lead(&course("k")), flights.lead(&course("other")));
+    let (one, other) = (lead_one(&flights, "k"), lead_one(&flights, "other"));
     let mut waiting = follow(&flights, "k");
     flights.detach(&Scope::from(Key::from("k")));
-    let again = flights.lead(&course("k"));
-    assert!(again.is_some() && flights.lead(&course("other")).is_none());
+    let again = lead_one(&flights, "k");
+    assert!(again.is_some() && lead_one(&flights, "other").is_none());
     drop((one, other));
     assert!(poll(&mut waiting).is_ready());
-    assert!(flights.lead(&course("k")).is_none(), "the old run does not end the new one");
+    assert!(lead_one(&flights, "k").is_none(), "the old run does not end the new one");
     drop(again);
 }
 
@@ -120,7 +124,7 @@ fn an_invalidation_lets_nobody_join_what_it_reaches() {
 fn one_who_comes_after_a_purge_by_tag_is_not_handed_what_was_stored_before_it() {
     use crate::{clock, freshness::Freshness, protocol::Judgement, scope::Tags};
     let flights = flights();
-    let lead = flights.lead(&course("k")).expect("nobody leads yet");
+    let lead = lead_one(&flights, "k").expect("nobody leads yet");
     let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
     judged.tags = Tags::new(["t"]);
     let entry =
@@ -139,7 +143,7 @@ fn one_who_comes_after_a_purge_by_tag_is_not_handed_what_was_stored_before_it() 
 #[test]
 fn those_who_come_and_go_leave_no_seats_behind() {
     let flights = flights();
-    let _lead = flights.lead(&course("k"));
+    let _lead = lead_one(&flights, "k");
     let mut stays = follow(&flights, "k");
     for _ in 0..1_000 {
         let mut comes_and_goes = follow(&flights, "k");
