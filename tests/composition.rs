@@ -32,7 +32,10 @@ use cacheback::{
 };
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use support::net::{eventually, infallible, serve, soon};
+use support::{
+    net::{eventually, infallible, serve, soon},
+    typed,
+};
 use tokio::{sync::Barrier, task::JoinSet, time::advance};
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, service_fn,
@@ -797,6 +800,20 @@ async fn a_layer_with_the_strangest_of_settings_neither_panics_nor_answers_other
                 }
             }
         }
+    }
+}
+
+#[tokio::test] // P92
+async fn a_memory_without_end_is_a_memory() {
+    let layer = Cache::builder().memory(usize::MAX).build().layer(secs(60));
+    second_is_a_hit(&Router::new().fallback(count).layer(layer).with_state(Runs::default()), "/").await;
+}
+
+#[tokio::test] // P92
+async fn a_weight_without_end_is_too_heavy_and_nothing_else() {
+    let service = typed::layer().weigh(|_| usize::MAX).layer(typed::Origin::new());
+    for run in 1..4 {
+        assert_eq!(typed::ask(&service, "k").await, Ok(run));
     }
 }
 

@@ -769,6 +769,21 @@ async fn a_cache_that_names_itself_to_nobody_keeps_what_others_said() {
     assert!(get(&named, "/x").await.field("cache-status").contains("edge; fwd=uri-miss"));
 }
 
+#[tokio::test(start_paused = true)] // P6, P49
+async fn a_stale_answer_says_how_stale_it_is_when_it_is_given() {
+    let origin = Origin::counting();
+    let freshness = Freshness::new(secs(10)).stale_while_revalidate(secs(0)).stale_if_error(secs(3_600));
+    let app = origin.behind(CachebackLayer::new(freshness).soft_timeout(secs(20)));
+    get(&app, "/x").await;
+    pass(15.0).await;
+    origin.only_the_first(1);
+    let mut clients = Clients::new();
+    clients.get(&app, "/x", &[]).await;
+    pass(20.0).await;
+    let answer = clients.answers().await.remove(0);
+    assert_eq!((answer.field("age").as_str(), answer.outcome().ttl()), ("35", Some(-25)));
+}
+
 #[tokio::test(start_paused = true)] // P49
 async fn a_follower_says_that_it_collapsed() {
     let origin = Origin::counting();
@@ -804,6 +819,21 @@ async fn stored_is_said_only_of_what_is_stored() {
             assert!(!said.field("cache-status").contains("stored"), "{detail:?}");
             assert_eq!(said.outcome().detail(), Some(detail));
         }
+    }
+}
+
+#[tokio::test(start_paused = true)] // P96
+async fn what_memory_does_not_take_is_not_said_to_be_stored() {
+    let origin = Origin::counting();
+    let app = origin.behind(Cache::builder().memory(100).build().layer(secs(60)));
+    origin.only_the_first(0);
+    let mut clients = Clients::new();
+    clients.get(&app, "/x", &[]).await;
+    clients.get(&app, "/x", &[]).await;
+    origin.release();
+    for answer in clients.answers().await {
+        assert_eq!((answer.text(), answer.outcome().is_stored()), ("1", false));
+        assert_eq!(answer.outcome().detail(), Some(Detail::TooLarge));
     }
 }
 

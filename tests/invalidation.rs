@@ -2,13 +2,25 @@
 
 mod support;
 
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Waker},
+    thread,
+};
+
 use axum::{
-    Router,
+    Extension, Router,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use cacheback::{Cache, CacheStatus, CachebackLayer, Detail, Freshness, Http, Key, Scope, Tags};
 use support::http::{Clients, Origin, Reply, get, get_with, pass, request, secs, send, settle};
+use tokio::task::{self, JoinSet};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 
 /// Fresh for a minute, then stale at once for another, then in place of a failure for two more.
 fn layer(cache: &Cache) -> CachebackLayer<Http> {
@@ -147,6 +159,49 @@ async fn what_names_nothing_is_refused() {
         assert!(cache.purge_path(path).await.is_err(), "{path:?}");
         assert!(cache.expire_path(path).await.is_err(), "{path:?}");
     }
+}
+
+#[test] // P34
+fn a_query_right_after_the_authority_is_no_part_of_it() {
+    assert!(Scope::uri("https://a.example?q=1").is_err());
+    assert!(Scope::path("https://a.example?q=/x").is_err());
+}
+
+#[tokio::test(start_paused = true)] // P34
+async fn what_is_dropped_may_invalidate_in_its_turn() {
+    /// Purges everything when it is dropped, and counts.
+    struct Purges(Cache<Arc<Self>>, Arc<AtomicUsize>);
+    impl Drop for Purges {
+        fn drop(&mut self) {
+            let purge = pin!(self.0.purge(Scope::everything()));
+            assert!(purge.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+            self.1.fetch_add(1, SeqCst);
+        }
+    }
+
+    let (cache, dropped) = (Cache::builder().memory(1 << 20).build_for(), Arc::new(AtomicUsize::new(0)));
+    let layer = CachebackLayer::typed::<u64, Arc<Purges>>(|n| Key::from(n.to_string()))
+        .over_cache(&cache)
+        .freshness(secs(1_000))
+        .weigh(|_| 100_000);
+    let (of, counter) = (cache.clone(), Arc::clone(&dropped));
+    let service = layer.layer(service_fn(move |_| {
+        std::future::ready(Ok::<_, std::convert::Infallible>(Arc::new(Purges(of.clone(), Arc::clone(&counter)))))
+    }));
+    let ask = |n| {
+        let service = service.clone();
+        async move { service.oneshot(n).await.unwrap_or_else(|never| match never {}) }
+    };
+    for n in 0..100 {
+        ask(n).await;
+    }
+    assert!(dropped.load(SeqCst) > 0, "there is no room for a hundred");
+    let last = ask(100).await;
+    cache.purge(Scope::everything()).await.expect("purged");
+    assert_eq!(dropped.load(SeqCst), 100, "one is still read");
+    // Neither does it take a runtime.
+    thread::spawn(move || drop(last)).join().expect("no panic");
+    assert_eq!(dropped.load(SeqCst), 101);
 }
 
 // ---- soft and hard ----
@@ -346,6 +401,20 @@ async fn who_comes_after_a_purge_by_uri_does_not_even_wait_for_the_old_run() {
     let answers = clients.answers().await;
     assert_eq!([answers[0].text(), answers[1].text()], ["1", "2"]);
     assert_eq!(get(&app, "/x/1").await.text(), "2");
+}
+
+#[tokio::test(start_paused = true)] // P30, P31
+async fn who_comes_between_two_purges_by_tag_gets_nothing_that_the_first_one_reaches() {
+    let origin = tagged();
+    let (app, cache) = with_cache(&origin);
+    origin.only_the_first(0);
+    let mut clients = Clients::new();
+    for _ in 0..2 {
+        clients.get(&app, "/x", &[]).await;
+        cache.purge_tag("x").await.expect("purged");
+    }
+    origin.release();
+    assert_eq!(clients.answers().await.iter().map(Reply::text).collect::<Vec<_>>(), ["1", "2"]);
 }
 
 #[tokio::test(start_paused = true)] // P31
@@ -555,4 +624,49 @@ async fn an_unsafe_request_overtakes_a_refresh() {
     cache.settled().await;
     assert_eq!(get(&app, "/x").await.text(), "4", "neither what was stored nor what its refresh brought");
     assert_eq!(send(&app, request("HEAD", "/x", &[])).await.outcome().status(), CacheStatus::Hit);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)] // P30, P31
+async fn on_many_threads_nobody_reads_what_was_made_before_a_purge_that_is_done() {
+    const PURGES: u64 = 5_000;
+    let (made, purged) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    // There is not room for all of it.
+    let cache = Cache::builder().memory(200_000).build();
+    let version = Arc::clone(&made);
+    let handler = move || {
+        let version = Arc::clone(&version);
+        async move {
+            let version = version.load(SeqCst);
+            task::yield_now().await;
+            ([("vary", "accept-language")], Extension(Tags::new(["all"])), version.to_string())
+        }
+    };
+    let app = Router::new().fallback(handler).layer(layer(&cache));
+    let mut readers = JoinSet::new();
+    for reader in 0..6 {
+        let (app, purged) = (app.clone(), Arc::clone(&purged));
+        readers.spawn(async move {
+            for n in reader.. {
+                let least = purged.load(SeqCst);
+                if least == PURGES {
+                    break;
+                }
+                let page = if n % 3 == 0 { format!("/{reader}/{n}") } else { format!("/{}", n % 4) };
+                let answer = get_with(&app, &page, &[("accept-language", &(n % 5).to_string())]).await;
+                let got: u64 = answer.text().parse().expect("a number");
+                assert!(got >= least, "{got} after the purge of {least}: {page}, {}", answer.said());
+            }
+        });
+    }
+    for version in 1..=PURGES {
+        made.store(version, SeqCst);
+        if version % 8 == 0 {
+            cache.purge_path("/1").await.expect("purged");
+        }
+        let scope = if version % 8 == 1 { Scope::everything() } else { Scope::tag("all") };
+        cache.purge(scope).await.expect("purged");
+        purged.store(version, SeqCst);
+        task::yield_now().await;
+    }
+    readers.join_all().await;
 }

@@ -32,6 +32,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 mod support;
 use support::{
+    http::settle,
     routes::{Seen, chunks, get, request, send},
     typed::{Act, Down, Gate, Get, Origin, answers, ask, at_once, crowd, idle, layer, pass, secs},
 };
@@ -496,6 +497,35 @@ async fn a_body_that_panics_does_so_for_its_reader_and_its_followers_run_again()
     }
 }
 
+#[tokio::test(start_paused = true)] // P12
+async fn a_response_whose_copy_panics_keeps_nobody_waiting() {
+    let (origin, gate) = (Origin::new(), Gate::new());
+    let layer = CachebackLayer::typed::<Get, Fragile>(|get| Key::from(get.0));
+    let copies = Arc::new(AtomicUsize::new(0));
+    let inner = origin.service().map_response(move |_| Fragile(Arc::clone(&copies)));
+    let service = layer.layer(inner);
+    origin.always(Act::AnswerAfter(gate.clone()));
+    let mut waiting = crowd(&service, "k", 5).await;
+    gate.open();
+    let mut panics = 0;
+    while let Some(answer) = at_once(waiting.join_next()).await {
+        panics += usize::from(answer.is_err());
+    }
+    assert!(panics <= 2, "{panics} readers for two copies");
+    at_once(layer.cache().settled()).await;
+}
+
+/// A response; of all copies the first two panic.
+#[derive(Debug)]
+struct Fragile(Arc<AtomicUsize>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert!(self.0.fetch_add(1, SeqCst) > 1, "a copy panics");
+        Self(Arc::clone(&self.0))
+    }
+}
+
 /// A body that begins, panics when it is read so many times, and then has nothing to say.
 struct Panics(usize);
 
@@ -587,6 +617,42 @@ async fn a_hung_refresh_is_aborted_at_its_deadline_and_its_key_is_free() {
     assert_eq!(ask(&service, "k").await, Ok(1));
     layer.cache().settled().await;
     assert_eq!(ask(&service, "k").await, Ok(3));
+}
+
+#[tokio::test(start_paused = true)] // P13
+async fn a_run_that_is_never_out_of_work_is_aborted_at_its_deadline_as_well() {
+    let origin = Origin::new();
+    let service = layer().freshness(secs(10)).layer(origin.service());
+    assert_eq!(ask(&service, "k").await, Ok(1));
+    origin.next_time(Act::Busy);
+    tokio::time::advance(secs(11)).await;
+    assert_eq!(ask(&service, "k").await, Ok(1));
+    // Nothing is ever idle from here on.
+    settle().await;
+    assert_eq!((origin.runs(), origin.under_way()), (2, 1));
+    tokio::time::advance(secs(61)).await;
+    settle().await;
+    assert_eq!(origin.under_way(), 0);
+}
+
+#[test] // P13
+fn a_refresh_on_a_runtime_that_stands_still_does_not_hold_its_key_for_ever() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (still, busy) = (runtime(), runtime());
+    let origin = Origin::new();
+    let layer = layer().freshness(secs(1_000));
+    let service = layer.layer(origin.service());
+    assert_eq!(still.block_on(ask(&service, "k")), Ok(1));
+    still.block_on(layer.cache().expire(Key::from("k"))).unwrap();
+    assert_eq!(still.block_on(ask(&service, "k")), Ok(1), "its refresh is spawned, and not polled");
+    busy.block_on(async {
+        for _ in 0..20 {
+            pass(secs(20)).await;
+            assert!(ask(&service, "k").await.is_ok());
+        }
+        idle().await;
+    });
+    assert_eq!(origin.runs(), 2, "long after the deadline the key is free");
 }
 
 #[tokio::test(start_paused = true)] // P13
@@ -732,6 +798,20 @@ async fn after_a_personal_response_requests_do_not_wait_for_one_another_for_120_
         let _hung = readers(&app, 10).await;
         assert_eq!(origin.runs(), runs + 1, "{what}: the mark is over");
     }
+}
+
+#[tokio::test(start_paused = true)] // P4, P15
+async fn a_mark_may_have_no_end() {
+    let origin = Origin::new();
+    let layer = CachebackLayer::new(TENS).hit_for_miss(Duration::MAX);
+    let app = app_with(&origin, layer, |_| async { ([(header::SET_COOKIE, "a=b")], "personal").into_response() });
+    for _ in 0..2 {
+        assert_eq!(get(&app, "/").await.outcome.detail(), Some(Detail::SetCookie));
+    }
+    pass(secs(1 << 29)).await;
+    origin.always(Act::Hang);
+    let _hung = readers(&app, 10).await;
+    assert_eq!(origin.under_way(), 10, "nobody waits for another");
 }
 
 #[tokio::test(start_paused = true)] // P15

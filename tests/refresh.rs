@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -309,6 +311,26 @@ async fn a_deadline_is_a_failure() {
     origin.always(Act::Hang);
     pass(secs(10)).await;
     assert_pauses(&origin, async || assert_eq!(at_once(ask(&service, "k")).await, Ok(1))).await;
+}
+
+#[tokio::test(start_paused = true)] // P22
+async fn a_deadline_is_a_failure_also_where_no_permit_is_free() {
+    let origin = Origin::new();
+    let cache = Cache::builder().max_refreshes(0).build_for();
+    let mut service =
+        layer().over_cache(&cache).freshness(LONG_STALE).refresh_timeout(secs(30)).layer(origin.service());
+    assert_eq!(ask(&service, "k").await, Ok(1));
+    origin.always(Act::Hang);
+    tokio::time::advance(secs(4_000)).await;
+    // The run begins a millisecond after its reader came, who is the first to see that its time is over.
+    let mut reader = pin!(service.call(Get("k")));
+    assert!(reader.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    tokio::time::advance(MILLISECOND).await;
+    assert_eq!(reader.await, Ok(1), "at the deadline");
+    idle().await;
+    assert_eq!((origin.runs(), origin.under_way()), (2, 0));
+    assert_eq!(at_once(ask(&service, "k")).await, Ok(1), "in back-off");
+    assert_eq!(origin.runs(), 2);
 }
 
 #[tokio::test(start_paused = true)] // P22
@@ -636,6 +658,17 @@ async fn readers_of_a_stale_entry_that_is_being_refreshed_drop_nothing() {
     pass(secs(10)).await;
     assert_eq!(answers(crowd(&service, "k", 100).await).await, [1; 100]);
     assert_eq!((origin.under_way(), layer.cache().stats().refreshes_dropped), (1, 0));
+}
+
+#[tokio::test(start_paused = true)] // P24
+async fn a_run_that_is_cancelled_for_want_of_a_permit_is_no_refresh_that_was_dropped() {
+    let origin = Origin::that(Act::Hang);
+    let cache = Cache::builder().max_refreshes(0).build_for();
+    let service = layer().over_cache(&cache).layer(origin.service());
+    drop(crowd(&service, "k", 1).await);
+    idle().await;
+    assert_eq!((origin.runs(), origin.under_way()), (1, 0));
+    assert_eq!(cache.stats().refreshes_dropped, 0);
 }
 
 #[tokio::test(start_paused = true)] // P24

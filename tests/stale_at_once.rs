@@ -11,8 +11,8 @@ use std::{
 };
 
 use axum::{Router, body::Body, http::StatusCode, response::IntoResponse, routing};
-use cacheback::{Background, Cache, CacheStatus, CachebackLayer, Detail, Freshness, Key};
-use http::Request;
+use cacheback::{Background, CacheStatus, CachebackLayer, Detail, Freshness, Key};
+use http::{Method, Request, header};
 use http_body_util::BodyExt;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -23,7 +23,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer, service_
 
 mod support;
 use support::{
-    routes::get,
+    routes::{get, request, send},
     typed::{Act, Down, Gate, Get, Origin, answers, ask, at_once, crowd, idle, layer, pass, secs},
 };
 
@@ -638,6 +638,31 @@ async fn after_the_soft_timeout_readers_get_the_stale_response_while_the_run_goe
     assert_eq!(origin.runs(), 2);
 }
 
+#[tokio::test(start_paused = true)] // P6, P40, P48
+async fn a_reader_who_may_not_lead_waits_no_longer_for_a_hung_service_than_one_who_may() {
+    let limits = [CachebackLayer::new(TENS).soft_timeout(secs(5)), CachebackLayer::new(TENS).refresh_timeout(secs(5))];
+    for limited in limits {
+        for (method, control) in [(Method::GET, "max-age=0"), (Method::HEAD, "max-age=0"), (Method::GET, "no-store")] {
+            let what = format!("{method} {control}");
+            let origin = Origin::new();
+            let app = app_with(&origin, limited.clone().namespace(&what));
+            get(&app, "/").await;
+            origin.always(Act::Hang);
+            pass(secs(22)).await;
+            let mut request = request(method, "/");
+            request.headers_mut().insert(header::CACHE_CONTROL, control.parse().unwrap());
+            let mut reader = JoinSet::new();
+            reader.spawn(send(&app, request));
+            idle().await;
+            pass(secs(4)).await;
+            assert!(reader.try_join_next().is_none(), "{what}");
+            pass(secs(1)).await;
+            let stale = at_once(reader.join_next()).await.unwrap().unwrap();
+            assert_eq!((stale.status, stale.outcome.is_stale()), (StatusCode::OK, true), "{what}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)] // P6
 async fn a_run_that_ends_within_the_soft_timeout_answers_its_readers() {
     let (origin, gate) = (Origin::new(), Gate::new());
@@ -683,6 +708,10 @@ async fn a_reader_who_came_before_the_failure_and_looks_after_it_starts_no_run()
 
 /// One route over an origin: its number as the text, 503 where it fails.
 fn app(origin: &Origin, freshness: Freshness) -> Router {
+    app_with(origin, CachebackLayer::new(freshness))
+}
+
+fn app_with(origin: &Origin, layer: CachebackLayer) -> Router {
     let origin = origin.service();
     let handler = || async move {
         match origin.oneshot(Get("/")).await {
@@ -690,5 +719,5 @@ fn app(origin: &Origin, freshness: Freshness) -> Router {
             Err(Down(run)) => (StatusCode::SERVICE_UNAVAILABLE, run.to_string()).into_response(),
         }
     };
-    Router::new().route("/", routing::get(handler)).layer(Cache::new().layer(freshness))
+    Router::new().route("/", routing::get(handler)).layer(layer)
 }

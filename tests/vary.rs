@@ -4,11 +4,14 @@ mod support;
 
 use axum::{
     Router,
+    extract::Request,
     http::{HeaderValue, StatusCode},
     response::IntoResponse,
 };
 use cacheback::{CacheStatus, CachebackLayer, Freshness, Http};
 use support::http::{Clients, Fields, Origin, Reply, get, get_with, pass, request, secs, send, settle};
+use tokio::task::JoinSet;
+use tower::{Layer, Service, ServiceExt};
 use tower_http::compression::CompressionLayer;
 
 fn minute() -> CachebackLayer<Http> {
@@ -157,22 +160,44 @@ async fn followers_of_a_cold_key_regroup_and_each_variant_is_run_once_all_at_onc
 
 #[tokio::test(start_paused = true)] // P15, P44
 async fn followers_regroup_where_the_response_varies_and_is_not_stored() {
-    let origin =
-        Origin::new(|seen| (StatusCode::NOT_FOUND, [("vary", "accept-language")], seen.field("accept-language")));
-    let app = origin.behind(minute());
-    origin.only_the_first(0);
-    let mut clients = Clients::new();
-    for language in ["a", "b", "c", "a", "b", "c"] {
-        clients.get(&app, "/x", &[("accept-language", language)]).await;
+    for status in [StatusCode::NOT_FOUND, StatusCode::SERVICE_UNAVAILABLE] {
+        let origin = Origin::new(move |seen| (status, [("vary", "accept-language")], seen.field("accept-language")));
+        let app = origin.behind(minute());
+        origin.only_the_first(0);
+        let mut clients = Clients::new();
+        for language in ["a", "b", "c", "d", "e", "a", "b", "c"] {
+            clients.get(&app, "/x", &[("accept-language", language)]).await;
+        }
+        assert_eq!(origin.runs(), 1);
+        origin.only_the_first(1);
+        origin.begun(5).await;
+        settle().await;
+        assert_eq!(origin.runs(), 5, "{status}: one run per variant, all at once");
+        origin.release();
+        let answers = clients.answers().await;
+        assert_eq!(answers.iter().map(Reply::text).collect::<Vec<_>>(), ["a", "b", "c", "d", "e", "a", "b", "c"]);
+        assert!(answers.iter().all(|answer| !answer.outcome().is_stored()));
     }
+}
+
+#[tokio::test(start_paused = true)] // P10, P44
+async fn one_who_looked_before_the_fields_were_known_joins_those_who_know_them() {
+    let origin = varying("accept-language");
+    let mut service = minute().layer(origin.router());
+    let app = Router::new().fallback_service(service.clone());
+    let early = service.call(request("GET", "/x", &[("accept-language", "fr")]));
+    in_language(&app, "de").await;
+    assert_eq!(origin.runs(), 1);
     origin.only_the_first(1);
-    origin.begun(3).await;
+    let mut looked = JoinSet::new();
+    looked.spawn(early);
     settle().await;
-    assert_eq!(origin.runs(), 3);
+    let mut clients = Clients::new();
+    clients.get(&app, "/x", &[("accept-language", "fr")]).await;
+    assert_eq!(origin.runs(), 2, "one run for one variant");
     origin.release();
-    let answers = clients.answers().await;
-    assert_eq!(answers.iter().map(Reply::text).collect::<Vec<_>>(), ["a", "b", "c", "a", "b", "c"]);
-    assert!(answers.iter().all(|answer| !answer.outcome().is_stored()));
+    assert_eq!(clients.answers().await[0].text(), "2");
+    assert!(looked.join_all().await[0].is_ok());
 }
 
 #[tokio::test(start_paused = true)] // P44
@@ -294,6 +319,39 @@ async fn variants_may_vary_by_different_fields() {
     assert_eq!(ask("html", "de").await, "2");
 }
 
+#[tokio::test(start_paused = true)] // P25, P44
+async fn a_run_that_started_earlier_and_varies_by_other_fields_hides_no_later_one() {
+    let origin = Origin::new(|seen| {
+        let vary = if seen.run == 1 { "accept" } else { "accept, accept-language" };
+        ([("vary", vary)], seen.run.to_string())
+    });
+    // The first run is held, and the last to land.
+    let held = Origin::counting();
+    let (answering, gate) = (origin.router(), held.router());
+    let slow = Router::new().fallback(move |request: Request| {
+        let (origin, gate) = (answering.clone(), gate.clone());
+        async move {
+            let response = origin.oneshot(request).await;
+            if response.as_ref().is_ok_and(|response| response.headers()["vary"] == "accept") {
+                get(&gate, "/").await;
+            }
+            response
+        }
+    });
+    let app = slow.layer(minute().wait_timeout(secs(10)));
+    held.only_the_first(0);
+    let mut clients = Clients::new();
+    clients.get(&app, "/x", &[]).await;
+    clients.get(&app, "/x", &[]).await;
+    held.begun(1).await;
+    pass(10.0).await;
+    assert_eq!(origin.runs(), 2, "nobody waits for longer");
+    assert_eq!(get(&app, "/x").await.text(), "2");
+    held.release();
+    assert_eq!(clients.answers().await.iter().map(Reply::text).collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!((get(&app, "/x").await.text(), origin.runs()), ("2", 2));
+}
+
 #[tokio::test(start_paused = true)] // P20, P44
 async fn a_stale_variant_is_refreshed_by_its_own_reader_and_the_others_stay() {
     let origin = varying("accept-language");
@@ -330,4 +388,20 @@ async fn compression_inside_is_kept_apart_by_coding() {
     assert_eq!(hit.field("content-length"), hit.body.len().to_string());
     let head = send(&app, request("HEAD", "/x", &gzip)).await;
     assert_eq!((head.outcome().status(), head.field("content-length")), (CacheStatus::Hit, hit.body.len().to_string()));
+}
+
+#[tokio::test(start_paused = true)] // P15, P44
+async fn followers_regroup_though_no_memory_keeps_what_selects_among_them() {
+    let origin = Origin::with_fields(&[("vary", "accept")]);
+    let app = origin.behind(Cache::builder().memory(0).build().layer(secs(60)));
+    origin.only_the_first(0);
+    let mut clients = Clients::new();
+    for accept in ["a", "b", "c", "d", "e"] {
+        clients.get(&app, "/", &[("accept", accept)]).await;
+    }
+    origin.only_the_first(1);
+    settle().await;
+    assert_eq!(origin.runs(), 5, "one run per variant, all at once");
+    origin.release();
+    clients.answers().await;
 }

@@ -39,6 +39,8 @@ pub enum Act {
     Answer,
     Fail,
     Hang,
+    /// Hangs, and is never out of work: nothing stands still while it does.
+    Busy,
     Panic,
     /// Panics before there is a future.
     PanicInCall,
@@ -223,6 +225,9 @@ impl Service<Get> for Origin {
                 Act::Answer => Ok(run),
                 Act::Fail => Err(Down(run)),
                 Act::Hang => pending().await,
+                Act::Busy => loop {
+                    tokio::task::consume_budget().await;
+                },
                 Act::Panic | Act::PanicInCall => panic!("run {run} panics"),
                 Act::AnswerAfter(gate) => {
                     gate.passed().await;
