@@ -393,7 +393,7 @@ async fn compression_inside_is_kept_apart_by_coding() {
 #[tokio::test(start_paused = true)] // P15, P44
 async fn followers_regroup_though_no_memory_keeps_what_selects_among_them() {
     let origin = Origin::with_fields(&[("vary", "accept")]);
-    let app = origin.behind(Cache::builder().memory(0).build().layer(secs(60)));
+    let app = origin.behind(cacheback::Cache::builder().memory(0).build().layer(secs(60)));
     origin.only_the_first(0);
     let mut clients = Clients::new();
     for accept in ["a", "b", "c", "d", "e"] {
