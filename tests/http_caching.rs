@@ -769,6 +769,26 @@ async fn a_cache_that_names_itself_to_nobody_keeps_what_others_said() {
     assert!(get(&named, "/x").await.field("cache-status").contains("edge; fwd=uri-miss"));
 }
 
+#[tokio::test(start_paused = true)] // P49, P93
+async fn layers_of_one_cache_that_name_themselves_otherwise_keep_all_fields_whole() {
+    for (inner, stores, answers, said) in [
+        ("", None, Some("edge"), "edge; hit; ttl=60"),
+        ("", Some("edge"), None, ""),
+        ("inner; hit", None, Some("edge"), "inner; hit, edge; hit; ttl=60"),
+        ("inner; hit", Some("edge"), None, "inner; hit"),
+        ("inner; hit", None, None, "inner; hit"),
+    ] {
+        let fields = [("cache-status", inner), ("content-type", "text/html")];
+        let origin = origin(200, if inner.is_empty() { &fields[1..] } else { &fields });
+        let cache = Cache::new();
+        get(&origin.behind(cache.layer(secs(60)).cache_status(stores)), "/x").await;
+        let hit = get(&origin.behind(cache.layer(secs(60)).cache_status(answers)), "/x").await;
+        assert_eq!(hit.outcome().status(), CacheStatus::Hit);
+        assert_eq!((hit.field("cache-status").as_str(), hit.has("cache-status")), (said, !said.is_empty()));
+        assert_eq!(hit.field("content-type"), "text/html", "{stores:?} {answers:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)] // P49
 async fn a_follower_says_that_it_collapsed() {
     let origin = Origin::counting();

@@ -268,7 +268,7 @@ where
         let (mut head, body) = response.into_parts();
         // RFC 9110 §6.6.1: whoever stores a response that has no Date gives it one.
         head.headers.entry(header::DATE).or_insert_with(stored::date);
-        let stored = StoredResponse::new(&head, &self.exchange, &self.name);
+        let stored = StoredResponse::new(&head, &self.exchange);
         let expected = content_length(&head.headers);
         let (fill, body) = Body::piped(body, self.policy.body_cap, expected, interest);
         let mut storing = Box::pin(Storing { fill, stored: Some(stored) });

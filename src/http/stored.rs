@@ -21,7 +21,8 @@ use crate::{
 /// A response as an HTTP layer stores it: status, fields, body and trailers.
 pub struct StoredResponse {
     status: StatusCode,
-    /// Begins with the places for `Age` and, unless the layer names itself to nobody, `Cache-Status`.
+    /// Begins with the places for `Age` and `Cache-Status`, whatever the layer that stores it calls itself: another layer
+    /// of its cache may give it out.
     headers: HeaderMap,
     body: Bytes,
     trailers: Option<Box<HeaderMap>>,
@@ -78,23 +79,19 @@ const OF_ONE_EXCHANGE_FAMILIES: &[&str] = &["ratelimit", "x-ratelimit-", "x-rate
 
 impl StoredResponse {
     /// What is stored of a response with this head, as yet without its body. `exchange` names fields of one exchange.
-    pub(crate) fn new(head: &Parts, exchange: &[HeaderName], status: &StatusName) -> Self {
+    pub(crate) fn new(head: &Parts, exchange: &[HeaderName]) -> Self {
         let named: Vec<HeaderName> = connection_options(&head.headers).collect();
-        // A cache that says nothing of itself leaves what others said as it is.
-        let own_status = status.0.is_some();
         let left_out = |name: &HeaderName| {
             LEFT_OUT.contains(name)
                 || name.as_str().starts_with("proxy-")
-                || own_status && name == CACHE_STATUS
+                || name == CACHE_STATUS
                 || named.contains(name)
                 || exchange.contains(name)
                 || OF_ONE_EXCHANGE_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
         };
         let mut headers = HeaderMap::with_capacity(head.headers.len() + 3);
         headers.insert(AGE, HeaderValue::from_static("0"));
-        if own_status {
-            headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        }
+        headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
         copy(&head.headers, |name| !left_out(name), &mut headers);
         let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
         Self { status: head.status, headers, body: Bytes::new(), trailers: None, said: said.join(&b", "[..]).into() }
@@ -143,8 +140,13 @@ impl StoredResponse {
         if let Some(place) = places.next() {
             *place = age_value(age);
         }
-        if let (Some(name), Some(place)) = (&name.0, places.next()) {
-            *place = member(&self.said, name, &outcome);
+        match (&name.0, places.next()) {
+            (Some(name), Some(place)) => *place = member(&self.said, name, &outcome),
+            // A cache that says nothing of itself leaves what others said as it is.
+            (None, Some(place)) if !self.said.is_empty() => {
+                *place = HeaderValue::from_bytes(&self.said).unwrap_or_else(|_| HeaderValue::from_static(""));
+            }
+            _ => drop(headers.remove(CACHE_STATUS)),
         }
         if let Reuse::Stale = reuse {
             let said = headers.get(header::CACHE_CONTROL).map_or(&b""[..], HeaderValue::as_bytes);
