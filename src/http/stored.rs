@@ -89,7 +89,7 @@ impl StoredResponse {
                 || exchange.contains(name)
                 || OF_ONE_EXCHANGE_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
         };
-        let mut headers = HeaderMap::with_capacity(head.headers.len() + 3);
+        let mut headers = HeaderMap::with_capacity(head.headers.keys_len() + 3);
         headers.insert(AGE, HeaderValue::from_static("0"));
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
         copy(&head.headers, |name| !left_out(name), &mut headers);
@@ -104,7 +104,7 @@ impl StoredResponse {
         }
         self.body = body;
         self.trailers = trailers.map(|trailers| {
-            let mut copies = HeaderMap::with_capacity(trailers.len());
+            let mut copies = HeaderMap::with_capacity(trailers.keys_len());
             copy(&trailers, |_| true, &mut copies);
             Box::new(copies)
         });
@@ -120,7 +120,12 @@ impl StoredResponse {
     pub(crate) fn weight(&self) -> usize {
         let map = |headers: &HeaderMap| {
             let values: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-            values + headers.capacity() * 112
+            // The second line of a field and those after it lie in a list of their own, which doubles as it grows.
+            let more = match headers.len() - headers.keys_len() {
+                0 => 0,
+                lines => lines.next_power_of_two().max(4),
+            };
+            values + headers.capacity() * 112 + more * 72
         };
         map(&self.headers) + self.body.len() + self.trailers.as_deref().map_or(0, map) + self.said.len() + 48
     }
@@ -301,6 +306,24 @@ mod tests {
         ] {
             let said: Vec<_> = said.iter().map(|line: &&str| line.as_bytes()).collect();
             assert_eq!(without_freshness(&said), left);
+        }
+    }
+
+    #[test] // P63
+    fn a_response_weighs_what_it_takes() {
+        for (names, lines) in [(0, 0), (1, 1), (20, 1), (60, 1), (20, 2), (1, 60), (1, 600), (3, 33)] {
+            let mut head = Response::new(()).into_parts().0;
+            for (name, line) in (0..names).flat_map(|name| (0..lines).map(move |line| (name, line))) {
+                let name = HeaderName::try_from(format!("x-field-{name}")).unwrap();
+                head.headers.append(name, HeaderValue::from(line));
+            }
+            let mut stored = None;
+            let taken = allocation_counter::measure(|| {
+                let body = Bytes::from(vec![b'x'; 100]);
+                stored = Some(StoredResponse::new(&head, &[]).complete(body, Some(head.headers.clone())));
+            });
+            let (taken, weight) = (taken.bytes_current as f64, stored.unwrap().weight() as f64);
+            assert!((0.85..1.25).contains(&(taken / weight)), "{names} of {lines}: {taken} taken, {weight} weighed");
         }
     }
 
