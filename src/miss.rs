@@ -235,7 +235,9 @@ impl<S, P: Protocol> Seeker<S, P> {
         if verdict == Verdict::Gone {
             return None;
         }
-        let outcome = seen.outcome(CacheStatus::Stale).forwarded(status).because(Some(detail));
+        // It is older than when it was found.
+        let ttl = ttl(stale.freshness(), age, false);
+        let outcome = Outcome::new(CacheStatus::Stale).ttl_of(ttl).forwarded(status).because(Some(detail));
         Some(self.route.protocol.replay(stale, age, &self.view, outcome, P::Spare::default()))
     }
 

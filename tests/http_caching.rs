@@ -789,6 +789,18 @@ async fn layers_of_one_cache_that_name_themselves_otherwise_keep_all_fields_whol
     }
 }
 
+#[tokio::test(start_paused = true)] // P49, P6
+async fn a_stale_answer_after_a_wait_says_how_stale_it_is_by_then() {
+    let freshness = Freshness::exact(secs(5)).stale_if_error(secs(1_000));
+    let origin = Origin::counting();
+    let app = origin.behind(CachebackLayer::new(freshness).soft_timeout(secs(30)));
+    get(&app, "/x").await;
+    pass(10.0).await;
+    origin.only_the_first(1);
+    let slow = get(&app, "/x").await;
+    assert_eq!((slow.field("age").as_str(), slow.said().as_str()), ("40", "fwd=stale; ttl=-35; detail=slow"));
+}
+
 #[tokio::test(start_paused = true)] // P49
 async fn a_follower_says_that_it_collapsed() {
     let origin = Origin::counting();
