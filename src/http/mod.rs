@@ -304,7 +304,11 @@ where
             let said = response.extensions_mut();
             said.insert(entry.tags().clone());
             if entry.judged.said {
-                said.insert(*entry.freshness());
+                // Stale here is stale there, also where it was expired by hand or lives for less than `Age` can say.
+                let freshness = entry.freshness();
+                let told = Duration::from_secs(age.as_secs());
+                let lifetime = if outcome.is_stale() { freshness.lifetime().min(told) } else { freshness.lifetime() };
+                said.insert(freshness.with_lifetime(lifetime));
             }
         }
         response
