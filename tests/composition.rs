@@ -736,6 +736,22 @@ async fn what_is_stale_inside_by_hand_or_by_less_than_a_second_is_stale_outside_
     }
 }
 
+#[tokio::test(start_paused = true)] // P91, P94
+async fn what_layers_of_one_cache_say_to_one_another_another_cache_does_not_hear() {
+    for stored in [true, false] {
+        let (runs, caches) = (Runs::default(), (Cache::new(), Cache::new()));
+        let inner = if stored { secs(5) } else { secs(0) };
+        let app = Router::new()
+            .route("/", get(count).layer(caches.0.layer(Freshness::exact(inner))))
+            .layer(caches.0.layer(secs(60)))
+            .layer(caches.1.layer(secs(600)).opt_in())
+            .with_state(runs);
+        let first = ask(&app, "/").await;
+        assert_eq!(first.outcome().detail(), Some(Detail::NotOptedIn), "{first:?}");
+        assert_eq!(caches.1.stats().keys, 0);
+    }
+}
+
 // ---- setters ----
 
 /// The file and line at which this panics.

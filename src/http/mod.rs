@@ -255,7 +255,8 @@ where
         self.policy.judge(head, freshness)
     }
 
-    fn pass(&self, response: Response<B>) -> Response<Body<B>> {
+    fn pass(&self, mut response: Response<B>) -> Response<Body<B>> {
+        response.extensions_mut().remove::<Contribution>();
         response.map(Body::passing)
     }
 
@@ -266,6 +267,8 @@ where
         interest: Interest,
     ) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
         let (mut head, body) = response.into_parts();
+        // It was for this cache: to another one further out it would say that somebody opted in.
+        head.extensions.remove::<Contribution>();
         // RFC 9110 §6.6.1: whoever stores a response that has no Date gives it one.
         head.headers.entry(header::DATE).or_insert_with(stored::date);
         let stored = StoredResponse::new(&head, &self.exchange);
