@@ -84,8 +84,13 @@ use stored::{Reuse, StatusName};
 ///
 /// Every run whose response may be stored has the same view of its request, whoever sent it and whether anybody waits:
 /// a GET without content, conditions, ranges and hop-by-hop fields, and without whatever the key was told to leave out.
+/// `Host` and the URI's authority are spelt as the key has them: in lower case, without the default port.
 /// Its extensions are those of the request, with [`Background`] where nobody waits. It has a task of its own, so it sees
 /// no task-local values of the request's.
+///
+/// Extensions are not part of the key. A handler that answers by one (the client's address, a user or a session that a
+/// middleware further out has put there) needs `key_by`, or [`NoStore`]; and a `Set-Cookie` that is added further out is
+/// not seen here.
 #[derive(Clone)]
 pub struct Http {
     rules: KeyRules,

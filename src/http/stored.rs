@@ -18,7 +18,8 @@ use crate::{
     status::{Outcome, Text},
 };
 
-/// A response as an HTTP layer stores it: status, fields, body and trailers.
+/// A response as an HTTP layer stores it: status, fields, body and trailers. It names what a [`Cache`](crate::Cache) holds
+/// and cannot be looked into.
 pub struct StoredResponse {
     status: StatusCode,
     /// Begins with the places for `Age` and `Cache-Status`, whatever the layer that stores it calls itself: another layer
