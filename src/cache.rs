@@ -278,7 +278,7 @@ impl CacheBuilder {
         self
     }
 
-    /// The cache, for typed layers with responses of this type (see `CachebackLayer::over_cache`).
+    /// The cache, for typed layers with responses of this type (see [`CachebackLayer::over_cache`]).
     #[must_use]
     pub fn build_for<V: Send + Sync + 'static>(self) -> Cache<V> {
         Cache::from_builder(self)

@@ -17,7 +17,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// What was to be invalidated cannot name anything that is stored, so nothing was done.
     Scope,
-    /// The shared store did not confirm. What is in this process was invalidated all the same.
+    /// The shared store did not confirm. What is in this process was invalidated all the same. As long as a cache is one
+    /// process nothing fails with this.
     Store,
 }
 

@@ -234,6 +234,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         if verdict == Verdict::Gone {
             return None;
         }
+        // It is older than when it was found.
         let ttl = ttl(stale.freshness(), age, verdict == Verdict::Fresh);
         let outcome = Outcome::new(CacheStatus::Stale).ttl_of(ttl).forwarded(status).because(Some(detail));
         Some(self.route.protocol.replay(stale, age, &self.view, outcome, P::Spare::default()))

@@ -709,6 +709,52 @@ async fn a_lifetime_that_the_handler_stated_holds_in_the_outer_cache_also_after_
     assert_eq!(ask(&app, "/").await.body, "2", "no one lets it live for longer than nine seconds");
 }
 
+#[tokio::test(start_paused = true)] // P91, P34
+async fn what_is_stale_inside_by_hand_or_by_less_than_a_second_is_stale_outside_whatever_the_handler_stated() {
+    for (lifetime, by_hand) in [(60_000, true), (600, false)] {
+        let (runs, caches) = (Runs::default(), (Cache::new(), Cache::new()));
+        let answer = move |State(runs): State<Runs>| async move {
+            (Freshness::new(Duration::from_millis(lifetime)), Tags::new(["t"]), runs.next().to_string())
+        };
+        let app = Router::new()
+            .route("/", get(answer).layer(caches.0.layer(secs(60))))
+            .layer(caches.1.layer(secs(60)))
+            .with_state(runs.clone());
+        ask(&app, "/").await;
+        advance(Duration::from_millis(900)).await;
+        if by_hand {
+            caches.0.expire_tag("t").await.unwrap();
+            caches.1.expire_tag("t").await.unwrap();
+        }
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let reply = soon(ask(&app, "/")).await;
+            seen.push((reply.body.clone(), reply.outcome().is_stale()));
+            caches.1.settled().await;
+            caches.0.settled().await;
+        }
+        // The outer refresh gets what the inner cache has stale; the one after it the new response.
+        let [old, new] = [("1".to_owned(), true), ("2".to_owned(), false)];
+        assert_eq!(seen, [old.clone(), old, new], "{lifetime}");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P91, P94
+async fn what_layers_of_one_cache_say_to_one_another_another_cache_does_not_hear() {
+    for stored in [true, false] {
+        let (runs, caches) = (Runs::default(), (Cache::new(), Cache::new()));
+        let inner = if stored { secs(5) } else { secs(0) };
+        let app = Router::new()
+            .route("/", get(count).layer(caches.0.layer(Freshness::exact(inner))))
+            .layer(caches.0.layer(secs(60)))
+            .layer(caches.1.layer(secs(600)).opt_in())
+            .with_state(runs);
+        let first = ask(&app, "/").await;
+        assert_eq!(first.outcome().detail(), Some(Detail::NotOptedIn), "{first:?}");
+        assert_eq!(caches.1.stats().keys, 0);
+    }
+}
+
 // ---- setters ----
 
 /// The file and line at which this panics.

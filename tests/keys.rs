@@ -171,6 +171,29 @@ async fn two_authorities_that_are_one_are_no_doubt() {
     assert_eq!(differ.outcome().detail(), Some(Detail::Authority));
 }
 
+#[tokio::test(start_paused = true)] // P62, P66
+async fn a_handler_sees_an_authority_in_the_spelling_of_the_key() {
+    for (uri, host, seen, host_seen) in [
+        ("/x", "a.example:80", "/x", "a.example"),
+        ("/x", "A.Example:", "/x", "a.example"),
+        ("/x", "a.example:8080", "/x", "a.example:8080"),
+        ("http://A.EXAMPLE:80/x?q", "a.example", "http://a.example/x?q", "a.example"),
+        ("https://a.example:443/x", "A.example:443", "https://a.example/x", "a.example"),
+        ("https://a.example:80/x", "a.example:80", "https://a.example:80/x", "a.example:80"),
+    ] {
+        let origin = Origin::new(|seen| ([("vary", "host")], seen.field("host")));
+        let app = origin.behind(minute());
+        let first = get_with(&app, uri, &[("host", host)]).await;
+        assert_eq!(first.text(), host_seen, "{uri} {host}");
+        assert_eq!(origin.last().uri, *seen);
+        assert_eq!(origin.last().uri.to_string(), seen);
+        assert_eq!(origin.last().original.map(|uri| uri.to_string()).as_deref(), Some(seen));
+        for host in [host, host_seen] {
+            assert_eq!(get_with(&app, uri, &[("host", host)]).await.outcome().status(), CacheStatus::Hit, "{host}");
+        }
+    }
+}
+
 // ---- routers and middleware ----
 
 #[tokio::test(start_paused = true)] // P60, P62
@@ -407,14 +430,16 @@ fn pair() -> impl Strategy<Value = (Sent, Sent)> {
     })
 }
 
-/// The view of a run, in which one authority has one spelling.
+/// The view of a run, in which the authority stands where HTTP/1 has it.
 fn view(seen: &support::http::Seen) -> String {
     let mut seen = seen.clone();
     let plainly = |uri: &Uri| uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let authority = seen.uri.authority().map(ToString::to_string);
+    let authority = authority.or(seen.headers.remove("host").map(|host| format!("{host:?}").replace('"', "")));
     seen.headers.remove("host");
     seen.uri = plainly(&seen.uri).parse().expect("a URI");
     seen.original = seen.original.map(|uri| plainly(&uri).parse().expect("a URI"));
-    seen.view()
+    format!("{authority:?} {}", seen.view())
 }
 
 proptest! {

@@ -448,6 +448,18 @@ async fn a_request_of_doubtful_authority_goes_past_the_cache() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P43, P60
+async fn a_field_that_the_cache_must_understand_keeps_its_meaning_as_a_credential() {
+    let layer = |field| minute().credential_header(field).key_by(|_| Some(Vec::new()));
+    let app = Origin::counting().behind(layer("host"));
+    get_with(&app, "/x", &[("host", "a.example")]).await;
+    assert_eq!(get_with(&app, "/x", &[("host", "b.example")]).await.text(), "2");
+    for field in ["range", "if-match", "upgrade", "content-length", "transfer-encoding"] {
+        let past = get_with(&Origin::counting().behind(layer(field)), "/x", &[(field, "1")]).await;
+        assert_eq!(past.outcome().status(), CacheStatus::Bypass, "{field}");
+    }
+}
+
 // ---- one view ----
 
 /// A layer with every rule that leaves something out, and windows of ten seconds each.

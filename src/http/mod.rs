@@ -84,8 +84,13 @@ use stored::{Reuse, StatusName, Storing};
 ///
 /// Every run whose response may be stored has the same view of its request, whoever sent it and whether anybody waits:
 /// a GET without content, conditions, ranges and hop-by-hop fields, and without whatever the key was told to leave out.
+/// `Host` and the URI's authority are spelt as the key has them: in lower case, without the default port.
 /// Its extensions are those of the request, with [`Background`] where nobody waits. It has a task of its own, so it sees
 /// no task-local values of the request's.
+///
+/// Extensions are not part of the key. A handler that answers by one (the client's address, a user or a session that a
+/// middleware further out has put there) needs `key_by`, or [`NoStore`]; and a `Set-Cookie` that is added further out is
+/// not seen here.
 #[derive(Clone)]
 pub struct Http {
     rules: KeyRules,
@@ -248,7 +253,8 @@ where
         self.policy.judge(head, freshness)
     }
 
-    fn pass(&self, response: Response<B>) -> Response<Body<B>> {
+    fn pass(&self, mut response: Response<B>) -> Response<Body<B>> {
+        response.extensions_mut().remove::<Contribution>();
         response.map(Body::passing)
     }
 
@@ -259,9 +265,11 @@ where
         interest: Interest,
     ) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
         let (mut head, body) = response.into_parts();
+        // It was for this cache: to another one further out it would say that somebody opted in.
+        head.extensions.remove::<Contribution>();
         // RFC 9110 §6.6.1: whoever stores a response that has no Date gives it one.
         head.headers.entry(header::DATE).or_insert_with(stored::date);
-        let stored = StoredResponse::new(&head, &self.exchange, &self.name);
+        let stored = StoredResponse::new(&head, &self.exchange);
         let expected = content_length(&head.headers);
         let (fill, body) = Body::piped(body, self.policy.body_cap, expected, interest);
         let mut storing = Box::pin(Storing::new(stored, fill));
@@ -297,7 +305,11 @@ where
             let said = response.extensions_mut();
             said.insert(entry.tags().clone());
             if entry.judged.said {
-                said.insert(*entry.freshness());
+                // Stale here is stale there, also where it was expired by hand or lives for less than `Age` can say.
+                let freshness = entry.freshness();
+                let told = Duration::from_secs(age.as_secs());
+                let lifetime = if outcome.is_stale() { freshness.lifetime().min(told) } else { freshness.lifetime() };
+                said.insert(freshness.with_lifetime(lifetime));
             }
         }
         response

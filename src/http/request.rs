@@ -84,8 +84,8 @@ impl FieldTable {
         while self.0[place].as_ref().is_some_and(|(taken, _)| *taken != name) {
             place = (place + 1) & (self.0.len() - 1);
         }
-        // A field that the cache itself must understand keeps its meaning when a rule keys it as well.
-        if !self.0[place].as_ref().is_some_and(|(_, own)| matter == Matter::Keyed && own.is_framing()) {
+        // A field that the cache itself must understand keeps its meaning whatever a rule makes of it.
+        if !self.0[place].as_ref().is_some_and(|(_, own)| own.is_framing()) {
             self.0[place] = Some((name, matter));
         }
     }

@@ -17,6 +17,7 @@ use http::{
 use crate::{
     http::{credentials::OVERRIDES, request::FieldTable},
     key::KeyBuf,
+    scope::normal_authority,
 };
 
 /// The key rules of one layer.
@@ -136,6 +137,9 @@ impl KeyRules {
             let Ok(name) = HeaderName::from_bytes(field.as_bytes()) else { continue };
             if name == header::COOKIE && self.changes_cookies() {
                 values.part(self.cookies_in_view(headers).as_ref().map(HeaderValue::as_bytes));
+            } else if name == header::HOST && headers.contains_key(&name) {
+                // The key has its value, in the one spelling that runs see.
+                values.part(Some(b""));
             } else if self.is_hidden(&name) || !headers.contains_key(&name) || self.ends_here(&name, headers) {
                 values.part(None);
             } else {
@@ -162,9 +166,10 @@ impl KeyRules {
                 None => drop(parts.headers.remove(header::COOKIE)),
             }
         }
+        project_authority(parts);
         if self.query != QueryRule::default() {
             self.query.apply(&mut parts.uri);
-            project_received_uri(&mut parts.extensions, &self.query);
+            change_received_uri(&mut parts.extensions, |original| self.query.apply(original));
         }
     }
 
@@ -247,6 +252,37 @@ impl QueryRule {
     }
 }
 
+/// Gives the authority its one spelling wherever a run sees it. The key has no other: a run that saw `a.example:80`
+/// would write it into links for all who ask `a.example`.
+fn project_authority(parts: &mut Parts) {
+    let (received, _) = received_uri(&parts.uri, &parts.extensions);
+    let received = received.clone();
+    let scheme = received.scheme_str();
+    if let Some(host) = parts.headers.get_mut(header::HOST)
+        && let Ok(normal) = HeaderValue::from_bytes(&normal_authority(host.as_bytes(), scheme))
+        && normal != *host
+    {
+        *host = normal;
+    }
+    let Some(authority) = received.authority() else { return };
+    let normal = normal_authority(authority.as_str().as_bytes(), scheme);
+    if *normal == *authority.as_str().as_bytes() {
+        return;
+    }
+    let respell = |uri: &mut Uri| {
+        let mut parts = uri.clone().into_parts();
+        parts.authority = normal.as_ref().try_into().ok();
+        if let Ok(spelled) = Uri::from_parts(parts) {
+            *uri = spelled;
+        }
+    };
+    // One that a middleware put there is keyed as it is.
+    if parts.uri.authority() == Some(authority) {
+        respell(&mut parts.uri);
+    }
+    change_received_uri(&mut parts.extensions, respell);
+}
+
 /// What no run ever sees: parts and conditions are one client's affair, the rest ends at this hop (RFC 9110 §7.6.1).
 static HIDDEN: [HeaderName; 16] = [
     header::RANGE,
@@ -310,14 +346,14 @@ pub(crate) fn received_uri<'a>(uri: &'a Uri, _: &'a Extensions) -> (&'a Uri, Opt
 }
 
 #[cfg(feature = "axum")]
-fn project_received_uri(extensions: &mut Extensions, query: &QueryRule) {
+fn change_received_uri(extensions: &mut Extensions, change: impl FnOnce(&mut Uri)) {
     if let Some(axum::extract::OriginalUri(original)) = extensions.get_mut::<axum::extract::OriginalUri>() {
-        query.apply(original);
+        change(original);
     }
 }
 
 #[cfg(not(feature = "axum"))]
-fn project_received_uri(_: &mut Extensions, _: &QueryRule) {}
+fn change_received_uri(_: &mut Extensions, _: impl FnOnce(&mut Uri)) {}
 
 impl fmt::Debug for KeyRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

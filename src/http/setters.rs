@@ -114,7 +114,8 @@ impl CachebackLayer<Http> {
         self.rules(|rules| rules.query.sorted = true)
     }
 
-    /// Lets the handler see none but the request fields that are part of the key.
+    /// Lets the handler see none but the request fields that are part of the key: `Host`, what `key_header` and
+    /// `key_cookie` name, and `X-Forwarded-Host` and its kin. Extensions stay.
     pub fn sealed(self) -> Self {
         self.rules(|rules| rules.sealed = true)
     }
@@ -177,7 +178,11 @@ impl CachebackLayer<Http> {
     }
 
     /// Fields of one exchange, such as a request's id: they go to the client whose request it was and are not stored.
-    /// Replaces the list that is in force otherwise; hop-by-hop fields are never stored.
+    ///
+    /// Replaces the list that is in force otherwise: `x-request-id`, `x-correlation-id`, `x-amzn-requestid`,
+    /// `x-amzn-trace-id`, `request-id`, `traceparent`, `tracestate`, `traceresponse`, `x-b3-traceid`, `x-b3-spanid`,
+    /// `server-timing`, `authentication-info`, `x-runtime` and `x-response-time`. Hop-by-hop fields and those whose names
+    /// begin with `ratelimit`, `x-ratelimit-` or `x-rate-limit-` are never stored.
     ///
     /// # Panics
     ///
@@ -198,12 +203,13 @@ impl CachebackLayer<Http> {
 
 /// # When, and how it shows
 impl CachebackLayer<Http> {
-    /// Turns the layer into a pass-through that touches nothing.
+    /// Whether the layer does anything; default yes. If not it is a pass-through that touches nothing and purges nothing.
     pub fn enabled(self, enabled: bool) -> Self {
         self.set_protocol(|http| http.enabled = enabled)
     }
 
-    /// Leaves requests out for which this says no: they are neither looked up nor stored.
+    /// Leaves requests out for which this says no: they are neither looked up nor stored. It is asked about GET and HEAD;
+    /// an unsafe method purges its URI whatever it says.
     pub fn when(self, when: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         self.set_protocol(|http| http.when = Some(Arc::new(when)))
     }

@@ -29,10 +29,12 @@ use crate::{
     status::{Outcome, Text},
 };
 
-/// A response as an HTTP layer stores it: status, fields, body and trailers.
+/// A response as an HTTP layer stores it: status, fields, body and trailers. It names what a [`Cache`](crate::Cache) holds
+/// and cannot be looked into.
 pub struct StoredResponse {
     status: StatusCode,
-    /// Begins with the places for `Age` and, unless the layer names itself to nobody, `Cache-Status`.
+    /// Begins with the places for `Age` and `Cache-Status`, whatever the layer that stores it calls itself: another layer
+    /// of its cache may give it out.
     headers: HeaderMap,
     body: Bytes,
     trailers: Option<Box<HeaderMap>>,
@@ -96,23 +98,19 @@ const OF_ONE_EXCHANGE_FAMILIES: &[&str] = &["ratelimit", "x-ratelimit-", "x-rate
 
 impl StoredResponse {
     /// What is stored of a response with this head, as yet without its body. `exchange` names fields of one exchange.
-    pub(crate) fn new(head: &Parts, exchange: &[HeaderName], status: &StatusName) -> Self {
+    pub(crate) fn new(head: &Parts, exchange: &[HeaderName]) -> Self {
         let named: Vec<HeaderName> = connection_options(&head.headers).collect();
-        // A cache that says nothing of itself leaves what others said as it is.
-        let own_status = status.0.is_some();
         let left_out = |name: &HeaderName| {
             LEFT_OUT.contains(name)
                 || name.as_str().starts_with("proxy-")
-                || own_status && name == CACHE_STATUS
+                || name == CACHE_STATUS
                 || named.contains(name)
                 || exchange.contains(name)
                 || OF_ONE_EXCHANGE_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
         };
-        let mut headers = HeaderMap::with_capacity(head.headers.len() + 3);
+        let mut headers = HeaderMap::with_capacity(head.headers.keys_len() + 3);
         headers.insert(AGE, HeaderValue::from_static("0"));
-        if own_status {
-            headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        }
+        headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
         copy(&head.headers, |name| !left_out(name), &mut headers);
         let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
         Self { status: head.status, headers, body: Bytes::new(), trailers: None, said: said.join(&b", "[..]).into() }
@@ -125,7 +123,7 @@ impl StoredResponse {
         }
         self.body = body;
         self.trailers = trailers.map(|trailers| {
-            let mut copies = HeaderMap::with_capacity(trailers.len());
+            let mut copies = HeaderMap::with_capacity(trailers.keys_len());
             copy(&trailers, |_| true, &mut copies);
             Box::new(copies)
         });
@@ -141,7 +139,12 @@ impl StoredResponse {
     pub(crate) fn weight(&self) -> usize {
         let map = |headers: &HeaderMap| {
             let values: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-            values + headers.capacity() * 112
+            // The second line of a field and those after it lie in a list of their own, which doubles as it grows.
+            let more = match headers.len() - headers.keys_len() {
+                0 => 0,
+                lines => lines.next_power_of_two().max(4),
+            };
+            values + headers.capacity() * 112 + more * 72
         };
         map(&self.headers) + self.body.len() + self.trailers.as_deref().map_or(0, map) + self.said.len() + 48
     }
@@ -161,12 +164,17 @@ impl StoredResponse {
         if let Some(place) = places.next() {
             *place = age_value(age);
         }
-        if let (Some(name), Some(place)) = (&name.0, places.next()) {
-            *place = member(&self.said, name, &outcome);
+        match (&name.0, places.next()) {
+            (Some(name), Some(place)) => *place = member(&self.said, name, &outcome),
+            // A cache that says nothing of itself leaves what others said as it is.
+            (None, Some(place)) if !self.said.is_empty() => {
+                *place = HeaderValue::from_bytes(&self.said).unwrap_or_else(|_| HeaderValue::from_static(""));
+            }
+            _ => drop(headers.remove(CACHE_STATUS)),
         }
         if let Reuse::Stale = reuse {
-            let said = headers.get(header::CACHE_CONTROL).map_or(&b""[..], HeaderValue::as_bytes);
-            let stale = without_freshness(said);
+            let said: Vec<_> = headers.get_all(header::CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
+            let stale = without_freshness(&said);
             headers.remove(header::EXPIRES);
             headers.insert(header::CACHE_CONTROL, stale);
         }
@@ -292,12 +300,12 @@ fn age_value(age: Duration) -> HeaderValue {
     }
 }
 
-/// What a response says in `Cache-Control`, less what would let anyone further down take it for fresh.
-fn without_freshness(said: &[u8]) -> HeaderValue {
+/// What a response says in the lines of `Cache-Control`, less what would let anyone further down take it for fresh.
+fn without_freshness(lines: &[&[u8]]) -> HeaderValue {
     const FRESHNESS: [&str; 5] = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error", "immutable"];
-    let said = std::str::from_utf8(said).unwrap_or_default();
-    // A quoted argument may hold commas: then nothing of the field is kept.
-    let members = if said.contains('"') { "" } else { said }.split(',').map(str::trim);
+    let lines = lines.iter().map(|line| std::str::from_utf8(line).unwrap_or_default());
+    // A quoted argument may hold commas: then nothing of its line is kept.
+    let members = lines.filter(|line| !line.contains('"')).flat_map(|line| line.split(',')).map(str::trim);
     let kept = members.filter(|member| {
         let name = member.split('=').next().unwrap_or_default();
         !name.is_empty() && !FRESHNESS.iter().any(|freshness| name.trim().eq_ignore_ascii_case(freshness))
@@ -323,12 +331,34 @@ mod tests {
     #[test] // P45
     fn a_stale_response_keeps_what_it_says_but_its_freshness() {
         for (said, left) in [
-            ("", "max-age=0"),
-            ("Max-Age=9, public , s-maxage=9,no-transform", "max-age=0, public, no-transform"),
-            ("x=\"a, max-age=9\", max-age=9", "max-age=0"),
-            (", immutable,,stale-while-revalidate=9", "max-age=0"),
+            (&[][..], "max-age=0"),
+            (&[""], "max-age=0"),
+            (&["Max-Age=9, public , s-maxage=9,no-transform"], "max-age=0, public, no-transform"),
+            (&["public, max-age=9", "s-maxage=9, no-transform"], "max-age=0, public, no-transform"),
+            (&["x=\"a, max-age=9\", max-age=9"], "max-age=0"),
+            (&["x=\"a, max-age=9\"", "public"], "max-age=0, public"),
+            (&[", immutable,,stale-while-revalidate=9"], "max-age=0"),
         ] {
-            assert_eq!(without_freshness(said.as_bytes()), left);
+            let said: Vec<_> = said.iter().map(|line: &&str| line.as_bytes()).collect();
+            assert_eq!(without_freshness(&said), left);
+        }
+    }
+
+    #[test] // P63
+    fn a_response_weighs_what_it_takes() {
+        for (names, lines) in [(0, 0), (1, 1), (20, 1), (60, 1), (20, 2), (1, 60), (1, 600), (3, 33)] {
+            let mut head = Response::new(()).into_parts().0;
+            for (name, line) in (0..names).flat_map(|name| (0..lines).map(move |line| (name, line))) {
+                let name = HeaderName::try_from(format!("x-field-{name}")).unwrap();
+                head.headers.append(name, HeaderValue::from(line));
+            }
+            let mut stored = None;
+            let taken = allocation_counter::measure(|| {
+                let body = Bytes::from(vec![b'x'; 100]);
+                stored = Some(StoredResponse::new(&head, &[]).complete(body, Some(head.headers.clone())));
+            });
+            let (taken, weight) = (taken.bytes_current as f64, stored.unwrap().weight() as f64);
+            assert!((0.85..1.25).contains(&(taken / weight)), "{names} of {lines}: {taken} taken, {weight} weighed");
         }
     }
 
