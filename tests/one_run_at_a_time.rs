@@ -525,7 +525,12 @@ async fn ten_thousand_may_wait() {
 
 #[tokio::test(start_paused = true)] // P15
 async fn the_followers_of_a_personal_response_are_forwarded_all_at_once() {
-    for (what, respond) in personal() {
+    // Error statuses set no mark; their followers are forwarded all the same.
+    let not_found: Respond =
+        |run| (StatusCode::NOT_FOUND, [("cache-control", "private")], run.to_string()).into_response();
+    let error: Respond =
+        |run| (StatusCode::INTERNAL_SERVER_ERROR, [("set-cookie", "a=b")], run.to_string()).into_response();
+    for (what, respond) in personal().into_iter().chain([("private 404", not_found), ("500 with a cookie", error)]) {
         let (origin, gate) = (Origin::new(), Gate::new());
         let together = Arc::new(Barrier::new(100));
         let app = app_with(&origin, CachebackLayer::new(TENS).body_cap(1_000), move |run| {
