@@ -223,6 +223,12 @@ mod tests {
         assert_eq!(nothing.usage(), (0, 0));
     }
 
+    #[test] // P61
+    fn every_memory_hashes_with_a_seed_of_its_own() {
+        let hash = || Memory::<()>::new(1 << 20).hasher.hash_one(Key::from("k"));
+        assert_ne!(hash(), hash());
+    }
+
     #[test]
     fn writers_of_one_key_never_lose_each_others_work() {
         let memory = Memory::<()>::new(1 << 20);

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::convert::Infallible;
+
 use axum::{
     Router,
     body::Body,
@@ -10,9 +12,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use cacheback::{Cache, CacheStatus, CachebackLayer, Detail, Freshness, Http, NoStore, Outcome};
+use http_body_util::BodyExt;
 use support::http::{
     Clients, Fields, Origin, Pieces, Reply, get, get_with, headers, pass, request, secs, send, settle,
 };
+use tower::{Layer, ServiceExt, service_fn};
 
 fn minute() -> CachebackLayer<Http> {
     CachebackLayer::new(secs(60))
@@ -45,6 +49,17 @@ async fn a_head_is_answered_from_a_gets_entry_with_its_length_and_without_its_bo
     assert_eq!((head.field("x-own").as_str(), head.field("age").as_str()), ("1", "0"));
     assert_eq!(head.outcome().status(), CacheStatus::Hit);
     assert_eq!(origin.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)] // P40
+async fn a_head_has_no_body_also_where_no_router_takes_it_away() {
+    let page = service_fn(async |_: http::Request<Body>| Ok::<_, Infallible>(Response::new(Body::from("page"))));
+    let service = minute().layer(page);
+    for method in ["GET", "HEAD"] {
+        let response = service.clone().oneshot(request(method, "/x", &[])).await.expect("it never fails");
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(&body[..], if method == "GET" { &b"page"[..] } else { b"" });
+    }
 }
 
 #[tokio::test(start_paused = true)] // P40
@@ -555,6 +570,24 @@ async fn a_stale_answer_whose_response_stated_its_lifetime_leaves_as_it_came() {
 }
 
 // ---- conditions ----
+
+#[tokio::test(start_paused = true)] // P53
+async fn a_body_of_exactly_the_cap_is_stored_and_one_byte_more_is_not() {
+    for (cap, stored) in [(9, false), (10, true), (11, true)] {
+        for in_pieces in [false, true] {
+            let origin = Origin::new(move |_| match in_pieces {
+                true => Body::new(Pieces::of(["12345", "", "67890"])),
+                false => Body::from("1234567890"),
+            });
+            let app = origin.behind(minute().body_cap(cap));
+            let (first, second) = (get(&app, "/x").await, get(&app, "/x").await);
+            assert_eq!((first.text(), second.text()), ("1234567890", "1234567890"));
+            assert_eq!(first.outcome().is_stored(), stored, "{cap} {in_pieces}");
+            assert_eq!(second.outcome().status() == CacheStatus::Hit, stored, "{cap} {in_pieces}");
+        }
+    }
+    assert!(is_stored(&Origin::new(|_| ()).behind(minute().body_cap(0))).await);
+}
 
 #[tokio::test(start_paused = true)] // P46
 async fn on_a_miss_the_conditions_are_taken_off_and_answered_from_what_was_stored() {

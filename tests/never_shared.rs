@@ -603,6 +603,7 @@ async fn requests_that_differ_in_an_override_never_share() {
                 (&[(name, "a")], &[(next, "a")]),
                 (&[(name, "a"), (name, "b")], &[(name, "a, b")]),
                 (&[(name, "a"), (name, "b")], &[(name, "b"), (name, "a")]),
+                (&[(name, "a"), (name, "b")], &[(name, "a"), (name, "c")]),
                 (&[(name, "a"), (next, "b")], &[(name, "b"), (next, "a")]),
                 (&[(name, "a"), (next, "a")], &[(name, "a")]),
                 (&[(name, "a"), ("connection", name)], &[]),
@@ -706,6 +707,7 @@ async fn one_keyed_field_cannot_pass_for_another() {
         (&[("x-a", "")], &[("x-b", "")]),
         (&[("x-a", "12")], &[("x-a", "1"), ("x-b", "2")]),
         (&[("x-a", "1"), ("x-a", "2")], &[("x-a", "1"), ("x-b", "2")]),
+        (&[("x-a", "1"), ("x-a", "2")], &[("x-a", "1"), ("x-a", "3")]),
         (&[("x-a", "1"), ("forwarded", "1")], &[("x-a", "1"), ("x-b", "1")]),
     ] {
         assert!(!share(layer(), x(one), x(other)).await, "{one:?} {other:?}");
