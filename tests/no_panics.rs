@@ -16,7 +16,7 @@ use std::{
 
 use axum::extract::OriginalUri;
 use bytes::Bytes;
-use cacheback::{Cache, CacheStatus, CachebackLayer, Freshness, NoStore, Outcome, Scope, Tags};
+use cacheback::{Cache, CachebackLayer, Freshness, NoStore, Outcome, Scope, Tags};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -673,7 +673,8 @@ fn check(ask: &Ask, seen: Result<Option<Seen>, Failed>, world: &World, given: &G
     }
     assert_eq!(head.status, answer.status, "{}", context());
     let Some(read) = read else { return };
-    let stored = outcome.is_some_and(|outcome| outcome.status() == CacheStatus::Hit || outcome.is_collapsed());
+    // What is answered from the store says for how long, also where it stands in for a run that failed.
+    let stored = outcome.is_some_and(|outcome| outcome.ttl().is_some() || outcome.is_collapsed());
     // A cache further in may have answered it as well.
     if ask.method == Method::HEAD && (stored || world.inner.is_some() && read.data.is_empty()) {
         assert!(read.data.is_empty(), "{}", context());
