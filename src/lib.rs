@@ -29,10 +29,10 @@
 //! | guarantee | shown by |
 //! |---|---|
 //! | A fresh or stale hit is answered from memory at once, whatever the service does; horizons are fixed when a run starts and nothing moves them back | `tests/stale_at_once.rs` |
-//! | A key has one run at a time, however many wait; cancelled leaders, panics and hung services leave nobody behind | `tests/one_run_at_a_time.rs` |
+//! | As long as its responses can be shared a key has one run at a time, however many wait; cancelled leaders, panics and hung services leave nobody behind | `tests/one_run_at_a_time.rs` |
 //! | Refreshes are bounded in number and time, back off after failures, and never cost a stored response that is better | `tests/refresh.rs` |
 //! | What may be private is neither stored nor shared, and no request can poison what others get | `tests/never_shared.rs` |
-//! | Different requests have different keys | `tests/keys.rs` |
+//! | Two requests share a key only if they agree in all that is keyed | `tests/keys.rs` |
 //! | Variants are kept apart as `Vary` says | `tests/vary.rs` |
 //! | HTTP's rules for shared caches are kept in application mode | `tests/http_caching.rs` |
 //! | Bodies stream as without the layer, and what is stored is whole | `tests/streaming.rs` |

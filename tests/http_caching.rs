@@ -1153,3 +1153,16 @@ async fn what_an_unsafe_request_changed_is_purged_before_its_response_is_handed_
     outside.oneshot(request("DELETE", "/x", &[])).await.expect("routers do not fail");
     assert_eq!(*asked_again.lock().expect("not poisoned"), Some(CacheStatus::UriMiss));
 }
+
+#[tokio::test(start_paused = true)] // P42
+async fn a_lifetime_for_shared_caches_is_not_extended_by_the_layers_windows() {
+    for (stated, stale) in
+        [("max-age=60", true), ("s-maxage=60", false), ("s-maxage=60, stale-while-revalidate=9", true)]
+    {
+        let origin = Origin::with_fields(&[("cache-control", stated)]);
+        let app = origin.behind(minute().stale_windows_for_all());
+        get(&app, "/x").await;
+        pass(61.0).await;
+        assert_eq!(get(&app, "/x").await.outcome().is_stale(), stale, "{stated}");
+    }
+}

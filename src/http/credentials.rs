@@ -6,7 +6,7 @@
 use http::header::{self, HeaderName};
 
 /// Fields that carry a credential, or what a proxy in front made of one.
-pub(crate) static CREDENTIALS: [HeaderName; 33] = [
+pub(crate) static CREDENTIALS: [HeaderName; 36] = [
     header::AUTHORIZATION,
     header::PROXY_AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
@@ -40,6 +40,9 @@ pub(crate) static CREDENTIALS: [HeaderName; 33] = [
     HeaderName::from_static("cf-access-authenticated-user-email"),
     HeaderName::from_static("tailscale-user-login"),
     HeaderName::from_static("dpop"),
+    HeaderName::from_static("x-apigateway-api-userinfo"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("ocp-apim-subscription-key"),
 ];
 
 /// Families of such fields, by how their names begin.
@@ -50,10 +53,14 @@ const FAMILIES: &[&str] = &[
     "x-goog-authenticated-user-",
     "x-ms-client-principal",
     "x-ms-token-",
+    "x-authentik-",
+    "x-consumer-",
+    "x-pomerium-",
+    "x-vouch-",
 ];
 
 /// Fields by which a request asks for another host, path, scheme or method than its request line says.
-pub(crate) static OVERRIDES: [HeaderName; 20] = [
+pub(crate) static OVERRIDES: [HeaderName; 25] = [
     header::FORWARDED,
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-proto"),
@@ -64,6 +71,11 @@ pub(crate) static OVERRIDES: [HeaderName; 20] = [
     HeaderName::from_static("x-forwarded-scheme"),
     HeaderName::from_static("x-forwarded-server"),
     HeaderName::from_static("x-forwarded-ssl"),
+    HeaderName::from_static("x-forwarded-protocol"),
+    HeaderName::from_static("x-envoy-original-path"),
+    HeaderName::from_static("x-replaced-path"),
+    HeaderName::from_static("x-http-host-override"),
+    HeaderName::from_static("x-url-scheme"),
     HeaderName::from_static("x-host"),
     HeaderName::from_static("x-original-host"),
     HeaderName::from_static("x-original-url"),

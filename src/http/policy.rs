@@ -100,7 +100,12 @@ impl Policy {
 
     /// The windows of a response that states its lifetime: those that it states as well.
     fn stated(&self, lifetime: Duration, own: &Freshness, directives: &CacheControl) -> Freshness {
-        let windows = if self.stale_windows_for_all { own.with_lifetime(lifetime) } else { Freshness::exact(lifetime) };
+        // `s-maxage` forbids a shared cache to serve the response stale unless it says so itself (RFC 9111 §5.2.2.10).
+        let windows = if self.stale_windows_for_all && directives.s_maxage.is_none() {
+            own.with_lifetime(lifetime)
+        } else {
+            Freshness::exact(lifetime)
+        };
         let windows = match directives.stale_while_revalidate {
             Some(window) => windows.stale_while_revalidate(window),
             None => windows,

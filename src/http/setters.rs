@@ -81,7 +81,11 @@ impl CachebackLayer<Http> {
         self.rules(|rules| rules.key_by = Some(KeyBy::new(key)))
     }
 
-    /// Takes a request field for a credential, beside those that are known as such.
+    /// Takes a request field for a credential, beside those that are known as such: `Authorization`,
+    /// `Proxy-Authorization`, `DPoP`, `Client-Cert`, keys and tokens (`X-Api-Key`, `X-Auth-Token`, `X-Csrf-Token`, … ), and
+    /// what proxies make of a login (`X-Forwarded-User`, `X-Remote-User`, `X-Auth-Request-*`, `X-Amzn-Oidc-*`,
+    /// `X-Goog-IAP-*`, `X-MS-Client-Principal*`, `Cf-Access-Jwt-Assertion`, `X-Authentik-*`, `X-Pomerium-*`, …). The whole
+    /// list is in `src/http/credentials.rs`.
     ///
     /// # Panics
     ///
