@@ -7,7 +7,7 @@
 //! The engine knows nothing of HTTP, and a protocol nothing of flights, memory or tasks. What passes between them is
 //! data: a key, a [`View`](Protocol::View) of the request, a [`Judgement`] on the response.
 
-use std::{pin::Pin, time::Duration};
+use std::{fmt, pin::Pin, time::Duration};
 
 use crate::{
     entry::{Entry, Fields},
@@ -60,7 +60,7 @@ pub trait Prepare<Req>: Protocol {
     /// What the wrapped service is called with.
     type Request: Send + 'static;
 
-    /// Reads the request once: is it to be looked up, under which key, and what is needed to answer it. `cache` is the
+    /// Reads the request once, and may await what it has to read: is it to be looked up, under which key, and what is needed to answer it. `cache` is the
     /// identity by which a layer recognises a request that its own cache handles further out.
     #[doc(hidden)]
     fn prepare(
@@ -150,13 +150,17 @@ pub trait Capture<Res>: Protocol {
 }
 
 /// What became of reading a request.
-#[derive(Debug)]
 pub enum Prepared<P: Protocol + ?Sized, Request> {
     /// It goes forward as it is.
     Forward(Request, P::After),
     /// It is looked up under the key that was built.
     Lookup(Request, P::View),
+    /// Its key is not known before some of it was read.
+    Later(Later<P, Request>),
 }
+
+/// Reads what is needed of a request, and brings the key along.
+pub(crate) type Later<P, Request> = Pin<Box<dyn Future<Output = (Prepared<P, Request>, KeyBuf)> + Send>>;
 
 /// What a request may do beside reading what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,6 +234,16 @@ pub enum Unfilled {
     Failed,
 }
 
+impl<P: Protocol + ?Sized, Request> fmt::Debug for Prepared<P, Request> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forward(..) => "Forward",
+            Self::Lookup(..) => "Lookup",
+            Self::Later(..) => "Later",
+        })
+    }
+}
+
 impl Judgement {
     pub(crate) fn storable(freshness: Freshness) -> Self {
         Self {
@@ -250,3 +264,6 @@ impl Judgement {
         self.detail = Some(detail);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,30 +55,56 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let route = &self.route;
-        let mut key = KeyBuf::default();
-        let (request, view) =
-            match route.protocol.prepare(request, route.cache.identity(), &route.settings.freshness, &mut key) {
-                Prepared::Lookup(request, view) => (request, view),
-                Prepared::Forward(request, after) => {
-                    return ResponseFuture::forward(self.inner.clone(), request, after, Arc::clone(route));
-                }
-            };
-        let seen = route.look(key.as_slice(), &request, clock::now());
-        let (Some((outcome, to_refresh)), Some((entry, age))) = (hit(&seen), seen.entry()) else {
-            let (route, inner) = (Arc::clone(route), self.inner.clone());
-            return ResponseFuture::wait(miss::answer(route, inner, key.to_key(), request, view, seen));
-        };
-        let replay = |spare| route.protocol.replay(entry, age, &view, outcome, spare);
-        ResponseFuture::done(if to_refresh {
-            // The reader's request is the one that is re-run.
-            let response = replay(P::Spare::default());
-            refresh(route, &self.inner, &seen, request, route.protocol.role(&view));
-            response
-        } else {
-            replay(route.protocol.spare(request))
-        })
+        let (route, mut key) = (&self.route, KeyBuf::default());
+        let prepared = route.protocol.prepare(request, route.cache.identity(), &route.settings.freshness, &mut key);
+        serve(route, &self.inner, prepared, &key)
     }
+}
+
+/// Serves a request of which is known whether it is looked up.
+fn serve<S, P, Req>(
+    route: &Arc<Route<P>>,
+    inner: &S,
+    prepared: Prepared<P, P::Request>,
+    key: &KeyBuf,
+) -> ResponseFuture<S, P, Req>
+where
+    P: Prepare<Req> + Capture<S::Response>,
+    P::Response: Send + 'static,
+    S: Service<P::Request> + Clone + Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+    S::Future: Send,
+    Req: 'static,
+{
+    let (request, view) = match prepared {
+        Prepared::Lookup(request, view) => (request, view),
+        Prepared::Forward(request, after) => {
+            return ResponseFuture::forward(inner.clone(), request, after, Arc::clone(route));
+        }
+        Prepared::Later(later) => {
+            let (route, inner) = (Arc::clone(route), inner.clone());
+            return ResponseFuture::wait(async move {
+                let (prepared, key) = later.await;
+                let answer = serve::<S, P, Req>(&route, &inner, prepared, &key);
+                answer.await
+            });
+        }
+    };
+    let seen = route.look(key.as_slice(), &request, clock::now());
+    let (Some((outcome, to_refresh)), Some((entry, age))) = (hit(&seen), seen.entry()) else {
+        let (route, inner) = (Arc::clone(route), inner.clone());
+        return ResponseFuture::wait(miss::answer(route, inner, key.to_key(), request, view, seen));
+    };
+    let replay = |spare| route.protocol.replay(entry, age, &view, outcome, spare);
+    ResponseFuture::done(if to_refresh {
+        // The reader's request is the one that is re-run.
+        let response = replay(P::Spare::default());
+        refresh(route, inner, &seen, request, route.protocol.role(&view));
+        response
+    } else {
+        replay(route.protocol.spare(request))
+    })
 }
 
 /// Whether what was found answers the request at once: with which outcome, and whether it wants a refresh.
