@@ -8,7 +8,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, LazyLock},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -175,7 +175,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         let caches = request.extensions().get::<Caches>();
         let nested = caches.is_some();
         let outer = caches.and_then(|caches| caches.rules_of(cache));
-        let outer = outer.map(|rules| *rules == *self.rules.fingerprint || *self.rules.fingerprint == *plain_rules());
+        let outer = outer.map(|rules| self.rules.are_kept_by(rules));
 
         let mut keyed = self.key(&request, &survey, key);
         if keyed.is_ok() && (self.when.is_some() || self.rules.key_by.is_some()) {
@@ -391,12 +391,6 @@ impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http").field("rules", &self.rules).field("policy", &self.policy).finish_non_exhaustive()
     }
-}
-
-/// The rules of a layer that adds nothing to the key.
-fn plain_rules() -> &'static [u8] {
-    static PLAIN: LazyLock<Arc<[u8]>> = LazyLock::new(|| KeyRules::new().fingerprint);
-    &PLAIN
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -101,6 +101,13 @@ impl KeyRules {
         print.kind(kind);
         names.iter().for_each(|name| print.part(Some(name.as_bytes())));
         self.fingerprint = print.as_slice().into();
+    }
+
+    /// Whether a layer further out that stores under these rules tells apart all that this one does: it has the same, or
+    /// this one has none.
+    pub(crate) fn are_kept_by(&self, outer: &[u8]) -> bool {
+        static NONE: LazyLock<Arc<[u8]>> = LazyLock::new(|| KeyRules::new().fingerprint);
+        *outer == *self.fingerprint || self.fingerprint == *NONE
     }
 
     pub(crate) fn covers_cookies(&self) -> bool {
