@@ -1,36 +1,54 @@
 //! Which keys a path or a tag reaches, so that an invalidation visits what it names and not all that is stored.
 //!
-//! A posting says "under this path (or tag) there is this key". Postings are found by a hash, so a list may hold a key
-//! too many; whoever reads one compares the scope itself. Each posting carries the serial number of the slot that made
-//! it: a slot that was evicted takes back its own postings and never those of the slot that replaced it.
+//! A posting says "under this path (or tag) there is this key". Paths are kept in order, so that those below one are found
+//! together; tags are found by a hash, so a list may hold a key too many, and whoever reads one compares the scope itself.
+//! Each posting carries the serial number of the slot that made it: a slot that was evicted takes back its own postings
+//! and never those of the slot that replaced it.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    borrow::Borrow,
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap, hash_map},
+    ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
-    key::Key,
-    scope::{Reach, Scope},
+    key::{self, Key},
+    scope::{Reach, Scope, UriScope},
 };
 
 #[derive(Debug)]
 pub(crate) struct Index {
     hasher: ahash::RandomState,
-    shards: Box<[Mutex<HashMap<u64, Posting, ahash::RandomState>>]>,
+    /// By the hash of the path; within a shard in the order of the paths.
+    paths: Box<[Mutex<BTreeMap<ByPath, u64>>]>,
+    /// By the hash of the tag.
+    tags: Box<[Mutex<HashMap<u64, Posting, ahash::RandomState>>]>,
 }
 
-/// The keys under one path or tag; nearly always there is one.
+/// A key in its place: by path, then by the rest.
+#[derive(Clone, Debug)]
+struct ByPath(Key);
+
+/// Where a key, or a path alone, stands in the order. It is what an ordered map can be asked for by a borrow.
+trait Place {
+    fn path(&self) -> &[u8];
+    /// What tells the keys of one path apart. That of no key is empty.
+    fn rest(&self) -> &[u8];
+}
+
+/// The keys under one tag; often there is one.
 #[derive(Debug)]
 enum Posting {
     One(Key, u64),
-    Many(HashMap<Key, u64, ahash::RandomState>),
+    Many(Box<HashMap<Key, u64, ahash::RandomState>>),
 }
 
 /// What a key is found under.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Heading<'a> {
-    Path(&'a [u8]),
+    Path,
     Tag(&'a str),
 }
 
@@ -40,41 +58,119 @@ pub(crate) const POSTING_WEIGHT: usize = 72;
 impl Index {
     pub(crate) fn new() -> Self {
         let hasher = ahash::RandomState::new();
-        let shards = (0..64).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
-        Self { hasher, shards }
+        let paths = (0..64).map(|_| Mutex::default()).collect();
+        let tags = (0..64).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
+        Self { hasher, paths, tags }
     }
 
     pub(crate) fn insert(&self, heading: Heading<'_>, key: &Key, serial: u64) {
-        let hash = self.hash(heading);
-        match self.shard(hash).entry(hash) {
-            Entry::Vacant(free) => {
-                free.insert(Posting::One(key.clone(), serial));
+        match heading {
+            Heading::Path => {
+                let place = ByPath(key.clone());
+                self.paths(place.path()).insert(place, serial);
             }
-            Entry::Occupied(mut taken) => match taken.get_mut() {
-                Posting::One(known, old) if known == key => *old = serial,
-                Posting::Many(keys) => {
-                    keys.insert(key.clone(), serial);
+            Heading::Tag(tag) => {
+                let (hash, mut postings) = self.tags(tag);
+                match postings.entry(hash) {
+                    hash_map::Entry::Vacant(free) => drop(free.insert(Posting::One(key.clone(), serial))),
+                    hash_map::Entry::Occupied(mut taken) => taken.get_mut().insert(key, serial, &self.hasher),
                 }
-                one @ Posting::One(..) => {
-                    let keys = HashMap::with_hasher(self.hasher.clone());
-                    if let Posting::One(known, old) = std::mem::replace(one, Posting::Many(keys))
-                        && let Posting::Many(keys) = one
-                    {
-                        keys.extend([(known, old), (key.clone(), serial)]);
-                    }
-                }
-            },
+            }
         }
     }
 
     /// Takes back a posting, unless a newer slot has made it its own.
     pub(crate) fn remove(&self, heading: Heading<'_>, key: &Key, serial: u64) {
-        let hash = self.hash(heading);
-        let mut shard = self.shard(hash);
-        let Entry::Occupied(mut posting) = shard.entry(hash) else { return };
-        let empty = match posting.get_mut() {
-            Posting::One(known, own) => known == key && *own == serial,
-            Posting::Many(keys) => {
+        match heading {
+            Heading::Path => {
+                let place = ByPath(key.clone());
+                let mut paths = self.paths(place.path());
+                if paths.get(&place) == Some(&serial) {
+                    paths.remove(&place);
+                }
+            }
+            Heading::Tag(tag) => {
+                let (hash, mut postings) = self.tags(tag);
+                if let hash_map::Entry::Occupied(mut posting) = postings.entry(hash)
+                    && posting.get_mut().remove(key, serial)
+                {
+                    posting.remove();
+                }
+            }
+        }
+    }
+
+    /// The keys that a scope may reach; `None` if that can be any.
+    pub(crate) fn candidates(&self, scope: &Scope) -> Option<Vec<Key>> {
+        match scope.reach() {
+            Reach::Key(key) => Some(vec![key.clone()]),
+            Reach::Uri(uri) if uri.goes_below() => {
+                Some(self.paths.iter().flat_map(|paths| below(&lock(paths), uri, scope)).collect())
+            }
+            Reach::Uri(uri) => Some(at(&self.paths(uri.path()), uri, scope)),
+            Reach::Tag(tag) => {
+                let (hash, postings) = self.tags(tag);
+                Some(postings.get(&hash).map_or(Vec::new(), Posting::keys))
+            }
+            Reach::Namespace(_) | Reach::Everything => None,
+        }
+    }
+
+    fn paths(&self, path: &[u8]) -> MutexGuard<'_, BTreeMap<ByPath, u64>> {
+        lock(&self.paths[(self.hasher.hash_one(path) >> 56) as usize % self.paths.len()])
+    }
+
+    fn tags(&self, tag: &str) -> (u64, MutexGuard<'_, HashMap<u64, Posting, ahash::RandomState>>) {
+        let hash = self.hasher.hash_one(tag);
+        (hash, lock(&self.tags[(hash >> 56) as usize % self.tags.len()]))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.paths.iter().all(|paths| lock(paths).is_empty()) && self.tags.iter().all(|tags| lock(tags).is_empty())
+    }
+}
+
+fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The keys of one path that a scope reaches. A path may have many queries: which are meant they say themselves.
+fn at(paths: &BTreeMap<ByPath, u64>, uri: &UriScope, scope: &Scope) -> Vec<Key> {
+    let from = from(paths, uri).take_while(|key| ByPath::path_of(key) == uri.path());
+    from.filter(|key| scope.matches_key(key)).cloned().collect()
+}
+
+/// The keys of a path and of those below it that a scope reaches.
+fn below(paths: &BTreeMap<ByPath, u64>, uri: &UriScope, scope: &Scope) -> Vec<Key> {
+    let from = from(paths, uri).take_while(|key| ByPath::path_of(key).starts_with(uri.path()));
+    from.filter(|key| scope.matches_key(key)).cloned().collect()
+}
+
+/// All keys from a path on.
+fn from<'a>(paths: &'a BTreeMap<ByPath, u64>, uri: &UriScope) -> impl Iterator<Item = &'a Key> + use<'a> {
+    let first: &dyn Place = &uri.path();
+    paths.range::<dyn Place, _>((Bound::Included(first), Bound::Unbounded)).map(|(ByPath(key), _)| key)
+}
+
+impl Posting {
+    fn insert(&mut self, key: &Key, serial: u64, hasher: &ahash::RandomState) {
+        match self {
+            Self::One(known, own) if known == key => *own = serial,
+            Self::One(known, own) => {
+                let mut keys = HashMap::with_hasher(hasher.clone());
+                keys.extend([(known.clone(), *own), (key.clone(), serial)]);
+                *self = Self::Many(Box::new(keys));
+            }
+            Self::Many(keys) => drop(keys.insert(key.clone(), serial)),
+        }
+    }
+
+    /// Takes back a posting: whether none is left.
+    fn remove(&mut self, key: &Key, serial: u64) -> bool {
+        match self {
+            Self::One(known, own) => known == key && *own == serial,
+            Self::Many(keys) => {
                 if keys.get(key) == Some(&serial) {
                     keys.remove(key);
                 }
@@ -83,61 +179,121 @@ impl Index {
                 }
                 keys.is_empty()
             }
-        };
-        if empty {
-            posting.remove();
         }
     }
 
-    /// The keys that a scope may reach; `None` if that can be any.
-    pub(crate) fn candidates(&self, scope: &Scope) -> Option<Vec<Key>> {
-        let heading = match scope.reach() {
-            Reach::Key(key) => return Some(vec![key.clone()]),
-            Reach::Uri(uri) => Heading::Path(uri.path()),
-            Reach::Tag(tag) => Heading::Tag(tag),
-            Reach::Everything => return None,
-        };
-        let hash = self.hash(heading);
-        // A path has many queries. Which of its keys are meant they say themselves, unlike their tags.
-        let may_be_meant = |key: &&Key| matches!(heading, Heading::Tag(_)) || scope.matches_key(key);
-        Some(match self.shard(hash).get(&hash) {
-            None => Vec::new(),
-            Some(Posting::One(key, _)) => vec![key.clone()],
-            Some(Posting::Many(keys)) => keys.keys().filter(may_be_meant).cloned().collect(),
-        })
-    }
-
-    fn hash(&self, heading: Heading<'_>) -> u64 {
-        match heading {
-            Heading::Path(path) => self.hasher.hash_one((0_u8, path)),
-            Heading::Tag(tag) => self.hasher.hash_one((1_u8, tag)),
+    fn keys(&self) -> Vec<Key> {
+        match self {
+            Self::One(key, _) => vec![key.clone()],
+            Self::Many(keys) => keys.keys().cloned().collect(),
         }
-    }
-
-    fn shard(&self, hash: u64) -> MutexGuard<'_, HashMap<u64, Posting, ahash::RandomState>> {
-        let shard = (hash >> 56) as usize % self.shards.len();
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.shards.iter().all(|shard| shard.lock().is_ok_and(|shard| shard.is_empty()))
     }
 }
+
+impl ByPath {
+    fn path_of(key: &Key) -> &[u8] {
+        key.uri().map_or(b"", |uri| uri.path)
+    }
+}
+
+impl Place for ByPath {
+    fn path(&self) -> &[u8] {
+        Self::path_of(&self.0)
+    }
+
+    fn rest(&self) -> &[u8] {
+        key::bytes(&self.0)
+    }
+}
+
+/// A path stands before all of its keys.
+impl Place for &[u8] {
+    fn path(&self) -> &[u8] {
+        self
+    }
+
+    fn rest(&self) -> &[u8] {
+        b""
+    }
+}
+
+impl<'a> Borrow<dyn Place + 'a> for ByPath {
+    fn borrow(&self) -> &(dyn Place + 'a) {
+        self
+    }
+}
+
+impl Ord for dyn Place + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.path(), self.rest()).cmp(&(other.path(), other.rest()))
+    }
+}
+
+impl PartialOrd for dyn Place + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for dyn Place + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for dyn Place + '_ {}
+
+impl Ord for ByPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (own, other): (&dyn Place, &dyn Place) = (self, other);
+        own.cmp(other)
+    }
+}
+
+impl PartialOrd for ByPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByPath {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::{KeyBuf, UriParts};
+
+    fn key(path: &str, query: Option<&str>) -> Key {
+        let mut key = KeyBuf::default();
+        key.uri(UriParts { path: path.as_bytes(), query: query.map(str::as_bytes), authority: None }, None);
+        key.to_key()
+    }
+
+    fn found(index: &Index, scope: Scope) -> Vec<String> {
+        let mut found: Vec<_> = index.candidates(&scope).unwrap().iter().map(|key| format!("{key:?}")).collect();
+        found.sort();
+        found
+    }
 
     #[test]
     fn a_replaced_slot_takes_back_nothing_of_its_successor() {
         let index = Index::new();
-        let key = Key::from("k");
-        index.insert(Heading::Tag("t"), &key, 1);
-        index.insert(Heading::Tag("t"), &key, 2);
-        index.remove(Heading::Tag("t"), &key, 1);
+        let key = key("/k", None);
+        for heading in [Heading::Tag("t"), Heading::Path] {
+            index.insert(heading, &key, 1);
+            index.insert(heading, &key, 2);
+            index.remove(heading, &key, 1);
+        }
         assert_eq!(index.candidates(&Scope::tag("t")), Some(vec![key.clone()]));
+        assert_eq!(index.candidates(&Scope::path("/k").unwrap()), Some(vec![key.clone()]));
         index.remove(Heading::Tag("t"), &key, 2);
+        index.remove(Heading::Path, &key, 2);
         assert!(index.is_empty());
     }
 
@@ -150,5 +306,23 @@ mod tests {
         assert_eq!(index.candidates(&Scope::tag("other")), Some(vec![]));
         keys.iter().for_each(|key| index.remove(Heading::Tag("t"), key, 7));
         assert!(index.is_empty());
+    }
+
+    #[test] // P34
+    fn a_path_is_found_with_its_queries_and_a_prefix_with_what_is_below() {
+        let index = Index::new();
+        let pages = ["/", "/w/z", "/x", "/x-y", "/x/", "/x/1", "/x/1/a", "/x0", "/xx", "/y"];
+        for page in pages {
+            for query in [None, Some(""), Some("q=1")] {
+                index.insert(Heading::Path, &key(page, query), 1);
+            }
+        }
+        assert_eq!(found(&index, Scope::path("/x").unwrap()), ["Key(/x)", "Key(/x?)", "Key(/x?q=1)"]);
+        assert_eq!(found(&index, Scope::uri("/x?").unwrap()), ["Key(/x?)"]);
+        assert_eq!(found(&index, Scope::path("/x/2").unwrap()), [""; 0]);
+        let below: Vec<_> = found(&index, Scope::path_prefix("/x").unwrap());
+        assert_eq!(below.len(), 4 * 3, "{below:?}");
+        assert_eq!(found(&index, Scope::path_prefix("/x/1").unwrap()).len(), 2 * 3);
+        assert_eq!(found(&index, Scope::path_prefix("/").unwrap()).len(), pages.len() * 3);
     }
 }

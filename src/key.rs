@@ -1,8 +1,8 @@
 //! What identifies a stored response: canonical bytes, injective, and looked up by a borrow.
 //!
 //! Every part is written with its length before it and an absent part differs from an empty one, so that no two
-//! different lists of parts give the same bytes. A key that stands for a URI begins with path, query and authority, in
-//! this order: what invalidates by URI finds its parts there, whatever rules of a layer follow them.
+//! different lists of parts give the same bytes. A key that stands for a URI begins with path, query, authority and
+//! namespace, in this order: what invalidates by URI or namespace finds them there, whatever rules of a layer follow.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
@@ -43,11 +43,21 @@ const ABSENT: [u8; 4] = u32::MAX.to_be_bytes();
 impl Key {
     /// The URI at the head of the key, if there is one.
     pub(crate) fn uri(&self) -> Option<UriParts<'_>> {
+        self.head().map(|(uri, _)| uri)
+    }
+
+    /// The namespace of the key, if it stands for a URI and has one.
+    pub(crate) fn namespace(&self) -> Option<&[u8]> {
+        self.head()?.1
+    }
+
+    fn head(&self) -> Option<(UriParts<'_>, Option<&[u8]>)> {
         let (&URI, rest) = self.0.split_first()? else { return None };
         let (path, rest) = read(rest)?;
         let (query, rest) = read(rest)?;
-        let (authority, _) = read(rest)?;
-        Some(UriParts { path: path?, query, authority })
+        let (authority, rest) = read(rest)?;
+        let (namespace, _) = read(rest)?;
+        Some((UriParts { path: path?, query, authority }, namespace))
     }
 
     /// What the key takes in memory beside the handle that points to it.
@@ -62,13 +72,14 @@ pub(crate) fn bytes(key: &Key) -> &[u8] {
 }
 
 impl KeyBuf {
-    /// Begins a key that stands for a URI.
-    pub(crate) fn uri(&mut self, uri: UriParts<'_>) {
+    /// Begins a key that stands for a URI in a namespace.
+    pub(crate) fn uri(&mut self, uri: UriParts<'_>, namespace: Option<&[u8]>) {
         self.0.clear();
         self.0.push(URI);
         self.part(Some(uri.path));
         self.part(uri.query);
         self.part(uri.authority);
+        self.part(namespace);
     }
 
     /// Makes the key somebody's own bytes.
@@ -200,20 +211,23 @@ mod tests {
         }
 
         #[test] // P60
-        fn the_uri_is_read_back_whatever_follows(path: Vec<u8>, query: Option<Vec<u8>>, host: Option<Vec<u8>>, rest: Vec<u8>) {
+        fn uri_and_namespace_are_read_back_whatever_follows(
+            path: Vec<u8>, query: Option<Vec<u8>>, host: Option<Vec<u8>>, namespace: Option<Vec<u8>>, rest: Vec<u8>,
+        ) {
             let uri = UriParts { path: &path, query: query.as_deref(), authority: host.as_deref() };
             let mut key = KeyBuf::default();
-            key.uri(uri);
+            key.uri(uri, namespace.as_deref());
             key.part(Some(&rest));
             let key = key.to_key();
             prop_assert_eq!(key.uri(), Some(uri));
+            prop_assert_eq!(key.namespace(), namespace.as_deref());
         }
     }
 
     #[test]
     fn own_bytes_are_never_taken_for_a_uri() {
         let mut uri = KeyBuf::default();
-        uri.uri(UriParts { path: b"/", query: None, authority: None });
+        uri.uri(UriParts { path: b"/", query: None, authority: None }, None);
         let own = Key::from(uri.as_slice());
         assert_eq!(own.uri(), None);
         assert_ne!(own, uri.to_key());

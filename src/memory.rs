@@ -286,7 +286,7 @@ mod tests {
         let memory = Memory::<()>::new(1 << 20);
         let key = |query: &str| {
             let mut key = crate::key::KeyBuf::default();
-            key.uri(crate::key::UriParts { path: b"/", query: Some(query.as_bytes()), authority: None });
+            key.uri(crate::key::UriParts { path: b"/", query: Some(query.as_bytes()), authority: None }, None);
             key.to_key()
         };
         store(&memory, &key("a"), 1, 1, "t");

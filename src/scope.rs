@@ -1,4 +1,4 @@
-//! What an invalidation names: one notion for a key, a URI, a path, a tag, and everything.
+//! What an invalidation names: one notion for a key, a URI, a path, all paths below one, a tag, a namespace, everything.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -16,7 +16,9 @@ use crate::{
 /// let one_uri = Scope::uri("/search?q=tower")?;
 /// let one_page_whatever_its_query = Scope::path("/search")?;
 /// let on_one_host = Scope::path("https://example.org/search")?;
+/// let all_below = Scope::path_prefix("/quotes")?; // /quotes, /quotes/, /quotes/42, but not /quotesheet
 /// let a_group = Scope::tag("quotes");
+/// let a_tenant = Scope::namespace("acme");
 /// let all = Scope::everything();
 /// # Ok::<(), cacheback::Error>(())
 /// ```
@@ -28,21 +30,27 @@ pub(crate) enum Reach {
     Key(Key),
     Uri(UriScope),
     Tag(Arc<str>),
+    Namespace(Arc<str>),
     Everything,
 }
 
-/// A path with an authority or on all of them, with one query or with every one.
+/// A path with an authority or on all of them, with one query or with every one, or with all that is below it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct UriScope {
     authority: Option<Box<[u8]>>,
     path: Box<[u8]>,
-    query: Query,
+    extent: Extent,
 }
 
+/// What of a path is meant.
 #[derive(Clone, PartialEq, Eq)]
-enum Query {
-    Any,
-    Exactly(Option<Box<[u8]>>),
+enum Extent {
+    /// The path with this query, or without one.
+    Query(Option<Box<[u8]>>),
+    /// The path with every query.
+    Queries,
+    /// The path, and every path that goes on from it with a segment of its own, with every query.
+    Below,
 }
 
 /// The groups that a response belongs to, by which it can be invalidated.
@@ -71,8 +79,8 @@ impl Scope {
     /// with a slash, or holds characters that a client sends percent-encoded.
     pub fn uri(uri: &str) -> Result<Self, Error> {
         let (authority, path, query) = split(uri)?;
-        let query = Query::Exactly(query.map(|query| query.as_bytes().into()));
-        Ok(Self(Reach::Uri(UriScope { authority, path: path.as_bytes().into(), query })))
+        let extent = Extent::Query(query.map(|query| query.as_bytes().into()));
+        Ok(Self(Reach::Uri(UriScope { authority, path: path.as_bytes().into(), extent })))
     }
 
     /// One path with every query. Paths are compared as they were received: `/a%2Fb` is not `/a/b`, and `/x` is not
@@ -82,11 +90,19 @@ impl Scope {
     ///
     /// As for [`Scope::uri`]; also when there is a query, which a path has not.
     pub fn path(path: &str) -> Result<Self, Error> {
-        let (authority, path, query) = split(path)?;
-        if query.is_some() {
-            return Err(Error::scope("a path has no query; name the whole URI to reach one query alone"));
-        }
-        Ok(Self(Reach::Uri(UriScope { authority, path: path.as_bytes().into(), query: Query::Any })))
+        Self::without_query(path, Extent::Queries)
+    }
+
+    /// One path and all that is below it, with every query.
+    ///
+    /// Paths are cut at slashes: `/quotes` reaches `/quotes`, `/quotes/` and `/quotes/42`, and not `/quotesheet`.
+    /// `/quotes/` reaches `/quotes/` and what is below it, and not `/quotes`. `/` reaches every path.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Scope::path`].
+    pub fn path_prefix(path: &str) -> Result<Self, Error> {
+        Self::without_query(path, Extent::Below)
     }
 
     /// Every response that carries this tag.
@@ -95,10 +111,24 @@ impl Scope {
         Self(Reach::Tag(tag.into()))
     }
 
+    /// Every response that was stored by a layer of this [`namespace`](crate::CachebackLayer::namespace).
+    #[must_use]
+    pub fn namespace(namespace: impl Into<Arc<str>>) -> Self {
+        Self(Reach::Namespace(namespace.into()))
+    }
+
     /// Everything that is stored.
     #[must_use]
     pub const fn everything() -> Self {
         Self(Reach::Everything)
+    }
+
+    fn without_query(path: &str, extent: Extent) -> Result<Self, Error> {
+        let (authority, path, query) = split(path)?;
+        if query.is_some() {
+            return Err(Error::scope("a path has no query; name the whole URI to reach one query alone"));
+        }
+        Ok(Self(Reach::Uri(UriScope { authority, path: path.as_bytes().into(), extent })))
     }
 
     /// The URI of a request: authority, path and query as they are keyed.
@@ -106,7 +136,7 @@ impl Scope {
         Self(Reach::Uri(UriScope {
             authority: uri.authority.map(Into::into),
             path: uri.path.into(),
-            query: Query::Exactly(uri.query.map(Into::into)),
+            extent: Extent::Query(uri.query.map(Into::into)),
         }))
     }
 
@@ -128,6 +158,7 @@ impl Scope {
             Reach::Key(named) => named == key,
             Reach::Uri(scope) => key.uri().is_some_and(|uri| scope.matches(uri)),
             Reach::Tag(_) => false,
+            Reach::Namespace(namespace) => key.namespace() == Some(namespace.as_bytes()),
             Reach::Everything => true,
         }
     }
@@ -138,12 +169,20 @@ impl UriScope {
         &self.path
     }
 
+    /// Whether other paths than its own are reached as well: those that go on from it.
+    pub(crate) fn goes_below(&self) -> bool {
+        self.extent == Extent::Below
+    }
+
     fn matches(&self, uri: UriParts<'_>) -> bool {
-        *uri.path == *self.path
-            && self.authority.as_deref().is_none_or(|authority| uri.authority == Some(authority))
-            && match &self.query {
-                Query::Any => true,
-                Query::Exactly(query) => uri.query == query.as_deref(),
+        self.authority.as_deref().is_none_or(|authority| uri.authority == Some(authority))
+            && match &self.extent {
+                Extent::Query(query) => *uri.path == *self.path && uri.query == query.as_deref(),
+                Extent::Queries => *uri.path == *self.path,
+                Extent::Below => uri.path.strip_prefix(&*self.path).is_some_and(|rest| {
+                    // A prefix that ends with a slash ends with a segment.
+                    rest.is_empty() || rest.starts_with(b"/") || self.path.ends_with(b"/")
+                }),
             }
     }
 }
@@ -193,14 +232,16 @@ impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Reach::Key(key) => key.fmt(f),
-            Reach::Uri(UriScope { authority, path, query }) => {
-                let (query, rest) = match query {
-                    Query::Any => (None, " with every query"),
-                    Query::Exactly(query) => (query.as_deref(), ""),
+            Reach::Uri(UriScope { authority, path, extent }) => {
+                let (query, rest) = match extent {
+                    Extent::Query(query) => (query.as_deref(), ""),
+                    Extent::Queries => (None, " with every query"),
+                    Extent::Below => (None, " and all below"),
                 };
                 write!(f, "{}{rest}", UriParts { path, query, authority: authority.as_deref() })
             }
             Reach::Tag(tag) => write!(f, "Tag({tag})"),
+            Reach::Namespace(namespace) => write!(f, "Namespace({namespace})"),
             Reach::Everything => f.write_str("Everything"),
         }
     }
@@ -250,11 +291,12 @@ mod tests {
 
     fn key(authority: &str, path: &str, query: Option<&str>) -> Key {
         let mut key = KeyBuf::default();
-        key.uri(UriParts {
+        let uri = UriParts {
             path: path.as_bytes(),
             query: query.map(str::as_bytes),
             authority: (!authority.is_empty()).then_some(authority.as_bytes()),
-        });
+        };
+        key.uri(uri, Some(b"acme"));
         key.part(Some(b"whatever a layer adds"));
         key.to_key()
     }
@@ -275,6 +317,36 @@ mod tests {
         assert!(scope.matches_key(&key("a.example", "/x", Some("q=1"))));
         assert!(!scope.matches_key(&key("b.example", "/x", Some("q=1"))));
         assert!(Scope::path("http://a.example").unwrap().matches_key(&key("a.example", "/", None)));
+    }
+
+    #[test] // P34
+    fn a_prefix_ends_at_a_border_of_segments() {
+        for (prefix, reached, others) in [
+            ("/x", &["/x", "/x/", "/x/y", "/x//y", "/x/y/z"][..], &["/", "/xy", "/x%2Fy", "/y/x", "/X", "/x;v=1"][..]),
+            ("/x/", &["/x/", "/x/y", "/x//y"], &["/x", "/xy", "/"]),
+            ("/x/y", &["/x/y", "/x/y/z"], &["/x", "/x/yz", "/x/"]),
+            ("/", &["/", "/x", "/x/y"], &[]),
+        ] {
+            let scope = Scope::path_prefix(prefix).unwrap();
+            for path in reached {
+                assert!(scope.matches_key(&key("a", path, Some("q=1"))), "{prefix} {path}");
+            }
+            for path in others {
+                assert!(!scope.matches_key(&key("a", path, None)), "{prefix} {path}");
+            }
+        }
+        let on_a = Scope::path_prefix("http://a.example/x").unwrap();
+        assert!(on_a.matches_key(&key("a.example", "/x/1", None)));
+        assert!(!on_a.matches_key(&key("b.example", "/x/1", None)));
+        assert!(Scope::path_prefix("/x?q").is_err());
+    }
+
+    #[test]
+    fn a_namespace_is_that_of_the_layer_and_nothing_else() {
+        let reached = |namespace: &str| Scope::namespace(namespace).matches_key(&key("a", "/x", None));
+        assert!(reached("acme"));
+        assert!(!reached("acm") && !reached("") && !reached("/x"));
+        assert!(!Scope::namespace("acme").matches_key(&Key::from("acme")));
     }
 
     #[test]

@@ -203,7 +203,7 @@ impl<V> Slot<V> {
     }
 
     pub(crate) fn headings(&self) -> impl Iterator<Item = Heading<'_>> {
-        let path = self.key.uri().map(|uri| Heading::Path(uri.path));
+        let path = self.key.uri().map(|_| Heading::Path);
         path.into_iter().chain(self.variants.iter().flat_map(|kept| kept.entry.tags().iter()).map(Heading::Tag))
     }
 

@@ -178,11 +178,12 @@ impl Survey {
         let authority = self.authority(parts)?;
         let (received, seen) = received_uri(parts.uri, parts.extensions);
         let mut query = Vec::new();
-        key.uri(UriParts {
+        let uri = UriParts {
             path: path(received),
             query: rules.query.keyed(received.query(), &mut query),
             authority: authority.as_deref(),
-        });
+        };
+        key.uri(uri, rules.namespace.as_deref().map(str::as_bytes));
         key.part(Some(&rules.fingerprint));
         // NOTE: `received_uri` gives a second URI only where it differs.
         key.part(seen.map(|seen| seen.path().as_bytes()));

@@ -33,7 +33,7 @@ pub(crate) struct KeyRules {
     pub(crate) sealed: bool,
     /// Derived: the fields that matter.
     pub(crate) table: FieldTable,
-    /// Derived: what tells these rules from others. Layers with different rules share no entry.
+    /// Derived: what tells these rules from others, the namespace among them. Layers with different rules share no entry.
     pub(crate) fingerprint: Arc<[u8]>,
 }
 
