@@ -39,6 +39,7 @@ trait Place {
 }
 
 /// The keys under one tag; often there is one.
+#[allow(clippy::box_collection, reason = "a map in place would make every posting as large")]
 #[derive(Debug)]
 enum Posting {
     One(Key, u64),
@@ -275,8 +276,8 @@ mod tests {
         key.to_key()
     }
 
-    fn found(index: &Index, scope: Scope) -> Vec<String> {
-        let mut found: Vec<_> = index.candidates(&scope).unwrap().iter().map(|key| format!("{key:?}")).collect();
+    fn found(index: &Index, scope: &Scope) -> Vec<String> {
+        let mut found: Vec<_> = index.candidates(scope).unwrap().iter().map(|key| format!("{key:?}")).collect();
         found.sort();
         found
     }
@@ -317,12 +318,12 @@ mod tests {
                 index.insert(Heading::Path, &key(page, query), 1);
             }
         }
-        assert_eq!(found(&index, Scope::path("/x").unwrap()), ["Key(/x)", "Key(/x?)", "Key(/x?q=1)"]);
-        assert_eq!(found(&index, Scope::uri("/x?").unwrap()), ["Key(/x?)"]);
-        assert_eq!(found(&index, Scope::path("/x/2").unwrap()), [""; 0]);
-        let below: Vec<_> = found(&index, Scope::path_prefix("/x").unwrap());
+        assert_eq!(found(&index, &Scope::path("/x").unwrap()), ["Key(/x)", "Key(/x?)", "Key(/x?q=1)"]);
+        assert_eq!(found(&index, &Scope::uri("/x?").unwrap()), ["Key(/x?)"]);
+        assert_eq!(found(&index, &Scope::path("/x/2").unwrap()), [""; 0]);
+        let below: Vec<_> = found(&index, &Scope::path_prefix("/x").unwrap());
         assert_eq!(below.len(), 4 * 3, "{below:?}");
-        assert_eq!(found(&index, Scope::path_prefix("/x/1").unwrap()).len(), 2 * 3);
-        assert_eq!(found(&index, Scope::path_prefix("/").unwrap()).len(), pages.len() * 3);
+        assert_eq!(found(&index, &Scope::path_prefix("/x/1").unwrap()).len(), 2 * 3);
+        assert_eq!(found(&index, &Scope::path_prefix("/").unwrap()).len(), pages.len() * 3);
     }
 }
