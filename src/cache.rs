@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -22,7 +23,9 @@ use crate::{
     permits::Permits,
     scope::Scope,
     slot::Force,
+    stats::{Gauges, Stats},
     store::Store,
+    telemetry::{Event, Telemetry},
 };
 
 /// What layers share, and the handle by which what they stored is invalidated.
@@ -67,6 +70,7 @@ pub(crate) struct Shared<V> {
     pub(crate) journal: Arc<Journal>,
     pub(crate) permits: Arc<Permits>,
     pub(crate) running: Arc<Running>,
+    pub(crate) telemetry: Arc<Telemetry>,
     store: Option<Arc<dyn Store>>,
 }
 
@@ -85,20 +89,6 @@ pub struct CacheBuilder {
 pub struct Reached {
     /// How many responses in this process were expired or removed.
     pub entries: usize,
-}
-
-/// Figures of a cache at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Bytes in use, by the cache's own reckoning.
-    pub bytes: u64,
-    /// Keys of which something is known.
-    pub keys: usize,
-    /// Runs under way.
-    pub runs: usize,
-    /// Refreshes that were dropped because too many were under way.
-    pub refreshes_dropped: u64,
 }
 
 /// How many runs are under way.
@@ -205,27 +195,33 @@ impl<V: Send + Sync + 'static> Cache<V> {
         }
     }
 
-    /// Figures of this moment.
+    /// Begins no refresh any more, and waits for those under way: for the end of a program. Hits go on, stale ones too, and
+    /// so do runs that somebody waits for. Whether all refreshes ended within `deadline`; those that did not go on.
+    ///
+    /// A cache that was drained stays so.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.shared.permits.withdraw();
+        clock::timeout(deadline, self.shared.permits.all_back()).await.is_some()
+    }
+
+    /// The figures of this moment.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (bytes, keys) = self.shared.memory.usage();
-        Stats {
-            bytes,
-            keys,
-            runs: self.shared.running.count.load(SeqCst),
-            refreshes_dropped: self.shared.permits.refused(),
-        }
+        let runs = self.shared.running.count.load(SeqCst);
+        self.shared.telemetry.stats(&Gauges { bytes, keys, runs, refreshes: self.shared.permits.out() })
     }
 
     pub(crate) fn from_builder(builder: CacheBuilder) -> Self {
-        let journal = Arc::new(Journal::default());
+        let (journal, telemetry) = (Arc::new(Journal::default()), Arc::new(Telemetry::default()));
         Self {
             shared: Arc::new(Shared {
-                memory: Memory::new(builder.memory),
+                memory: Memory::new(builder.memory, Arc::clone(&telemetry)),
                 flights: Arc::new(Flights::new(Arc::clone(&journal))),
                 journal,
                 permits: Arc::new(Permits::new(builder.max_refreshes)),
                 running: Arc::default(),
+                telemetry,
                 store: builder.store,
             }),
         }
@@ -245,13 +241,18 @@ impl<V: Send + Sync + 'static> Cache<V> {
         // NOTE: recorded first, removed afterwards: what journal.rs promises rests on this order.
         self.shared.journal.record(scope);
         self.shared.flights.detach(scope);
-        self.shared.memory.invalidate(scope, force, clock::now())
+        let entries = self.shared.memory.invalidate(scope, force, clock::now());
+        self.shared.telemetry.tell(Event::Invalidated { purged: force == Force::Purge, entries });
+        entries
     }
 
     async fn invalidate_everywhere(&self, scope: Scope, force: Force) -> Result<Reached, Error> {
         let reached = Reached { entries: self.invalidate(&scope, force) };
         if let Some(store) = &self.shared.store {
-            store.invalidate(&scope).await.map_err(|error| Error::store(error.to_string()))?;
+            store.invalidate(&scope).await.map_err(|error| {
+                self.shared.telemetry.tell(Event::StoreFailed);
+                Error::store(error.to_string())
+            })?;
         }
         Ok(reached)
     }

@@ -2,15 +2,33 @@
 //!
 //! Ages and horizons are measured on tokio's clock, so that a test with a paused clock drives all of them. The wall
 //! clock serves the `Date` and `Expires` fields alone: when it jumps, nothing that is stored gets younger or older.
+//!
+//! A runtime may have been built without time. Timers never ring there: what waits for one waits for the rest alone.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    panic,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
 
-use tokio::task::{self, Unconstrained};
+use pin_project_lite::pin_project;
+use tokio::{
+    runtime::{self, Handle},
+    task::{self, Unconstrained},
+};
 
 pub(crate) use tokio::time::Instant;
 
-/// A timer. It rings also when the task that waits for it has used up its turn with other work.
-pub(crate) type Sleep = Unconstrained<tokio::time::Sleep>;
+pin_project! {
+    /// A timer. It rings also when the task that waits for it has used up its turn with other work.
+    pub(crate) struct Sleep {
+        #[pin]
+        timer: Option<Unconstrained<tokio::time::Sleep>>,
+    }
+}
 
 /// The moment that ages are measured against.
 #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
@@ -32,10 +50,43 @@ pub(crate) fn wall() -> SystemTime {
 /// A timer; one that would overflow the clock lies decades ahead instead.
 #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
 pub(crate) fn sleep(duration: Duration) -> Sleep {
-    task::unconstrained(tokio::time::sleep(duration))
+    Sleep { timer: has_time().then(|| task::unconstrained(tokio::time::sleep(duration))) }
 }
 
 /// What a future gives within a time; it is dropped by the caller if it gives nothing.
 pub(crate) async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
-    tokio::time::timeout(duration, future).await.ok()
+    let (mut future, mut sleep) = (pin!(future), pin!(sleep(duration)));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// Whether the runtime that this thread is in has a timer.
+///
+/// tokio has no question for it but to make one, which panics where there is none. Each thread asks once per runtime; the
+/// panic is caught, and shows as a message of the panic hook.
+#[allow(clippy::disallowed_methods, reason = "this is the file that may")]
+fn has_time() -> bool {
+    thread_local! {
+        static ASKED: Cell<Option<(runtime::Id, bool)>> = const { Cell::new(None) };
+    }
+    let Ok(runtime) = Handle::try_current() else { return false };
+    match ASKED.get() {
+        Some((asked, has_time)) if asked == runtime.id() => has_time,
+        _ => {
+            let has_time = panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok();
+            ASKED.set(Some((runtime.id(), has_time)));
+            has_time
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
+    }
 }

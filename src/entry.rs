@@ -1,6 +1,12 @@
 //! A stored response: the value, when the run that produced it started, how long it lives, what reaches it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use crate::{clock::Instant, freshness::Freshness, protocol::Judgement, scope::Tags};
 
@@ -13,11 +19,21 @@ pub struct Entry<V> {
     pub(crate) started: Instant,
     /// Which run produced the value. Of two runs the one with the greater number started later.
     pub(crate) run: u64,
+    pub(crate) early: Early,
     pub(crate) judged: Judgement,
     /// The values of the fields that select the response; `None` if any request of its key does.
     pub(crate) variant: Option<Variant>,
     /// What the value takes in memory.
     pub(crate) weight: usize,
+}
+
+/// What a refresh ahead of expiry goes by.
+#[derive(Debug, Default)]
+pub(crate) struct Early {
+    /// How long the run took that produced the value.
+    cost: Duration,
+    /// Whether there was one already: there is one at most.
+    begun: AtomicBool,
 }
 
 /// The names of the request fields that select among the variants of one URI (RFC 9111 §4.1): lower case, sorted, each
@@ -39,5 +55,22 @@ impl<V> Entry<V> {
 
     pub(crate) fn tags(&self) -> &Tags {
         &self.judged.tags
+    }
+}
+
+impl Early {
+    /// For the value of a run that took this long.
+    pub(crate) fn after(cost: Duration) -> Self {
+        Self { cost, begun: AtomicBool::new(false) }
+    }
+
+    /// Whether an entry of this age, still fresh, had better be refreshed now (see [`Freshness::is_due_early`]).
+    pub(crate) fn is_due(&self, freshness: &Freshness, age: Duration, beta: f64, lot: f64) -> bool {
+        !self.begun.load(Relaxed) && freshness.is_due_early(age, self.cost, beta, lot)
+    }
+
+    /// Begins it: whether it was still to be begun.
+    pub(crate) fn begin(&self) -> bool {
+        !self.begun.swap(true, Relaxed)
     }
 }

@@ -248,6 +248,11 @@ impl<V> Follow<V> {
         flights.remove(&self.flight);
     }
 
+    /// Whether the run began at or before this number of the journal.
+    pub(crate) fn began_before(&self, number: u64) -> bool {
+        self.flight.started.number() <= number
+    }
+
     /// Whether the landing was invalidated before this one came to wait for it. The journal is asked, since that may have
     /// happened after the response was stored.
     pub(crate) fn came_after_invalidation(&self, landed: &Landed<V>) -> bool {

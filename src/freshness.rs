@@ -126,6 +126,24 @@ impl Freshness {
         self
     }
 
+    /// The same windows after a lifetime that is shorter by up to this part of it. `lot` is drawn from 0 to 1: responses
+    /// that were stored together do not expire together.
+    pub(crate) fn jittered(self, part: f64, lot: f64) -> Self {
+        let left = (1.0 - part * lot).clamp(0.0, 1.0);
+        // Seconds that a float rounds up beyond what a duration holds are as good as those that were given.
+        let shorter = Duration::try_from_secs_f64(self.lifetime.as_secs_f64() * left).unwrap_or(self.lifetime);
+        self.with_lifetime(shorter.min(self.lifetime))
+    }
+
+    /// Whether a response of this age, still fresh, had better be refreshed now: XFetch (Vattani, Chierichetti, Lowenstein,
+    /// "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015). `cost` is what its last run took. `lot` is drawn
+    /// from 0 to 1 at each read: the nearer the end, and the dearer the run, the likelier it is.
+    pub(crate) fn is_due_early(&self, age: Duration, cost: Duration, beta: f64, lot: f64) -> bool {
+        // The logarithm of 0 is infinite, and so would be the head start.
+        let ahead = cost.as_secs_f64() * beta * -lot.max(f64::MIN_POSITIVE).ln();
+        age.as_secs_f64() + ahead >= self.lifetime.as_secs_f64()
+    }
+
     fn stale_until(&self) -> Duration {
         self.lifetime.saturating_add(self.stale_while_revalidate)
     }
@@ -180,6 +198,36 @@ mod tests {
         assert_eq!(windows.at_expired(secs(90)), Verdict::Gone);
         assert_eq!(Freshness::exact(secs(60)).at_expired(secs(1)), Verdict::Gone);
         assert_eq!(Freshness::exact(secs(60)).stale_if_error(secs(1)).at_expired(secs(1)), Verdict::TooStale);
+    }
+
+    #[test] // P8
+    fn jitter_only_ever_shortens_a_lifetime() {
+        let freshness = Freshness::new(secs(60));
+        assert_eq!(freshness.jittered(0.5, 0.0), freshness);
+        assert_eq!(freshness.jittered(0.5, 1.0).lifetime(), secs(30));
+        assert_eq!(freshness.jittered(0.5, 0.5).lifetime(), secs(45));
+        assert_eq!(freshness.jittered(1.0, 1.0).lifetime(), Duration::ZERO);
+        for lifetime in [Duration::ZERO, NANO, secs(u64::MAX), Duration::MAX - NANO] {
+            for (part, lot) in [(0.0, 0.9), (0.1, 0.0), (0.1, f64::EPSILON), (1.0, 1.0)] {
+                assert!(Freshness::new(lifetime).jittered(part, lot).lifetime() <= lifetime);
+            }
+        }
+        let forever = Freshness::new(Duration::MAX);
+        assert_eq!(forever.jittered(0.5, 0.0), forever);
+    }
+
+    #[test] // P8
+    fn the_nearer_the_end_and_the_dearer_the_run_the_likelier_an_early_refresh() {
+        let freshness = Freshness::new(secs(60));
+        let due = |age, cost, beta, lot| freshness.is_due_early(secs(age), secs(cost), beta, lot);
+        // e^-1: a head start of exactly beta times the cost.
+        let once = 1.0 / std::f64::consts::E;
+        assert!(due(51, 10, 1.0, once) && !due(49, 10, 1.0, once));
+        assert!(due(41, 10, 2.0, once) && !due(39, 10, 2.0, once));
+        assert!(due(59, 2, 1.0, once) && !due(57, 2, 1.0, once));
+        assert!(!due(59, 10, 1.0, 1.0), "the luckiest draw gives no head start");
+        assert!(due(0, 1, 1.0, 0.0), "the unluckiest gives a long one, and no infinite one");
+        assert!(!due(0, 0, 1.0, 0.0), "what costs nothing is never refreshed early");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
     layer::Route,
     protocol::{Capture, Prepare},
     slot::Force,
+    telemetry::Event,
 };
 
 pin_project! {
@@ -94,6 +95,9 @@ where
             StateProj::Forwarding { call, after, route } => {
                 let response = ready!(call.poll(cx))?;
                 let after = after.take().expect("a response future is not polled after it is ready");
+                if let Some(outcome) = route.protocol.passed(&after) {
+                    route.cache.shared().telemetry.tell(Event::Answered(outcome));
+                }
                 let (response, scopes) = route.protocol.finish(response, after);
                 for scope in &scopes {
                     route.cache.invalidate(scope, Force::Purge);

@@ -15,7 +15,7 @@ use crate::{
     protocol::{Prepare, Protocol},
     service::Cacheback,
     slot::Slot,
-    status::{CacheStatus, Outcome},
+    status::{CacheStatus, Detail, Outcome},
 };
 
 /// Caches the responses of the service it wraps, keyed by request.
@@ -43,8 +43,9 @@ use crate::{
 ///
 /// # Runtime
 ///
-/// A miss and a refresh need a tokio runtime with time enabled, as `#[tokio::main]` makes it. Outside of any runtime
-/// fresh hits are answered, and all else goes forward as without the layer.
+/// A miss and a refresh need a tokio runtime. Outside of one fresh hits are answered, and all else goes forward as without
+/// the layer. In one without time (`enable_time`; `#[tokio::main]` enables it) no limit of time is kept: a refresh that
+/// hangs is never aborted, a slow body is waited for.
 ///
 /// # Backpressure
 ///
@@ -75,6 +76,10 @@ pub(crate) struct Settings {
     pub(crate) share_error: Option<ShareError>,
     /// Only keys of which something is known are collapsed.
     pub(crate) opt_in: bool,
+    /// The beta of early refreshes; without one there are none.
+    pub(crate) early_refresh: Option<f64>,
+    /// By how much of it a lifetime may be shortened.
+    pub(crate) jitter: f64,
 }
 
 /// Copies an error of the type that it was made for.
@@ -160,6 +165,34 @@ impl<P: Protocol + Clone> CachebackLayer<P> {
     /// 120 s.
     pub fn hit_for_miss(self, period: Duration) -> Self {
         self.set(|settings| settings.hit_for_miss = period)
+    }
+
+    /// Refreshes what is read often shortly before it expires, so that its readers never meet it stale. Off by default.
+    ///
+    /// Each read of a fresh response draws lots (XFetch: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache
+    /// Stampede Prevention", VLDB 2015): the dearer the last run was and the nearer the end is, the likelier it starts a
+    /// refresh, which happens once at most for each stored response. `beta` scales how early: 1.0 is the paper's optimum
+    /// and means about as long before the end as the last run took; 2.0 twice as long.
+    ///
+    /// # Panics
+    ///
+    /// If `beta` is not a positive, finite number.
+    #[track_caller]
+    pub fn early_refresh(self, beta: f64) -> Self {
+        assert!(beta.is_finite() && beta > 0.0, "early_refresh({beta}): beta is a positive number, such as 1.0");
+        self.set(|settings| settings.early_refresh = Some(beta))
+    }
+
+    /// Shortens the lifetime of each response that is stored by a random part of it, up to this one: what was stored
+    /// together does not expire together. `0.1` takes away up to a tenth. Nothing lives longer for it. Default 0.
+    ///
+    /// # Panics
+    ///
+    /// If `part` is not between 0 and 1.
+    #[track_caller]
+    pub fn jitter(self, part: f64) -> Self {
+        assert!((0.0..=1.0).contains(&part), "jitter({part}): that is a part of the lifetime, from 0 to 1");
+        self.set(|settings| settings.jitter = part)
     }
 
     /// Gives those who wait for a run the error that it ended with, instead of letting each call the service for itself.
@@ -264,7 +297,34 @@ impl<P: Protocol> Route<P> {
     }
 }
 
+/// What is to be done behind a reader who is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behind {
+    Nothing,
+    Refresh,
+}
+
 impl<V> Sighting<V> {
+    /// Whether what was found answers the request at once: with which outcome, and what is to be done behind it.
+    pub(crate) fn hit(&self, settings: &Settings) -> Option<(Outcome, Behind)> {
+        let outcome = || self.outcome(CacheStatus::Hit);
+        match self.verdict() {
+            Verdict::Fresh if self.is_due_early(settings) => Some((outcome(), Behind::Refresh)),
+            Verdict::Fresh => Some((outcome(), Behind::Nothing)),
+            Verdict::Stale | Verdict::TooStale if self.is_backing_off() => {
+                Some((outcome().because(Some(Detail::BackOff)), Behind::Nothing))
+            }
+            Verdict::Stale => Some((outcome(), Behind::Refresh)),
+            Verdict::TooStale | Verdict::Gone => None,
+        }
+    }
+
+    /// Whether the lots say that this fresh entry had better be refreshed.
+    fn is_due_early(&self, settings: &Settings) -> bool {
+        let (Some(beta), Some((entry, age))) = (settings.early_refresh, self.entry()) else { return false };
+        !self.is_backing_off() && entry.early.is_due(entry.freshness(), age, beta, fastrand::f64())
+    }
+
     pub(crate) fn verdict(&self) -> Verdict {
         self.found.map_or(Verdict::Gone, |found| found.verdict)
     }
@@ -313,6 +373,8 @@ impl Settings {
             hit_for_miss: Duration::from_secs(120),
             share_error: None,
             opt_in: false,
+            early_refresh: None,
+            jitter: 0.0,
         }
     }
 }

@@ -62,7 +62,7 @@
 //!   `future`, `miss` (leads a run or waits for one), `run` (the run itself; the only file that spawns), `supervision`
 //!   (of its deadline, its panics, and whether anybody wants it).
 //! * **Protocols**: `typed`, and `http` with a file for each group of rules.
-//! * Beside them `telemetry`: every event once.
+//! * Beside them `telemetry` and `stats`: every event once, and counted.
 
 mod cache;
 mod clock;
@@ -85,6 +85,7 @@ mod run;
 mod scope;
 mod service;
 mod slot;
+mod stats;
 mod status;
 mod store;
 mod supervision;
@@ -92,15 +93,16 @@ mod telemetry;
 mod typed;
 
 pub use crate::{
-    cache::{Cache, CacheBuilder, Reached, Stats},
+    cache::{Cache, CacheBuilder, Reached},
     error::{Error, ErrorKind},
     freshness::Freshness,
-    http::{Background, Body, Http, NoStore, StoredResponse},
+    http::{Background, Body, ForceRefresh, Http, NoStore, StoredResponse},
     key::Key,
     layer::CachebackLayer,
     protocol::{Capture, Prepare, Protocol},
     scope::{Scope, Tags},
     service::Cacheback,
+    stats::Stats,
     status::{CacheStatus, Detail, Outcome},
     typed::Typed,
 };

@@ -34,6 +34,7 @@ use crate::{
     key::Key,
     scope::Scope,
     slot::{Force, Slot},
+    telemetry::{Event, Telemetry},
 };
 
 /// The capacity of one shard at least, in bytes: an entry may be nearly as heavy.
@@ -49,6 +50,7 @@ pub(crate) struct Memory<V> {
     hasher: ahash::RandomState,
     stripes: Box<[Mutex<()>]>,
     serial: AtomicU64,
+    telemetry: Arc<Telemetry>,
 }
 
 /// What a write put out of memory.
@@ -67,7 +69,7 @@ struct Evict;
 
 impl<V> Memory<V> {
     /// Room for this many bytes.
-    pub(crate) fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize, telemetry: Arc<Telemetry>) -> Self {
         let shards = (bytes / SHARD).clamp(1, 128);
         let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
         let options = OptionsBuilder::new()
@@ -85,6 +87,7 @@ impl<V> Memory<V> {
             hasher,
             stripes: (0..64).map(|_| Mutex::default()).collect(),
             serial: AtomicU64::new(0),
+            telemetry,
         }
     }
 
@@ -120,9 +123,13 @@ impl<V> Memory<V> {
             slot.headings().for_each(|heading| self.index.insert(heading, key, slot.serial));
             self.engine.insert_with_lifecycle(key.clone(), Arc::new(slot), &mut displaced);
         }
+        let rejected = displaced.iter().any(|slot| slot.serial == serial);
+        let evicted = displaced.iter().filter(|slot| slot.key != *key).map(|slot| slot.variants.len()).sum();
+        if evicted > 0 {
+            self.telemetry.tell(Event::Evicted { entries: evicted });
+        }
         displaced.extend(old);
         displaced.iter().for_each(|slot| self.forget(slot));
-        let rejected = displaced.iter().any(|slot| slot.serial == serial);
         (result, Displaced { rejected, _slots: displaced })
     }
 
@@ -178,19 +185,27 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{clock, entry::Entry, freshness::Freshness, protocol::Judgement, scope::Tags, slot::Admission};
+    use crate::{
+        clock,
+        entry::{Early, Entry},
+        freshness::Freshness,
+        protocol::Judgement,
+        scope::Tags,
+        slot::Admission,
+    };
 
     fn store(memory: &Memory<()>, key: &Key, run: u64, weight: usize, tag: &str) {
         let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
         judged.tags = Tags::new([tag]);
         let now = clock::now();
-        let entry = Arc::new(Entry { value: (), started: now, run, judged, variant: None, weight });
+        let entry =
+            Arc::new(Entry { value: (), started: now, early: Early::default(), run, judged, variant: None, weight });
         assert_eq!(memory.update(key, now, |slot| slot.admit(entry, None, 16)), Admission::Stored);
     }
 
     #[test]
     fn what_is_evicted_leaves_no_posting_behind() {
-        let memory = Memory::new(1 << 20);
+        let memory = Memory::new(1 << 20, Arc::default());
         let keys: Vec<_> = (0..5_000).map(|n| Key::from(n.to_string())).collect();
         (1..).zip(&keys).for_each(|(run, key)| store(&memory, key, run, 1_000, "t"));
         let (bytes, kept) = memory.usage();
@@ -203,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_tag_that_an_entry_no_longer_carries_does_not_reach_it() {
-        let memory = Memory::new(1 << 20);
+        let memory = Memory::new(1 << 20, Arc::default());
         let key = Key::from("k");
         store(&memory, &key, 1, 1, "old");
         store(&memory, &key, 2, 1, "new");
@@ -214,24 +229,24 @@ mod tests {
 
     #[test]
     fn what_is_too_heavy_for_memory_is_not_kept_and_leaves_nothing_behind() {
-        let memory = Memory::new(1 << 20);
+        let memory = Memory::new(1 << 20, Arc::default());
         store(&memory, &Key::from("k"), 1, 2 << 20, "t");
         assert_eq!(memory.usage(), (0, 0));
         assert!(memory.index.is_empty());
-        let nothing = Memory::new(0);
+        let nothing = Memory::new(0, Arc::default());
         store(&nothing, &Key::from("k"), 1, 1, "t");
         assert_eq!(nothing.usage(), (0, 0));
     }
 
     #[test] // P61
     fn every_memory_hashes_with_a_seed_of_its_own() {
-        let hash = || Memory::<()>::new(1 << 20).hasher.hash_one(Key::from("k"));
+        let hash = || Memory::<()>::new(1 << 20, Arc::default()).hasher.hash_one(Key::from("k"));
         assert_ne!(hash(), hash());
     }
 
     #[test]
     fn writers_of_one_key_never_lose_each_others_work() {
-        let memory = Memory::<()>::new(1 << 20);
+        let memory = Memory::<()>::new(1 << 20, Arc::default());
         let key = Key::from("k");
         std::thread::scope(|scope| {
             for thread in 0..4_u64 {
@@ -251,7 +266,7 @@ mod tests {
     #[test] // P31
     fn what_is_evicted_while_it_is_rewritten_is_reached_by_a_purge_all_the_same() {
         for scope in [Scope::from(Key::from("k")), Scope::tag("t"), Scope::everything()] {
-            let memory = Memory::<()>::new(64 << 10);
+            let memory = Memory::<()>::new(64 << 10, Arc::default());
             let key = Key::from("k");
             // When memory is full, what comes anew is the first to go.
             (0..100).for_each(|n| store(&memory, &Key::from(format!("old {n}")), 1, 1_000, "other"));
@@ -283,7 +298,7 @@ mod tests {
 
     #[test] // P34
     fn purging_one_query_leaves_the_others_alone() {
-        let memory = Memory::<()>::new(1 << 20);
+        let memory = Memory::<()>::new(1 << 20, Arc::default());
         let key = |query: &str| {
             let mut key = crate::key::KeyBuf::default();
             key.uri(crate::key::UriParts { path: b"/", query: Some(query.as_bytes()), authority: None }, None);
@@ -298,14 +313,22 @@ mod tests {
 
     #[test] // P44
     fn variants_that_are_too_heavy_together_make_room_one_by_one() {
-        let memory = Memory::<()>::new(1 << 20);
+        let memory = Memory::<()>::new(1 << 20, Arc::default());
         let key = Key::from("k");
         let now = clock::now();
         for run in 1..=8 {
             let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
             judged.fields = Some(Arc::from([Box::from("accept")]));
             let variant = Some(Arc::from(run.to_string().as_bytes()));
-            let entry = Arc::new(Entry { value: (), started: now, run, judged, variant, weight: 300_000 });
+            let entry = Arc::new(Entry {
+                value: (),
+                started: now,
+                early: Early::default(),
+                run,
+                judged,
+                variant,
+                weight: 300_000,
+            });
             memory.update(&key, now, |slot| slot.admit(entry, None, 16));
             let kept = memory.get(crate::key::bytes(&key)).map_or(0, |slot| slot.variants.len());
             assert_eq!(kept as u64, run.min(3), "after run {run}");

@@ -10,11 +10,12 @@ use crate::{
     freshness::Verdict,
     future::Call,
     key::{self, Key},
-    layer::{Route, Settings, Sighting, ttl},
+    layer::{Behind, Route, Settings, Sighting, ttl},
     protocol::{Capture, Prepare, Protocol, Role},
     run::{self, Delivery, Job},
-    service::{hit, refresh},
+    service::refresh_behind,
     status::{CacheStatus, Detail, Outcome},
+    telemetry::Event,
 };
 
 /// A request on its way to an answer.
@@ -23,7 +24,15 @@ struct Seeker<S, P: Protocol> {
     service: S,
     key: Key,
     view: P::View,
+    /// Why it goes forward.
+    status: CacheStatus,
+    /// Nothing that began before it will do: neither what is stored, nor a run that is under way already.
+    forced: Option<Forced>,
 }
+
+/// A request that asks for a new response: by the journal's number, the moment at which it came.
+#[derive(Clone, Copy)]
+struct Forced(u64);
 
 /// Answers a request for which nothing was found that is fresh, or may be served stale at once.
 pub(crate) async fn answer<S, P, Req>(
@@ -43,23 +52,28 @@ where
     S::Future: Send,
     Req: 'static,
 {
-    let role = route.protocol.role(&view);
-    let status = seen.forward();
-    let seeker = Seeker { route, service, key, view };
+    let forced = route.protocol.is_forced(&view).then(|| Forced(route.cache.shared().journal.now()));
+    let role = match route.protocol.role(&view) {
+        // Its run is a GET as every run is, and answers it.
+        Role::Refresh if forced.is_some() => Role::Lead,
+        role => role,
+    };
+    let status = if forced.is_some() && seen.entry().is_some() { CacheStatus::Request } else { seen.forward() };
+    let seeker = Seeker { route, service, key, view, status, forced };
     let flights = Arc::clone(&seeker.route.cache.shared().flights);
     let (mut alone, mut panics, mut fields) = (false, 0, None);
     loop {
         // ## Looking => (Leading | Following | done: found, or by itself)
-        if let Some((outcome, to_refresh)) = hit(&seen)
+        if let Some((outcome, behind)) = seeker.hit(&seen)
             && let Some(response) = seeker.replay(&seen, outcome)
         {
-            if to_refresh {
-                refresh(&seeker.route, &seeker.service, &seen, request, role);
+            if behind == Behind::Refresh {
+                refresh_behind(&seeker.route, &seeker.service, &seen, request, role);
             }
             return Ok(response);
         }
         if !run::can_start() {
-            return seeker.forward(request, Outcome::new(status), &seen).await;
+            return seeker.forward(request, None, &seen).await;
         }
         let course =
             Course { key: seeker.key.clone(), variant: seeker.route.variant(&seen, fields.as_ref(), &request) };
@@ -71,7 +85,7 @@ where
                 Some(follow) => Joined::Follow(follow),
                 None => {
                     let detail = if role == Role::Read { Detail::RequestNoStore } else { Detail::Head };
-                    return seeker.forward(request, Outcome::new(status).because(Some(detail)), &seen).await;
+                    return seeker.forward(request, Some(detail), &seen).await;
                 }
             },
         };
@@ -85,11 +99,19 @@ where
                     seen = again;
                     continue;
                 }
-                return seeker.lead(lead, request, &again, status, together).await;
+                return seeker.lead(lead, request, &again, together).await;
             }
         };
         // ## Following => (Looking: together, or alone | done: landed, or stale)
-        let landing = wait(&seeker.route.settings, &mut follow, seen.entry().is_some()).await;
+        let landing = wait(&seeker.route.settings, &mut follow, seeker.may_fall_back(&seen)).await;
+        if seeker.forced.is_some_and(|forced| follow.began_before(forced.0)) {
+            // What it landed is too old. Whoever comes first from here on leads, and the others join that run.
+            if landing.is_none() {
+                follow.give_up(&flights);
+            }
+            seen = seeker.look(&request);
+            continue;
+        }
         let failure = match &landing {
             None => Some(Detail::Slow),
             Some(Landing::Shared(landed)) => landed.entry.judged.failed.then_some(Detail::StaleIfError),
@@ -105,14 +127,17 @@ where
             Some(Landing::Shared(landed)) => {
                 let fits = seeker.route.selects(&landed.entry, &request);
                 if fits && !follow.came_after_invalidation(&landed) {
-                    return Ok(seeker.share(&landed, status));
+                    return Ok(seeker.share(&landed));
                 }
                 // Those it does not fit go on by variant: memory may not have kept what selects among them.
                 fields = landed.entry.judged.fields.clone().or(fields);
             }
             Some(Landing::Personal) => alone = true,
             Some(Landing::Failed(error)) => match seeker.shared_error(error) {
-                Some(error) => return Err(error),
+                Some(error) => {
+                    seeker.answered(Outcome::new(status).collapsed_if(true));
+                    return Err(error);
+                }
                 None => alone = true,
             },
             Some(Landing::Panicked) => {
@@ -142,7 +167,6 @@ impl<S, P: Protocol> Seeker<S, P> {
         lead: Lead<P::Value>,
         request: P::Request,
         seen: &Sighting<P::Value>,
-        status: CacheStatus,
         together: bool,
     ) -> Result<P::Response, S::Error>
     where
@@ -158,7 +182,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         let (job, interest, mut delivery) =
             Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, stale, together);
         run::start::<S, P, Req>(job);
-        let delivered = match patiently(&self.route.settings, seen.entry().is_some(), &mut delivery).await {
+        let delivered = match patiently(&self.route.settings, self.may_fall_back(seen), &mut delivery).await {
             Some(delivered) => delivered,
             None => match self.fall_back(seen, None, Detail::Slow) {
                 Some(response) => return Ok(response),
@@ -172,10 +196,10 @@ impl<S, P: Protocol> Seeker<S, P> {
                     return Ok(stale);
                 }
                 let detail = detail.or(seen.is_marked().then_some(Detail::HitForMiss));
-                let outcome = Outcome::new(status).forwarded(forwarded).stored_if(stored).because(detail);
-                Ok(self.route.protocol.deliver(response, &self.view, outcome))
+                let outcome = Outcome::new(self.status).forwarded(forwarded).stored_if(stored).because(detail);
+                Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
             }
-            Ok(Delivery::Error(error)) => self.fall_back(seen, None, Detail::StaleIfError).ok_or(error),
+            Ok(Delivery::Error(error)) => self.fall_back_on(seen, error),
             Ok(Delivery::Panic(payload)) => panic::resume_unwind(payload),
             // The runtime that ran it is gone. There is no response, and no error of the service's to give in its place:
             // whoever polls this elsewhere waits as for a service that went with its runtime.
@@ -187,7 +211,7 @@ impl<S, P: Protocol> Seeker<S, P> {
     async fn forward<Req>(
         self,
         request: P::Request,
-        outcome: Outcome,
+        detail: Option<Detail>,
         seen: &Sighting<P::Value>,
     ) -> Result<P::Response, S::Error>
     where
@@ -195,7 +219,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         S: Service<P::Request> + Clone,
     {
         let mut call = pin!(Call::new(self.service.clone(), request));
-        let answered = match patiently(&self.route.settings, seen.entry().is_some(), call.as_mut()).await {
+        let answered = match patiently(&self.route.settings, self.may_fall_back(seen), call.as_mut()).await {
             Some(answered) => answered,
             None => match self.fall_back(seen, None, Detail::Slow) {
                 Some(response) => return Ok(response),
@@ -211,10 +235,33 @@ impl<S, P: Protocol> Seeker<S, P> {
                     return Ok(stale);
                 }
                 let response = self.route.protocol.pass(response);
-                Ok(self.route.protocol.deliver(response, &self.view, outcome.forwarded(status)))
+                let outcome = Outcome::new(self.status).forwarded(status).because(detail);
+                Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
             }
-            Err(error) => self.fall_back(seen, None, Detail::StaleIfError).ok_or(error),
+            Err(error) => self.fall_back_on(seen, error),
         }
+    }
+
+    /// What was found, if it answers the request.
+    fn hit(&self, seen: &Sighting<P::Value>) -> Option<(Outcome, Behind)> {
+        let began_before = |forced: Forced| seen.entry().is_some_and(|(entry, _)| entry.run <= forced.0);
+        if self.forced.is_some_and(began_before) { None } else { seen.hit(&self.route.settings) }
+    }
+
+    /// Whether the request may be answered by something stored where a run is too slow, or fails.
+    fn may_fall_back(&self, seen: &Sighting<P::Value>) -> bool {
+        self.forced.is_none() && seen.entry().is_some()
+    }
+
+    /// The stale response in place of an error that is the service's own.
+    fn fall_back_on<Res, E>(&self, seen: &Sighting<P::Value>, error: E) -> Result<<P as Capture<Res>>::Response, E>
+    where
+        P: Capture<Res>,
+    {
+        self.fall_back(seen, None, Detail::StaleIfError).ok_or_else(|| {
+            self.answered(Outcome::new(self.status));
+            error
+        })
     }
 
     /// The stale response in place of what did not come, if there is one that is still kept.
@@ -227,7 +274,7 @@ impl<S, P: Protocol> Seeker<S, P> {
     where
         P: Capture<Res>,
     {
-        let (stale, _) = seen.entry()?;
+        let (stale, _) = seen.entry().filter(|_| self.may_fall_back(seen))?;
         let slot = self.route.cache.shared().memory.get(key::bytes(&self.key))?;
         let kept = slot.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, stale))?;
         let (verdict, age) = kept.verdict(clock::now());
@@ -237,7 +284,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         // It is older than when it was found.
         let ttl = ttl(stale.freshness(), age, verdict == Verdict::Fresh);
         let outcome = Outcome::new(CacheStatus::Stale).ttl_of(ttl).forwarded(status).because(Some(detail));
-        Some(self.route.protocol.replay(stale, age, &self.view, outcome, P::Spare::default()))
+        Some(self.route.protocol.replay(stale, age, &self.view, self.answered(outcome), P::Spare::default()))
     }
 
     /// Answers with what was found.
@@ -246,17 +293,17 @@ impl<S, P: Protocol> Seeker<S, P> {
         P: Capture<Res>,
     {
         let (entry, age) = seen.entry()?;
-        Some(self.route.protocol.replay(entry, age, &self.view, outcome, P::Spare::default()))
+        Some(self.route.protocol.replay(entry, age, &self.view, self.answered(outcome), P::Spare::default()))
     }
 
     /// Answers with what another one's run landed.
-    fn share<Res>(&self, landed: &Landed<P::Value>, status: CacheStatus) -> <P as Capture<Res>>::Response
+    fn share<Res>(&self, landed: &Landed<P::Value>) -> <P as Capture<Res>>::Response
     where
         P: Capture<Res>,
     {
         let entry = &landed.entry;
         let age = entry.age(clock::now());
-        let mut outcome = Outcome::new(status)
+        let mut outcome = Outcome::new(self.status)
             .forwarded(landed.status)
             .stored_if(landed.refusal.is_none())
             .collapsed_if(true)
@@ -264,7 +311,13 @@ impl<S, P: Protocol> Seeker<S, P> {
         if landed.refusal.is_none() {
             outcome = outcome.ttl_of(ttl(entry.freshness(), age, entry.freshness().at(age) == Verdict::Fresh));
         }
-        self.route.protocol.replay(entry, age, &self.view, outcome, P::Spare::default())
+        self.route.protocol.replay(entry, age, &self.view, self.answered(outcome), P::Spare::default())
+    }
+
+    /// Tells how the request is answered.
+    fn answered(&self, outcome: Outcome) -> Outcome {
+        self.route.cache.shared().telemetry.tell(Event::Answered(outcome));
+        outcome
     }
 
     /// The error that another one's run ended with, where errors are shared.

@@ -2,27 +2,34 @@
 //!
 //! A layer takes a permit only while it holds fewer than are free: it can never have more than are left for the others,
 //! so a route whose service hangs slows its own refreshes and nobody else's. A layer that has its cache to itself may
-//! hold them all.
+//! hold them all. Once they are withdrawn nobody gets one any more.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use crate::telemetry;
+use tokio::sync::Notify;
 
 #[derive(Debug)]
 pub(crate) struct Permits {
-    free: Mutex<usize>,
+    limit: usize,
+    state: Mutex<State>,
     layers: AtomicUsize,
-    refused: AtomicU64,
+    all_back: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    withdrawn: bool,
 }
 
 /// What one layer holds of a cache's permits.
 #[derive(Debug)]
 pub(crate) struct Share {
     permits: Arc<Permits>,
-    /// Guarded by `Permits::free`: it is read and written while that lock is held.
+    /// Guarded by `Permits::state`: it is read and written while that lock is held.
     held: AtomicUsize,
 }
 
@@ -32,7 +39,8 @@ pub(crate) struct Permit(Arc<Share>);
 
 impl Permits {
     pub(crate) fn new(permits: usize) -> Self {
-        Self { free: Mutex::new(permits), layers: AtomicUsize::new(0), refused: AtomicU64::new(0) }
+        let state = State { free: permits, withdrawn: false };
+        Self { limit: permits, state: Mutex::new(state), layers: AtomicUsize::new(0), all_back: Notify::new() }
     }
 
     /// The share of one more layer.
@@ -41,32 +49,42 @@ impl Permits {
         Arc::new(Share { permits: Arc::clone(self), held: AtomicUsize::new(0) })
     }
 
-    /// How many runs were dropped for want of a permit.
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused.load(Relaxed)
+    /// How many are out.
+    pub(crate) fn out(&self) -> usize {
+        self.limit - self.lock().free
+    }
+
+    /// From now on nobody gets one.
+    pub(crate) fn withdraw(&self) {
+        self.lock().withdrawn = true;
+    }
+
+    /// Waits until none is out.
+    pub(crate) async fn all_back(&self) {
+        loop {
+            let back = self.all_back.notified();
+            if self.out() == 0 {
+                return;
+            }
+            back.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Share {
-    /// A permit for a refresh, which is dropped and counted if there is none. Nobody queues for one.
+    /// A permit, unless the cache or the layer has used up its own. Nobody queues for one.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
-        let permit = self.spare();
-        if permit.is_none() {
-            self.permits.refused.fetch_add(1, Relaxed);
-            telemetry::refresh_dropped();
-        }
-        permit
-    }
-
-    /// A permit, unless the cache or the layer has used up its own.
-    pub(crate) fn spare(self: &Arc<Self>) -> Option<Permit> {
-        let mut free = self.permits.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.permits.lock();
         let held = self.held.load(Relaxed);
         let alone = self.permits.layers.load(Relaxed) == 1;
-        if *free == 0 || !(alone || held < *free) {
+        if state.withdrawn || state.free == 0 || !(alone || held < state.free) {
             return None;
         }
-        *free -= 1;
+        state.free -= 1;
         self.held.store(held + 1, Relaxed);
         Some(Permit(Arc::clone(self)))
     }
@@ -74,9 +92,13 @@ impl Share {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut free = self.0.permits.free.lock().unwrap_or_else(PoisonError::into_inner);
-        *free += 1;
+        let permits = &self.0.permits;
+        let mut state = permits.lock();
+        state.free += 1;
         self.0.held.fetch_sub(1, Relaxed);
+        if state.free == permits.limit {
+            permits.all_back.notify_waiters();
+        }
     }
 }
 
@@ -99,8 +121,23 @@ mod tests {
         let permits = Arc::new(Permits::new(64));
         let share = permits.share();
         assert_eq!(take_all(&share).len(), 64);
-        assert_eq!(take_all(&share).len(), 64, "dropped permits are free again");
-        assert_eq!(permits.refused(), 2);
+        let again = take_all(&share);
+        assert_eq!((again.len(), permits.out()), (64, 64), "dropped permits are free again");
+    }
+
+    #[test] // P27
+    fn once_withdrawn_no_permit_is_given_and_those_that_are_out_are_waited_for() {
+        let permits = Arc::new(Permits::new(64));
+        let share = permits.share();
+        let held = share.take();
+        permits.withdraw();
+        assert!(share.take().is_none());
+        let mut all_back = std::pin::pin!(permits.all_back());
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(all_back.as_mut().poll(&mut cx).is_pending());
+        drop(held);
+        assert!(all_back.as_mut().poll(&mut cx).is_ready());
+        assert!(share.take().is_none());
     }
 
     #[test] // P24

@@ -79,6 +79,18 @@ pub trait Prepare<Req>: Protocol {
     #[doc(hidden)]
     fn role(&self, view: &Self::View) -> Role;
 
+    /// Whether code in this process asks for a new response, whatever is stored.
+    #[doc(hidden)]
+    fn is_forced(&self, view: &Self::View) -> bool;
+
+    /// Asks for a new response, whatever is stored.
+    #[doc(hidden)]
+    fn force(&self, view: &mut Self::View);
+
+    /// What is to be told of a request that goes past the cache.
+    #[doc(hidden)]
+    fn passed(&self, after: &Self::After) -> Option<Outcome>;
+
     /// What the response may use of a request that nobody will be called with.
     #[doc(hidden)]
     fn spare(&self, request: Self::Request) -> Self::Spare;

@@ -6,7 +6,6 @@
 
 use std::{
     any::Any,
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
@@ -17,7 +16,7 @@ use tower_service::Service;
 use crate::{
     cache::Run,
     clock::{self, Instant},
-    entry::Entry,
+    entry::{Early, Entry},
     flight::{Landed, Landing, Lead},
     future::Call,
     interest::Interest,
@@ -28,7 +27,7 @@ use crate::{
     slot::Admission,
     status::Detail,
     supervision::{Stop, Supervised},
-    telemetry,
+    telemetry::{self, End, Event},
 };
 
 /// All that a run needs.
@@ -130,7 +129,7 @@ where
     Req: 'static,
 {
     if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(run::<S, P, Req>(job));
+        runtime.spawn(telemetry::in_span(job.kind, run::<S, P, Req>(job)));
     }
 }
 
@@ -150,19 +149,26 @@ where
         started,
         timer: stale.is_some().then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
     };
-    match supervised.run(work, |cx| desk.poll_left(cx)).await {
-        Ok(()) => {}
-        Err(Stop::Unwanted) => desk.lead.land(Landing::Vacated),
-        Err(Stop::Deadline) => {
-            fail(&route, &desk.lead, stale.is_some());
+    let end = match supervised.run(work, |cx| desk.poll_left(cx)).await {
+        Ok(end) => end,
+        Err(Stop::Unwanted) => {
             desk.lead.land(Landing::Vacated);
+            End::Abandoned
+        }
+        Err(Stop::Deadline) => {
+            back_off(&route, &desk.lead, stale.is_some());
+            desk.lead.land(Landing::Vacated);
+            End::TimedOut
         }
         Err(Stop::Panicked(payload)) => {
-            fail(&route, &desk.lead, stale.is_some());
+            back_off(&route, &desk.lead, stale.is_some());
             desk.lead.land(Landing::Panicked);
             desk.deliver(Delivery::Panic(payload));
+            End::Panicked
         }
-    }
+    };
+    let took = clock::now().saturating_duration_since(started);
+    route.cache.shared().telemetry.tell(Event::RunEnded { end, took });
     drop(desk);
     drop(running);
 }
@@ -176,7 +182,8 @@ async fn work<S, P, Req>(
     kind: RunKind,
     desk: &Desk<P::Value, P::Response, S::Error>,
     started: Instant,
-) where
+) -> End
+where
     P: Prepare<Req> + Capture<S::Response>,
     S: Service<P::Request>,
     S::Error: Send + 'static,
@@ -189,14 +196,17 @@ async fn work<S, P, Req>(
     let response = match Call::new(service, request).await {
         Ok(response) => response,
         Err(error) => {
-            fail(route, &desk.lead, stale.is_some());
+            back_off(route, &desk.lead, stale.is_some());
             let shared = route.settings.share_error.and_then(|share| share(&error)).map(Arc::from);
             desk.lead.land(Landing::Failed(shared));
-            return desk.deliver(Delivery::Error(error));
+            desk.deliver(Delivery::Error(error));
+            return End::Failed;
         }
     };
     let status = route.protocol.status(&response);
     let mut judged = route.protocol.judge(&response, &sight, &route.settings.freshness);
+    judged.freshness = judged.freshness.jittered(route.settings.jitter, fastrand::f64());
+    let end = if judged.failed { End::Failed } else { End::Completed };
     if judged.failed && stale.is_some() && judged.class == Class::Storable {
         // What is stored is better than a failure, even than one that says for how long it may be stored.
         judged.refuse(Class::Shareable, Detail::Status);
@@ -227,11 +237,17 @@ async fn work<S, P, Req>(
                     Ok(value) => {
                         let _told_as_the_body_came = landing.share(judged, value, &sight);
                     }
-                    Err(unfilled) => landing.decline(&mut judged, unfilled),
+                    Err(unfilled) => {
+                        landing.decline(&mut judged, unfilled);
+                        if unfilled == Unfilled::Failed {
+                            return End::Failed;
+                        }
+                    }
                 }
             }
         },
     }
+    end
 }
 
 /// What a response means for what is stored, and for those who wait.
@@ -255,16 +271,17 @@ impl<P: Protocol> Settling<'_, P> {
             self.route.protocol.variant(fields, sight, &mut values);
             values.as_slice().into()
         });
+        let now = clock::now();
         let entry = Arc::new(Entry {
             weight: self.route.protocol.weigh(&value),
             value,
             started: self.started,
             run: self.lead.number(),
+            early: Early::after(now.saturating_duration_since(self.started)),
             judged,
             variant,
         });
         let judged = &entry.judged;
-        let now = clock::now();
         let born_gone = entry.age(now) >= entry.freshness().gone_at();
         // What the new entry displaces is dropped outside the journal's lock: its destructor is not ours.
         let mut displaced = None;
@@ -288,8 +305,10 @@ impl<P: Protocol> Settling<'_, P> {
             (voided, refusal)
         });
         drop(displaced);
-        if refusal.is_some() && !voided {
-            self.unstored(judged);
+        match refusal {
+            None => shared.telemetry.tell(Event::Stored),
+            Some(detail) if voided => shared.telemetry.tell(Event::Refused(detail)),
+            Some(detail) => self.unstored(judged, detail),
         }
         self.lead.land(Landing::Shared(Landed { entry, refusal, status: self.status }));
         refusal
@@ -297,7 +316,7 @@ impl<P: Protocol> Settling<'_, P> {
 
     /// A response that nobody else may have, or that nobody else wants.
     fn refuse(&self, judged: &Judgement) {
-        self.unstored(judged);
+        self.unstored(judged, judged.detail.unwrap_or(Detail::NoLifetime));
         self.lead.land(match judged.class {
             Class::Personal { .. } => Landing::Personal,
             _ => Landing::Vacated,
@@ -311,7 +330,8 @@ impl<P: Protocol> Settling<'_, P> {
             Unfilled::Slow => Detail::SlowBody,
             Unfilled::Failed => {
                 judged.detail = Some(Detail::BodyFailed);
-                fail(self.route, self.lead, self.stale.is_some());
+                self.route.cache.shared().telemetry.tell(Event::Refused(Detail::BodyFailed));
+                back_off(self.route, self.lead, self.stale.is_some());
                 return self.lead.land(Landing::Failed(None));
             }
         };
@@ -322,9 +342,10 @@ impl<P: Protocol> Settling<'_, P> {
     }
 
     /// Nothing was stored: a failure leaves the stale entry as it is, any other response takes its place by removing it.
-    fn unstored(&self, judged: &Judgement) {
+    fn unstored(&self, judged: &Judgement, detail: Detail) {
+        self.route.cache.shared().telemetry.tell(Event::Refused(detail));
         if judged.failed {
-            fail(self.route, self.lead, self.stale.is_some());
+            back_off(self.route, self.lead, self.stale.is_some());
         }
         let replaced = self.stale.filter(|_| !judged.failed);
         let marked = !judged.failed && judged.class == Class::Personal { mark: true };
@@ -345,12 +366,11 @@ impl<P: Protocol> Settling<'_, P> {
     }
 }
 
-/// Tells of a failure, and puts off the next run, unless this one was cold: then there is nothing to serve meanwhile.
-fn fail<P: Protocol>(route: &Route<P>, lead: &Lead<P::Value>, warm: bool) {
-    telemetry::run_failed(warm);
+/// Puts off the next run after one that failed, unless that was cold: then there is nothing to serve meanwhile.
+fn back_off<P: Protocol>(route: &Route<P>, lead: &Lead<P::Value>, warm: bool) {
     if warm {
         let now = clock::now();
-        let lot = RandomState::new().hash_one(lead.number());
+        let lot = fastrand::f64();
         route.cache.shared().memory.update(lead.key(), now, |slot| slot.fail(now, lead.number(), lot));
     }
 }

@@ -14,11 +14,11 @@ use crate::{
     freshness::Verdict,
     future::ResponseFuture,
     key::{self, KeyBuf},
-    layer::{Route, Sighting},
+    layer::{Behind, Route, Sighting},
     miss,
     protocol::{Capture, Prepare, Prepared, Protocol, Role},
     run::{self, Job},
-    status::{CacheStatus, Detail, Outcome},
+    telemetry::Event,
 };
 
 /// A service whose responses are cached. Made by [`CachebackLayer`](crate::CachebackLayer).
@@ -32,6 +32,55 @@ pub struct Cacheback<S, P: Protocol> {
 impl<S, P: Protocol> Cacheback<S, P> {
     pub(crate) fn new(inner: S, route: Arc<Route<P>>) -> Self {
         Self { inner, route }
+    }
+
+    /// Answers a request by a new run, whatever is stored, and stores the response as that of any other run. That is how
+    /// one warms a cache, or brings it up to date before its lifetime is over.
+    ///
+    /// The run starts after this is called: one that is under way already does not count. Those who ask for one at the
+    /// same time share it. What the run answers is the answer, an error too; a failed run leaves what is stored as it is.
+    /// [`ForceRefresh`](crate::ForceRefresh) asks for the same in an HTTP request.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use cacheback::{CachebackLayer, Key};
+    /// use tower::{Layer, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Infallible> {
+    /// let layer = CachebackLayer::typed::<u32, String>(|id| Key::from(id.to_string()));
+    /// let users = layer.layer(service_fn(|id: u32| async move { Ok::<_, Infallible>(format!("user {id}")) }));
+    ///
+    /// let new = users.refresh(42).await?;
+    /// # assert_eq!(new, "user 42");
+    /// # Ok(()) }
+    /// ```
+    pub fn refresh<Req>(&self, request: Req) -> ResponseFuture<S, P, Req>
+    where
+        P: Prepare<Req> + Capture<S::Response>,
+        P::Response: Send + 'static,
+        S: Service<P::Request> + Clone + Send + 'static,
+        S::Response: Send,
+        S::Error: Send,
+        S::Future: Send,
+        Req: 'static,
+    {
+        self.answer(request, true)
+    }
+
+    /// Answers a request; `forced` asks for a new response.
+    fn answer<Req>(&self, request: Req, forced: bool) -> ResponseFuture<S, P, Req>
+    where
+        P: Prepare<Req> + Capture<S::Response>,
+        P::Response: Send + 'static,
+        S: Service<P::Request> + Clone + Send + 'static,
+        S::Response: Send,
+        S::Error: Send,
+        S::Future: Send,
+        Req: 'static,
+    {
+        let (route, mut key) = (&self.route, KeyBuf::default());
+        let prepared = route.protocol.prepare(request, route.cache.identity(), &route.settings.freshness, &mut key);
+        serve(route, &self.inner, prepared, &key, forced)
     }
 }
 
@@ -55,9 +104,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let (route, mut key) = (&self.route, KeyBuf::default());
-        let prepared = route.protocol.prepare(request, route.cache.identity(), &route.settings.freshness, &mut key);
-        serve(route, &self.inner, prepared, &key)
+        self.answer(request, false)
     }
 }
 
@@ -67,6 +114,7 @@ fn serve<S, P, Req>(
     inner: &S,
     prepared: Prepared<P, P::Request>,
     key: &KeyBuf,
+    forced: bool,
 ) -> ResponseFuture<S, P, Req>
 where
     P: Prepare<Req> + Capture<S::Response>,
@@ -77,7 +125,7 @@ where
     S::Future: Send,
     Req: 'static,
 {
-    let (request, view) = match prepared {
+    let (request, mut view) = match prepared {
         Prepared::Lookup(request, view) => (request, view),
         Prepared::Forward(request, after) => {
             return ResponseFuture::forward(inner.clone(), request, after, Arc::clone(route));
@@ -86,42 +134,35 @@ where
             let (route, inner) = (Arc::clone(route), inner.clone());
             return ResponseFuture::wait(async move {
                 let (prepared, key) = later.await;
-                let answer = serve::<S, P, Req>(&route, &inner, prepared, &key);
+                let answer = serve::<S, P, Req>(&route, &inner, prepared, &key, forced);
                 answer.await
             });
         }
     };
+    if forced {
+        route.protocol.force(&mut view);
+    }
     let seen = route.look(key.as_slice(), &request, clock::now());
-    let (Some((outcome, to_refresh)), Some((entry, age))) = (hit(&seen), seen.entry()) else {
+    let hit = if route.protocol.is_forced(&view) { None } else { seen.hit(&route.settings) };
+    let (Some((outcome, behind)), Some((entry, age))) = (hit, seen.entry()) else {
         let (route, inner) = (Arc::clone(route), inner.clone());
         return ResponseFuture::wait(miss::answer(route, inner, key.to_key(), request, view, seen));
     };
+    route.cache.shared().telemetry.tell(Event::Answered(outcome));
     let replay = |spare| route.protocol.replay(entry, age, &view, outcome, spare);
-    ResponseFuture::done(if to_refresh {
-        // The reader's request is the one that is re-run.
-        let response = replay(P::Spare::default());
-        refresh(route, inner, &seen, request, route.protocol.role(&view));
-        response
-    } else {
-        replay(route.protocol.spare(request))
+    ResponseFuture::done(match behind {
+        Behind::Nothing => replay(route.protocol.spare(request)),
+        Behind::Refresh => {
+            // The reader's request is the one that is re-run.
+            let response = replay(P::Spare::default());
+            refresh_behind(route, inner, &seen, request, route.protocol.role(&view));
+            response
+        }
     })
 }
 
-/// Whether what was found answers the request at once: with which outcome, and whether it wants a refresh.
-pub(crate) fn hit<V>(seen: &Sighting<V>) -> Option<(Outcome, bool)> {
-    let outcome = || seen.outcome(CacheStatus::Hit);
-    match seen.verdict() {
-        Verdict::Fresh => Some((outcome(), false)),
-        Verdict::Stale | Verdict::TooStale if seen.is_backing_off() => {
-            Some((outcome().because(Some(Detail::BackOff)), false))
-        }
-        Verdict::Stale => Some((outcome(), true)),
-        Verdict::TooStale | Verdict::Gone => None,
-    }
-}
-
-/// Starts the run that refreshes a stale entry, unless one is under way, failed lately, or is one too many.
-pub(crate) fn refresh<S, P, Req>(
+/// Starts the run that refreshes an entry behind its reader, unless one is under way, failed lately, or is one too many.
+pub(crate) fn refresh_behind<S, P, Req>(
     route: &Arc<Route<P>>,
     service: &S,
     seen: &Sighting<P::Value>,
@@ -147,10 +188,15 @@ pub(crate) fn refresh<S, P, Req>(
     // Somebody may have refreshed it, or failed to, between the lookup and the lead.
     let again = route.look(key::bytes(&course.key), &request, seen.now);
     let same = again.entry().is_some_and(|(now, _)| Arc::ptr_eq(now, entry));
-    if !same || again.verdict() != Verdict::Stale || again.is_backing_off() {
+    if !same || again.verdict() != seen.verdict() || again.is_backing_off() {
         return;
     }
-    let Some(permit) = route.share.take() else { return };
+    let Some(permit) = route.share.take() else {
+        return route.cache.shared().telemetry.tell(Event::RefreshDropped);
+    };
+    if seen.verdict() == Verdict::Fresh && !entry.early.begin() {
+        return;
+    }
     run::start(Job::refresh(Arc::clone(route), service.clone(), request, lead, Arc::clone(entry), permit));
 }
 

@@ -164,16 +164,16 @@ impl<V> Slot<V> {
         }
     }
 
-    /// A run failed: the pause doubles. `lot` is a random number that takes up to half of it away, so that keys that
-    /// failed together are not tried together. Where runs that started later have succeeded, an old failure says nothing.
-    pub(crate) fn fail(&mut self, now: Instant, run: u64, lot: u64) {
+    /// A run failed: the pause doubles. `lot`, drawn from 0 to 1, takes up to half of it away, so that keys that failed
+    /// together are not tried together. Where runs that started later have succeeded, an old failure says nothing.
+    pub(crate) fn fail(&mut self, now: Instant, run: u64, lot: f64) {
         // Those that were under way together fail together: for the pause that is once.
         if self.variants.iter().all(|kept| kept.entry.run > run) || self.is_backing_off(now) {
             return;
         }
         let failures = self.back_off.map_or(0, |back_off| back_off.failures).saturating_add(1);
         let pause = FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LAST_PAUSE);
-        let pause = pause - pause.mul_f64((lot % 1_024) as f64 / 2_048.0);
+        let pause = pause - pause.mul_f64(lot.clamp(0.0, 1.0) / 2.0);
         self.back_off = Some(BackOff { failures, until: now + pause });
     }
 
@@ -266,7 +266,7 @@ impl<V> Clone for Kept<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock, freshness::Freshness, protocol::Judgement, scope::Tags};
+    use crate::{clock, entry::Early, freshness::Freshness, protocol::Judgement, scope::Tags};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -280,7 +280,7 @@ mod tests {
         judged.fields = variant.map(|_| Arc::from([Box::from("accept")]));
         judged.tags = Tags::new(["t"]);
         let variant = variant.map(|values| Arc::from(values.as_bytes()));
-        Arc::new(Entry { value: "v", started: clock::now(), run, judged, variant, weight: 1 })
+        Arc::new(Entry { value: "v", started: clock::now(), early: Early::default(), run, judged, variant, weight: 1 })
     }
 
     fn runs(slot: &Slot<&str>) -> Vec<u64> {
@@ -327,19 +327,19 @@ mod tests {
     fn pauses_double_up_to_a_minute_and_a_success_ends_them() {
         let mut slot = slot();
         let mut now = clock::now();
-        slot.fail(now, 2, 0);
+        slot.fail(now, 2, 0.0);
         assert!(slot.back_off.is_none(), "a cold miss has nothing to serve meanwhile");
         slot.admit(entry(1, None), None, 16);
         for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
-            slot.fail(now, 2, 0);
+            slot.fail(now, 2, 0.0);
             assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + pause * SECOND));
             assert!(slot.is_backing_off(now) && !slot.is_backing_off(now + pause * SECOND));
             now += pause * SECOND;
         }
-        slot.fail(now, 2, 1_023);
-        assert!(slot.back_off.is_some_and(|back_off| back_off.until > now + 30 * SECOND));
+        slot.fail(now, 2, 1.0);
+        assert!(slot.back_off.is_some_and(|back_off| back_off.until == now + 30 * SECOND));
         slot.admit(entry(3, None), None, 16);
-        slot.fail(now, 2, 0);
+        slot.fail(now, 2, 0.0);
         assert!(!slot.is_backing_off(now));
     }
 
@@ -381,7 +381,7 @@ mod tests {
         let mut slot = slot();
         let now = clock::now();
         slot.admit(entry(1, None), None, 16);
-        (0..10).for_each(|_| slot.fail(now, 2, 0));
+        (0..10).for_each(|_| slot.fail(now, 2, 0.0));
         assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + SECOND));
     }
 }

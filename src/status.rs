@@ -47,85 +47,110 @@ pub enum CacheStatus {
     VaryMiss,
     /// What was stored is too stale to be served before a run was tried.
     Stale,
+    /// Something was stored that would have answered it, and the request asked for a new response: see
+    /// [`ForceRefresh`](crate::ForceRefresh).
+    Request,
 }
 
-/// Why an outcome is what it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Detail {
+/// Writes the vocabulary down once: a variant, and the token that stands for it in the `detail` parameter.
+macro_rules! details {
+    ($($(#[$doc:meta])+ $variant:ident = $token:literal,)+) => {
+        /// Why an outcome is what it is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Detail {
+            $($(#[$doc])+ $variant,)+
+        }
+
+        impl Detail {
+            /// All of them.
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The token that stands in the `detail` parameter.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $token,)+
+                }
+            }
+        }
+    };
+}
+
+details! {
     // ---- why a request was not looked up ----
     /// It carries a credential that the key does not cover.
-    Credential,
+    Credential = "credential",
     /// It carries cookies that the key does not cover.
-    Cookie,
+    Cookie = "cookie",
     /// It has content.
-    Content,
+    Content = "content",
     /// It asks for another protocol.
-    Upgrade,
+    Upgrade = "upgrade",
     /// Its authority cannot be told: two that differ, or several `Host` lines.
-    Authority,
+    Authority = "authority",
     /// The key rules give it no key.
-    NoKey,
+    NoKey = "no-key",
     /// The layer leaves it out.
-    Excluded,
+    Excluded = "excluded",
     /// It asks for a part of the response.
-    Range,
+    Range = "range",
     /// It is conditional in a way that the origin alone can decide (`If-Match`, `If-Unmodified-Since`).
-    Precondition,
+    Precondition = "precondition",
     /// It asks not to be stored.
-    RequestNoStore,
+    RequestNoStore = "request-no-store",
     /// It is a HEAD and nothing was stored for its GET.
-    Head,
+    Head = "head",
 
     // ---- why a response was not stored ----
     /// `Cache-Control: no-store`.
-    NoStore,
+    NoStore = "no-store",
     /// `Cache-Control: private`.
-    Private,
+    Private = "private",
     /// `Cache-Control: no-cache`.
-    NoCache,
+    NoCache = "no-cache",
     /// It sets a cookie.
-    SetCookie,
+    SetCookie = "set-cookie",
     /// `Vary: *`.
-    VaryAny,
+    VaryAny = "vary-any",
     /// It asks for, or speaks of, authentication.
-    Authenticate,
+    Authenticate = "authenticate",
     /// Its status is not one that is stored without explicit freshness, or not one that is ever stored.
-    Status,
+    Status = "status",
     /// Nothing lets it live for any time.
-    NoLifetime,
+    NoLifetime = "no-lifetime",
     /// Its body is over the cap.
-    TooLarge,
+    TooLarge = "too-large",
     /// Its body was not complete in time.
-    SlowBody,
+    SlowBody = "slow-body",
     /// Its body failed, or ended early.
-    BodyFailed,
+    BodyFailed = "body-failed",
     /// It is a stream of events.
-    EventStream,
+    EventStream = "event-stream",
     /// Its content security policy holds a nonce.
-    Nonce,
+    Nonce = "csp-nonce",
     /// It names the one origin that may read it, without `Vary: Origin`.
-    AllowOrigin,
+    AllowOrigin = "allow-origin",
     /// Nobody opted it in.
-    NotOptedIn,
+    NotOptedIn = "not-opted-in",
     /// Its handler said so.
-    HandlerSaidNo,
+    HandlerSaidNo = "handler",
     /// It is a part of the whole.
-    Partial,
+    Partial = "partial",
     /// It was invalidated while it was made.
-    Invalidated,
+    Invalidated = "invalidated",
     /// A run that started later was stored before it.
-    Superseded,
+    Superseded = "superseded",
 
     // ---- why a response was served as it was ----
     /// The run failed, and the stale response may stand in.
-    StaleIfError,
+    StaleIfError = "stale-if-error",
     /// Runs for this key failed lately; the next one is put off.
-    BackOff,
+    BackOff = "back-off",
     /// The run took longer than a reader of a stale response is made to wait.
-    Slow,
+    Slow = "slow",
     /// The key is marked: its responses could not be shared lately, so requests do not wait for one another.
-    HitForMiss,
+    HitForMiss = "hit-for-miss",
 }
 
 impl Outcome {
@@ -235,49 +260,7 @@ impl CacheStatus {
             Self::UriMiss => "fwd=uri-miss",
             Self::VaryMiss => "fwd=vary-miss",
             Self::Stale => "fwd=stale",
-        }
-    }
-}
-
-impl Detail {
-    /// The token that stands in the `detail` parameter.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Credential => "credential",
-            Self::Cookie => "cookie",
-            Self::Content => "content",
-            Self::Upgrade => "upgrade",
-            Self::Authority => "authority",
-            Self::NoKey => "no-key",
-            Self::Excluded => "excluded",
-            Self::Range => "range",
-            Self::Precondition => "precondition",
-            Self::RequestNoStore => "request-no-store",
-            Self::Head => "head",
-            Self::NoStore => "no-store",
-            Self::Private => "private",
-            Self::NoCache => "no-cache",
-            Self::SetCookie => "set-cookie",
-            Self::VaryAny => "vary-any",
-            Self::Authenticate => "authenticate",
-            Self::Status => "status",
-            Self::NoLifetime => "no-lifetime",
-            Self::TooLarge => "too-large",
-            Self::SlowBody => "slow-body",
-            Self::BodyFailed => "body-failed",
-            Self::EventStream => "event-stream",
-            Self::Nonce => "csp-nonce",
-            Self::AllowOrigin => "allow-origin",
-            Self::NotOptedIn => "not-opted-in",
-            Self::HandlerSaidNo => "handler",
-            Self::Partial => "partial",
-            Self::Invalidated => "invalidated",
-            Self::Superseded => "superseded",
-            Self::StaleIfError => "stale-if-error",
-            Self::BackOff => "back-off",
-            Self::Slow => "slow",
-            Self::HitForMiss => "hit-for-miss",
+            Self::Request => "fwd=request",
         }
     }
 }

@@ -37,15 +37,15 @@ pub(crate) struct Supervised<'a, P: Protocol> {
 
 impl<P: Protocol> Supervised<'_, P> {
     /// Runs to the end, or to a stop. `poll_left` is ready when the one who leads does not wait any more.
-    pub(crate) async fn run(
+    pub(crate) async fn run<T>(
         mut self,
-        work: impl Future<Output = ()>,
+        work: impl Future<Output = T>,
         poll_left: impl Fn(&mut Context<'_>) -> Poll<()>,
-    ) -> Result<(), Stop> {
+    ) -> Result<T, Stop> {
         let mut work = pin!(work);
         poll_fn(|cx| {
             match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
-                Ok(Poll::Ready(())) => return Poll::Ready(Ok(())),
+                Ok(Poll::Ready(end)) => return Poll::Ready(Ok(end)),
                 Ok(Poll::Pending) => {}
                 Err(payload) => return Poll::Ready(Err(Stop::Panicked(payload))),
             }
@@ -56,7 +56,7 @@ impl<P: Protocol> Supervised<'_, P> {
                 if left.is_zero() {
                     return Poll::Ready(Err(Stop::Deadline));
                 }
-                self.permit = if self.adoptable { self.route.share.spare() } else { None };
+                self.permit = if self.adoptable { self.route.share.take() } else { None };
                 if self.permit.is_some() {
                     self.timer = Some(Box::pin(clock::sleep(left)));
                 } else if self.lead.close_unless_wanted(0) {

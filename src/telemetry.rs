@@ -1,8 +1,106 @@
-//! Every event once: to `tracing` where the feature is on, else to nothing. No other file knows which.
+//! Every event once: it is counted, and goes to `tracing` where the feature is on. No other file knows which.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
-use crate::status::Detail;
+use crate::{
+    protocol::RunKind,
+    stats::{Counters, Gauges, Stats},
+    status::{Detail, Outcome},
+};
+
+/// What happens in a cache, in one closed vocabulary.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    /// A request was answered: a hit, a stale one, a miss, one that shared another's run, or one that passed by.
+    Answered(Outcome),
+    /// A response was stored.
+    Stored,
+    /// The response of a run was not.
+    Refused(Detail),
+    RunEnded {
+        end: End,
+        took: Duration,
+    },
+    /// A refresh was not begun for want of a permit.
+    RefreshDropped,
+    Invalidated {
+        purged: bool,
+        entries: usize,
+    },
+    /// Responses made room for others.
+    Evicted {
+        entries: usize,
+    },
+    /// The shared store did not do as it was told.
+    StoreFailed,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Completed,
+    /// An error, a failing response, or a body that failed.
+    Failed,
+    Panicked,
+    TimedOut,
+    /// Nobody wanted it any more.
+    Abandoned,
+}
+
+/// Where the events of one cache go.
+#[derive(Debug, Default)]
+pub(crate) struct Telemetry(Counters);
+
+impl Telemetry {
+    pub(crate) fn tell(&self, event: Event) {
+        self.0.count(&event);
+        trace(&event);
+    }
+
+    pub(crate) fn stats(&self, gauges: &Gauges) -> Stats {
+        self.0.stats(gauges)
+    }
+}
+
+impl End {
+    /// How many there are.
+    pub(crate) const ALL: usize = Self::Abandoned as usize + 1;
+}
+
+/// Puts a run into a span of its own, which follows from the one that it was started in: it may outlive that one.
+#[cfg(feature = "tracing")]
+pub(crate) fn in_span<F: Future>(kind: RunKind, run: F) -> impl Future<Output = F::Output> {
+    let background = kind == RunKind::Background;
+    let span = tracing::info_span!(target: "cacheback", parent: None, "run", background);
+    span.follows_from(tracing::Span::current());
+    tracing::Instrument::instrument(run, span)
+}
+
+/// Leaves a run as it is.
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn in_span<F: Future>(_: RunKind, run: F) -> F {
+    run
+}
+
+#[cfg(feature = "tracing")]
+fn trace(event: &Event) {
+    match event {
+        Event::Answered(outcome) => tracing::trace!(target: "cacheback", %outcome, "answered"),
+        Event::Stored => tracing::debug!(target: "cacheback", "stored"),
+        Event::Refused(detail) => tracing::debug!(target: "cacheback", reason = detail.as_str(), "not stored"),
+        Event::RunEnded { end, took } => tracing::debug!(target: "cacheback", ?end, ?took, "run ended"),
+        Event::RefreshDropped => tracing::debug!(target: "cacheback", "refresh dropped: too many are under way"),
+        Event::Invalidated { purged, entries } => tracing::debug!(target: "cacheback", purged, entries, "invalidated"),
+        Event::Evicted { entries } => tracing::trace!(target: "cacheback", entries, "evicted"),
+        Event::StoreFailed => tracing::warn!(target: "cacheback", "the shared store did not carry out an operation"),
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+fn trace(_: &Event) {}
 
 /// Watches for a route that is bypassed nearly always: its layer does nothing, and somebody should know.
 #[derive(Debug, Default)]
@@ -43,6 +141,7 @@ impl BypassWatch {
 #[cfg(feature = "tracing")]
 fn warn_of_bypass(detail: Detail) {
     tracing::warn!(
+        target: "cacheback",
         reason = detail.as_str(),
         "nearly every request of a cached route goes past the cache; see `key_header`, `key_cookie`, `ignore_cookies` \
          and `key_by`"
@@ -51,26 +150,6 @@ fn warn_of_bypass(detail: Detail) {
 
 #[cfg(not(feature = "tracing"))]
 fn warn_of_bypass(_: Detail) {}
-
-/// A run failed; a warm one leaves something stored.
-#[cfg(feature = "tracing")]
-pub(crate) fn run_failed(warm: bool) {
-    tracing::debug!(warm, "a run failed");
-}
-
-/// A run failed; a warm one leaves something stored.
-#[cfg(not(feature = "tracing"))]
-pub(crate) fn run_failed(_: bool) {}
-
-/// A refresh was dropped for want of a permit.
-#[cfg(feature = "tracing")]
-pub(crate) fn refresh_dropped() {
-    tracing::debug!("a refresh was dropped: too many are under way");
-}
-
-/// A refresh was dropped for want of a permit.
-#[cfg(not(feature = "tracing"))]
-pub(crate) fn refresh_dropped() {}
 
 #[cfg(test)]
 mod tests {

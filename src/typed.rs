@@ -84,7 +84,8 @@ impl<Req, Res> sealed::Sealed for Typed<Req, Res> {}
 
 impl<Req: 'static, Res: Send + Sync + 'static> Protocol for Typed<Req, Res> {
     type Value = Res;
-    type View = ();
+    /// Whether a new response is asked for.
+    type View = bool;
     type Sight = ();
     type Spare = ();
     type After = Infallible;
@@ -101,13 +102,25 @@ impl<Req: Send + 'static, Res: Send + Sync + 'static> Prepare<Req> for Typed<Req
 
     fn prepare(&self, request: Req, _: usize, _: &Freshness, key: &mut KeyBuf) -> Prepared<Self, Req> {
         key.raw(&(self.key)(&request));
-        Prepared::Lookup(request, ())
+        Prepared::Lookup(request, false)
     }
 
     fn variant_of(&self, _: &Fields, _: &Req, _: &mut KeyBuf) {}
 
-    fn role(&self, (): &()) -> Role {
+    fn role(&self, _: &bool) -> Role {
         Role::Lead
+    }
+
+    fn is_forced(&self, forced: &bool) -> bool {
+        *forced
+    }
+
+    fn force(&self, forced: &mut bool) {
+        *forced = true;
+    }
+
+    fn passed(&self, after: &Infallible) -> Option<Outcome> {
+        match *after {}
     }
 
     fn spare(&self, _: Req) {}
@@ -133,11 +146,11 @@ impl<Req: 'static, Res: Clone + Send + Sync + 'static> Capture<Res> for Typed<Re
         Captured::Whole(response.clone(), response)
     }
 
-    fn deliver(&self, response: Res, (): &(), _: Outcome) -> Res {
+    fn deliver(&self, response: Res, _: &bool, _: Outcome) -> Res {
         response
     }
 
-    fn replay(&self, entry: &Entry<Res>, _: Duration, (): &(), _: Outcome, (): ()) -> Res {
+    fn replay(&self, entry: &Entry<Res>, _: Duration, _: &bool, _: Outcome, (): ()) -> Res {
         entry.value.clone()
     }
 

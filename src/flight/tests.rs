@@ -3,6 +3,7 @@
 use std::{pin::pin, task::Wake};
 
 use super::*;
+use crate::entry::Early;
 
 type Of = Flights<()>;
 
@@ -127,8 +128,15 @@ fn one_who_comes_after_a_purge_by_tag_is_not_handed_what_was_stored_before_it() 
     let lead = lead_one(&flights, "k").expect("nobody leads yet");
     let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
     judged.tags = Tags::new(["t"]);
-    let entry =
-        Arc::new(Entry { value: (), started: clock::now(), run: lead.number(), judged, variant: None, weight: 1 });
+    let entry = Arc::new(Entry {
+        value: (),
+        started: clock::now(),
+        early: Early::default(),
+        run: lead.number(),
+        judged,
+        variant: None,
+        weight: 1,
+    });
     // It is stored, and purged, and only then told to those who wait.
     assert!(!flights.journal.land(lead.number(), lead.key(), entry.tags(), |voided| voided));
     let before = follow(&flights, "k");

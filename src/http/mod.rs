@@ -39,7 +39,7 @@ mod stored;
 mod unsafe_methods;
 
 pub use body::Body;
-pub use parts::{Background, NoStore};
+pub use parts::{Background, ForceRefresh, NoStore};
 pub use stored::StoredResponse;
 
 use conditional::Conditions;
@@ -199,7 +199,8 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
                 self.bypassed.looked_up();
                 let no_store = survey.has_directives() && cache_control::request_no_store(request.headers());
                 let conditions = if survey.has_conditions() { Conditions::take(request.headers()) } else { None };
-                Prepared::Lookup(request, View { head, no_store, nested, conditions: conditions.map(Box::new) })
+                let forced = request.extensions().get::<ForceRefresh>().is_some();
+                Prepared::Lookup(request, View { head, no_store, nested, forced, conditions: conditions.map(Box::new) })
             }
         }
     }
@@ -213,6 +214,21 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
             View { no_store: true, .. } => Role::Read,
             View { head: true, .. } => Role::Refresh,
             View { .. } => Role::Lead,
+        }
+    }
+
+    fn is_forced(&self, view: &View) -> bool {
+        view.forced
+    }
+
+    fn force(&self, view: &mut View) {
+        view.forced = true;
+    }
+
+    fn passed(&self, after: &After) -> Option<Outcome> {
+        match after {
+            After::Say(outcome) | After::Purge(outcome, _) => Some(*outcome),
+            After::Nothing | After::Contribute(_) => None,
         }
     }
 

@@ -29,6 +29,27 @@ use crate::freshness::Freshness;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoStore;
 
+/// In the extensions of a request: it is answered by a new run, whatever is stored, and the response is stored as that of
+/// any other run. That is how code in the same process warms a cache; no field of a request can ask for it.
+///
+/// The run starts after the request has come: one that is under way already does not count. Requests of this kind that
+/// wait together share one run. What the run answers is the answer, a failure too; a failure leaves what is stored as it is.
+///
+/// ```
+/// # #[cfg(feature = "axum")] mod axum_only {
+/// use axum::{Router, body::Body, http::{Request, StatusCode}};
+/// use cacheback::ForceRefresh;
+/// use tower::ServiceExt;
+///
+/// async fn warm(app: Router) -> StatusCode {
+///     let request = Request::get("/quotes/42").extension(ForceRefresh).body(Body::empty());
+///     app.oneshot(request.expect("a request")).await.expect("a router never fails").status()
+/// }
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForceRefresh;
+
 /// In the extensions of a request: it is re-run behind a reader who was answered already, and nobody waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Background;

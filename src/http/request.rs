@@ -267,6 +267,8 @@ pub struct View {
     pub(crate) no_store: bool,
     /// Another cache further out is about to store the response.
     pub(crate) nested: bool,
+    /// Code in this process asks for a new response.
+    pub(crate) forced: bool,
     pub(crate) conditions: Option<Box<Conditions>>,
 }
 

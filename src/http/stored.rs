@@ -217,6 +217,10 @@ pub(crate) fn deliver<B: http_body::Body>(
     name: &StatusName,
 ) -> Response<Body<B>> {
     announce(&mut response, outcome, name);
+    if view.head && view.forced {
+        // Its run was a GET, as every run is.
+        response = without_content(response);
+    }
     evaluate(response, view)
 }
 
@@ -239,6 +243,16 @@ fn evaluate<B: http_body::Body>(mut response: Response<Body<B>>, view: &View) ->
     let (mut head, _) = response.into_parts();
     to_not_modified(&mut head);
     Response::from_parts(head, Body::none())
+}
+
+/// The response of a GET, for a HEAD: it says how long its content would have been (RFC 9110 §9.3.2).
+fn without_content<B: http_body::Body>(mut response: Response<Body<B>>) -> Response<Body<B>> {
+    if let Some(length) = http_body::Body::size_hint(response.body()).exact().filter(|_| has_content(response.status()))
+    {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    response.body_mut().detach();
+    response.map(|_| Body::none())
 }
 
 /// Appends copies of fields. Their values may be slices of a connection's read buffer, which a stored slice would keep

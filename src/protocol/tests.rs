@@ -59,6 +59,16 @@ impl Prepare<Incoming> for ByMessage {
         Role::Lead
     }
 
+    fn is_forced(&self, _: &Self::View) -> bool {
+        false
+    }
+
+    fn force(&self, _: &mut Self::View) {}
+
+    fn passed(&self, _: &Self::After) -> Option<Outcome> {
+        None
+    }
+
     fn spare(&self, _: u32) {}
 
     fn project(&self, request: u32, _: RunKind, _: usize) -> (u32, ()) {
