@@ -4,12 +4,15 @@
 //! so a route whose service hangs slows its own refreshes and nobody else's. A layer that has its cache to itself may
 //! hold them all.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::Arc;
 
-use crate::telemetry;
+use crate::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    telemetry,
+};
 
 #[derive(Debug)]
 pub(crate) struct Permits {
