@@ -13,17 +13,21 @@ use tokio::sync::Notify;
 
 use crate::{
     clock,
+    entry::Entry,
     error::Error,
     flight::Flights,
     freshness::Freshness,
     http::{Http, StoredResponse},
     journal::Journal,
+    key::Key,
     layer::CachebackLayer,
     memory::Memory,
     permits::Permits,
+    protocol::Class,
     scope::Scope,
-    slot::Force,
+    slot::{Admission, Force, Slot},
     stats::{Gauges, Stats},
+    status::Detail,
     store::Store,
     telemetry::{Event, Telemetry},
 };
@@ -255,6 +259,38 @@ impl<V: Send + Sync + 'static> Cache<V> {
             })?;
         }
         Ok(reached)
+    }
+}
+
+impl<V> Shared<V> {
+    /// Stores what a run has made, in place of what it refreshes, unless an invalidation since the run's start reaches
+    /// it: one step for all who invalidate. Why it was not stored, if it was not.
+    pub(crate) fn land(
+        &self,
+        key: &Key,
+        entry: &Arc<Entry<V>>,
+        refreshed: Option<&Arc<Entry<V>>>,
+        most: usize,
+    ) -> Option<Detail> {
+        let now = clock::now();
+        let judged = &entry.judged;
+        let born_gone = entry.age(now) >= entry.freshness().gone_at();
+        // What the new entry displaces is dropped outside the journal's lock: its destructor is not ours.
+        let (refusal, _displaced) = self.journal.land(entry.run, key, &judged.tags, |voided| match judged.class {
+            _ if voided => (Some(Detail::Invalidated), None),
+            Class::Storable if born_gone => (Some(Detail::NoLifetime), None),
+            Class::Storable => {
+                let admit = |slot: &mut Slot<V>| slot.admit(Arc::clone(entry), refreshed, most);
+                let (admission, displaced) = self.memory.replace(key, now, admit);
+                let refusal = match admission {
+                    Admission::Superseded => Some(Detail::Superseded),
+                    Admission::Stored => displaced.rejected.then_some(Detail::TooLarge),
+                };
+                (refusal, Some(displaced))
+            }
+            _ => (Some(judged.detail.unwrap_or(Detail::NoLifetime)), None),
+        });
+        refusal
     }
 }
 

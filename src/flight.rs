@@ -9,7 +9,7 @@ use std::{
     collections::{HashMap, hash_map},
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -22,6 +22,7 @@ use crate::{
     key::Key,
     scope::Scope,
     status::Detail,
+    sync::{self, Mutex, MutexGuard, PoisonError},
 };
 
 /// What a run is for: a key and, where the request fields that select among its variants are known, their values.
@@ -101,7 +102,7 @@ pub(crate) struct Landed<V> {
 impl<V> Flights<V> {
     pub(crate) fn new(journal: Arc<Journal>) -> Self {
         let hasher = ahash::RandomState::new();
-        let shards = (0..64).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
+        let shards = (0..sync::SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
         Self { hasher, shards, journal }
     }
 

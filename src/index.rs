@@ -10,12 +10,12 @@ use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashMap, hash_map},
     ops::Bound,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
     key::{self, Key},
     scope::{Reach, Scope, UriScope},
+    sync::{self, Mutex, MutexGuard, PoisonError},
 };
 
 #[derive(Debug)]
@@ -59,8 +59,8 @@ pub(crate) const POSTING_WEIGHT: usize = 72;
 impl Index {
     pub(crate) fn new() -> Self {
         let hasher = ahash::RandomState::new();
-        let paths = (0..64).map(|_| Mutex::default()).collect();
-        let tags = (0..64).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
+        let paths = (0..sync::SHARDS).map(|_| Mutex::default()).collect();
+        let tags = (0..sync::SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
         Self { hasher, paths, tags }
     }
 

@@ -3,9 +3,11 @@
 //! Each of them holds an [`Interest`]. When the last one is gone the run is woken, and decides whether to go on.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All interests in one run.
 #[derive(Debug, Default)]

@@ -8,12 +8,13 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::Arc,
 };
 
 use crate::{
     key::Key,
     scope::{Scope, Tags},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 /// How many records are kept at most. When a run hangs while more than these are made, the oldest are forgotten and

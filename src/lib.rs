@@ -53,7 +53,8 @@
 //! A file imports from the floors below its own, never upwards.
 //!
 //! * **Vocabulary**: `key` (what identifies a response), `freshness` (how long it lives), `scope` (what an invalidation
-//!   names), `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only file that reads time), `error`.
+//!   names), `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only file that reads time), `sync`
+//!   (locks, also as models have them), `error`.
 //! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (of a remote tier).
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
@@ -89,6 +90,7 @@ mod stats;
 mod status;
 mod store;
 mod supervision;
+mod sync;
 mod telemetry;
 mod typed;
 

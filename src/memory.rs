@@ -18,13 +18,7 @@
 //! capacity and not from the number of processors. And it drops evicted values under its lock unless a lifecycle takes
 //! them, so ours does.
 
-use std::{
-    borrow::Borrow,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
+use std::{borrow::Borrow, sync::Arc};
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache as Engine};
 
@@ -34,6 +28,10 @@ use crate::{
     key::Key,
     scope::Scope,
     slot::{Force, Slot},
+    sync::{
+        self, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     telemetry::{Event, Telemetry},
 };
 
@@ -85,7 +83,7 @@ impl<V> Memory<V> {
             engine: Engine::with_options(options, Weigh, hasher.clone(), Evict),
             index: Index::new(),
             hasher,
-            stripes: (0..64).map(|_| Mutex::default()).collect(),
+            stripes: (0..sync::SHARDS).map(|_| Mutex::default()).collect(),
             serial: AtomicU64::new(0),
             telemetry,
         }

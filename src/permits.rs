@@ -4,12 +4,14 @@
 //! so a route whose service hangs slows its own refreshes and nobody else's. A layer that has its cache to itself may
 //! hold them all. Once they are withdrawn nobody gets one any more.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
+
+use crate::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 #[derive(Debug)]
 pub(crate) struct Permits {

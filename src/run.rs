@@ -24,7 +24,6 @@ use crate::{
     layer::Route,
     permits::Permit,
     protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled},
-    slot::Admission,
     status::Detail,
     supervision::{Stop, Supervised},
     telemetry::{self, End, Event},
@@ -263,9 +262,6 @@ impl<P: Protocol> Settling<'_, P> {
     /// A whole response that may be shared: stores it if it may be stored, and lands it. Why it was not stored, if it
     /// was not.
     fn share(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> Option<Detail> {
-        let shared = self.route.cache.shared();
-        let key = self.lead.key();
-        let class = judged.class;
         let variant = judged.fields.as_ref().map(|fields| {
             let mut values = KeyBuf::default();
             self.route.protocol.variant(fields, sight, &mut values);
@@ -281,34 +277,13 @@ impl<P: Protocol> Settling<'_, P> {
             judged,
             variant,
         });
-        let judged = &entry.judged;
-        let born_gone = entry.age(now) >= entry.freshness().gone_at();
-        // What the new entry displaces is dropped outside the journal's lock: its destructor is not ours.
-        let mut displaced = None;
-        let (voided, refusal) = shared.journal.land(entry.run, key, &judged.tags, |voided| {
-            let refusal = match class {
-                _ if voided => Some(Detail::Invalidated),
-                Class::Storable if born_gone => Some(Detail::NoLifetime),
-                Class::Storable => {
-                    let most = self.route.settings.max_variants;
-                    let (admission, old) =
-                        shared.memory.replace(key, now, |slot| slot.admit(Arc::clone(&entry), self.stale, most));
-                    let rejected = old.rejected;
-                    displaced = Some(old);
-                    match admission {
-                        Admission::Superseded => Some(Detail::Superseded),
-                        Admission::Stored => rejected.then_some(Detail::TooLarge),
-                    }
-                }
-                _ => Some(judged.detail.unwrap_or(Detail::NoLifetime)),
-            };
-            (voided, refusal)
-        });
-        drop(displaced);
+        let most = self.route.settings.max_variants;
+        let shared = self.route.cache.shared();
+        let refusal = shared.land(self.lead.key(), &entry, self.stale, most);
         match refusal {
             None => shared.telemetry.tell(Event::Stored),
-            Some(detail) if voided => shared.telemetry.tell(Event::Refused(detail)),
-            Some(detail) => self.unstored(judged, detail),
+            Some(Detail::Invalidated) => shared.telemetry.tell(Event::Refused(Detail::Invalidated)),
+            Some(detail) => self.unstored(&entry.judged, detail),
         }
         self.lead.land(Landing::Shared(Landed { entry, refusal, status: self.status }));
         refusal
