@@ -17,6 +17,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// What was to be invalidated cannot name anything that is stored, so nothing was done.
     Scope,
+    /// A response was to be stored that the rules forbid to be stored, so nothing was done.
+    Refused,
     /// The shared store did not confirm. What is in this process was invalidated all the same. As long as a cache is one
     /// process nothing fails with this.
     Store,
@@ -25,6 +27,10 @@ pub enum ErrorKind {
 impl Error {
     pub(crate) fn scope(message: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Scope, message: message.into() }
+    }
+
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Refused, message: message.into() }
     }
 
     pub(crate) fn store(message: impl Into<String>) -> Self {

@@ -140,6 +140,11 @@ impl<V> Flights<V> {
         shard.get(course).map(|flight| self.follow(flight))
     }
 
+    /// Whether somebody leads.
+    pub(crate) fn is_under_way(&self, course: &Course) -> bool {
+        self.shard(course).contains_key(course)
+    }
+
     /// Leads a run that nobody can join.
     pub(crate) fn solo(self: &Arc<Self>, course: Course) -> Lead<V> {
         Lead { flights: Arc::clone(self), flight: self.flight(course) }

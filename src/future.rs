@@ -96,6 +96,7 @@ where
                 let response = ready!(call.poll(cx))?;
                 let after = after.take().expect("a response future is not polled after it is ready");
                 if let Some(outcome) = route.protocol.passed(&after) {
+                    route.watch.passed(outcome);
                     route.cache.shared().telemetry.tell(Event::Answered(outcome));
                 }
                 let (response, scopes) = route.protocol.finish(response, after);

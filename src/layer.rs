@@ -6,16 +6,17 @@ use tower_layer::Layer;
 
 use crate::{
     cache::Cache,
-    clock::Instant,
-    entry::{Entry, Fields, Variant},
+    clock::{self, Instant},
+    entry::{Early, Entry, Fields, Variant},
     freshness::{Freshness, Verdict},
     http::{Http, StoredResponse},
     key::KeyBuf,
     permits::Share,
-    protocol::{Prepare, Protocol},
+    protocol::{Judgement, Prepare, Protocol},
     service::Cacheback,
     slot::Slot,
     status::{CacheStatus, Detail, Outcome},
+    telemetry::BypassWatch,
 };
 
 /// Caches the responses of the service it wraps, keyed by request.
@@ -62,6 +63,7 @@ pub(crate) struct Route<P: Protocol> {
     pub(crate) protocol: P,
     pub(crate) settings: Settings,
     pub(crate) share: Arc<Share>,
+    pub(crate) watch: BypassWatch,
 }
 
 #[derive(Clone, Debug)]
@@ -102,7 +104,12 @@ struct Found {
 impl<P: Protocol> CachebackLayer<P> {
     pub(crate) fn over(cache: Cache<P::Value>, protocol: P, freshness: Freshness) -> Self {
         let share = cache.shared().permits.share();
-        Self { route: Arc::new(Route { cache, protocol, settings: Settings::new(freshness), share }) }
+        let (settings, watch) = (Settings::new(freshness), BypassWatch::default());
+        Self { route: Arc::new(Route { cache, protocol, settings, share, watch }) }
+    }
+
+    pub(crate) fn route(&self) -> &Route<P> {
+        &self.route
     }
 
     /// The handle to what the layer shares with others, or has for itself.
@@ -229,6 +236,7 @@ impl<P: Protocol + Clone> CachebackLayer<P> {
                 protocol: route.protocol.clone(),
                 settings: route.settings.clone(),
                 share: route.cache.shared().permits.share(),
+                watch: BypassWatch::default(),
             });
         }
         Arc::get_mut(&mut self.route).expect("nobody else holds the route")
@@ -246,22 +254,45 @@ impl CachebackLayer<Http> {
     }
 }
 
+impl Route<Http> {
+    /// A route with no rules of its own and no lifetime, for what is done to a cache by hand. It counts for no layer.
+    pub(crate) fn aside(cache: Cache) -> Self {
+        let share = cache.shared().permits.aside();
+        let settings = Settings::new(Freshness::exact(Duration::ZERO));
+        Self { cache, protocol: Http::default(), settings, share, watch: BypassWatch::default() }
+    }
+}
+
 impl<P: Protocol> Route<P> {
     /// What is stored for a request. One lookup, one look at the clock.
     pub(crate) fn look<Req>(&self, key: &[u8], request: &P::Request, now: Instant) -> Sighting<P::Value>
     where
         P: Prepare<Req>,
     {
-        let Some(slot) = self.cache.shared().memory.get(key) else {
-            return Sighting { slot: None, now, found: Err(CacheStatus::UriMiss) };
-        };
+        let seen = self.see(self.cache.shared().memory.get(key), request, now);
+        if let (Some(slot), Ok(found)) = (&seen.slot, seen.found) {
+            slot.variants[found.at].touch(slot);
+        }
+        seen
+    }
+
+    /// What a slot holds for a request.
+    pub(crate) fn see<Req>(
+        &self,
+        slot: Option<Arc<Slot<P::Value>>>,
+        request: &P::Request,
+        now: Instant,
+    ) -> Sighting<P::Value>
+    where
+        P: Prepare<Req>,
+    {
+        let Some(slot) = slot else { return Sighting { slot: None, now, found: Err(CacheStatus::UriMiss) } };
         let selected = slot.variants.iter().position(|kept| self.selects(&kept.entry, request));
         let found = match selected {
             None if slot.variants.is_empty() => Err(CacheStatus::UriMiss),
             None => Err(CacheStatus::VaryMiss),
             Some(at) => {
                 let (verdict, age) = slot.variants[at].verdict(now);
-                slot.variants[at].touch(&slot);
                 if verdict == Verdict::Gone { Err(CacheStatus::Stale) } else { Ok(Found { at, verdict, age }) }
             }
         };
@@ -283,6 +314,26 @@ impl<P: Protocol> Route<P> {
         let mut values = KeyBuf::default();
         self.protocol.variant_of(fields, request, &mut values);
         Some(values.as_slice().into())
+    }
+
+    /// What is stored of a run: its value, with the values of the fields that select it.
+    pub(crate) fn entry(
+        &self,
+        mut judged: Judgement,
+        value: P::Value,
+        sight: &P::Sight,
+        started: Instant,
+        run: u64,
+    ) -> Arc<Entry<P::Value>> {
+        let variant = judged.fields.as_ref().map(|fields| {
+            let mut values = KeyBuf::default();
+            self.protocol.variant(fields, sight, &mut values);
+            values.as_slice().into()
+        });
+        judged.freshness = judged.freshness.jittered(self.settings.jitter, fastrand::f64());
+        let early = Early::after(clock::now().saturating_duration_since(started));
+        let weight = self.protocol.weigh(&value);
+        Arc::new(Entry { value, started, run, early, judged, variant, weight })
     }
 
     /// Whether the entry is an answer to this request (RFC 9111 §4.1).

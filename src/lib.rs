@@ -60,7 +60,7 @@
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
 //!   `interest` (whether anybody wants a run), `permits` (how many go on in the background).
 //! * **Engine**: `cache` (shared state, the handle), `layer` (a route's settings), `service` (answers from memory),
-//!   `future`, `miss` (leads a run or waits for one), `run` (the run itself; the only file that spawns), `supervision`
+//!   `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for one), `run` (the run itself; the only file that spawns), `supervision`
 //!   (of its deadline, its panics, and whether anybody wants it).
 //! * **Protocols**: `typed`, and `http` with a file for each group of rules.
 //! * Beside them `telemetry` and `stats`: every event once, and counted.
@@ -69,6 +69,7 @@ mod cache;
 mod clock;
 mod entry;
 mod error;
+mod explain;
 mod flight;
 mod freshness;
 pub mod future;
@@ -80,8 +81,10 @@ mod key;
 mod layer;
 mod memory;
 mod miss;
+mod peek;
 mod permits;
 mod protocol;
+mod put;
 mod run;
 mod scope;
 mod service;
@@ -97,10 +100,12 @@ mod typed;
 pub use crate::{
     cache::{Cache, CacheBuilder, Reached},
     error::{Error, ErrorKind},
+    explain::{Explanation, Plan},
     freshness::Freshness,
     http::{Background, Body, ForceRefresh, Http, NoStore, StoredResponse},
     key::Key,
     layer::CachebackLayer,
+    peek::Peeked,
     protocol::{Capture, Prepare, Protocol},
     scope::{Scope, Tags},
     service::Cacheback,

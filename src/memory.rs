@@ -94,6 +94,11 @@ impl<V> Memory<V> {
         self.engine.get(key)
     }
 
+    /// What is known of a key. It counts for nothing.
+    pub(crate) fn peek(&self, key: &Key) -> Option<Arc<Slot<V>>> {
+        self.engine.peek::<[u8]>(key.borrow())
+    }
+
     /// Puts what `change` makes of a slot in its place: one step for all who write this key.
     pub(crate) fn update<T>(&self, key: &Key, now: Instant, change: impl FnOnce(&mut Slot<V>) -> T) -> T {
         self.replace(key, now, change).0
@@ -140,7 +145,7 @@ impl<V> Memory<V> {
     /// The keys that a scope may reach. A slot that is evicted while its next version is made is neither in the engine
     /// nor in the index for that time, so this waits until no writer is at work. One who begins later is waited for when
     /// its key is updated.
-    fn candidates(&self, scope: &Scope) -> Vec<Key> {
+    pub(crate) fn candidates(&self, scope: &Scope) -> Vec<Key> {
         let _nobody_writes: Vec<_> = self.stripes.iter().map(lock).collect();
         self.index.candidates(scope).unwrap_or_else(|| self.engine.iter().map(|(key, _)| key).collect())
     }

@@ -33,6 +33,8 @@ pub(crate) struct Share {
     permits: Arc<Permits>,
     /// Guarded by `Permits::state`: it is read and written while that lock is held.
     held: AtomicUsize,
+    /// Whether it is among the layers that share.
+    counts: bool,
 }
 
 /// The right to one background run.
@@ -48,7 +50,12 @@ impl Permits {
     /// The share of one more layer.
     pub(crate) fn share(self: &Arc<Self>) -> Arc<Share> {
         self.layers.fetch_add(1, Relaxed);
-        Arc::new(Share { permits: Arc::clone(self), held: AtomicUsize::new(0) })
+        Arc::new(Share { permits: Arc::clone(self), held: AtomicUsize::new(0), counts: true })
+    }
+
+    /// A share that counts for no layer.
+    pub(crate) fn aside(self: &Arc<Self>) -> Arc<Share> {
+        Arc::new(Share { permits: Arc::clone(self), held: AtomicUsize::new(0), counts: false })
     }
 
     /// How many are out.
@@ -106,7 +113,9 @@ impl Drop for Permit {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.permits.layers.fetch_sub(1, Relaxed);
+        if self.counts {
+            self.permits.layers.fetch_sub(1, Relaxed);
+        }
     }
 }
 

@@ -246,6 +246,17 @@ pub enum Unfilled {
     Failed,
 }
 
+impl Unfilled {
+    /// The same in the vocabulary of outcomes.
+    pub(crate) fn detail(self) -> Detail {
+        match self {
+            Self::TooLarge => Detail::TooLarge,
+            Self::Slow => Detail::SlowBody,
+            Self::Failed => Detail::BodyFailed,
+        }
+    }
+}
+
 impl<P: Protocol + ?Sized, Request> fmt::Debug for Prepared<P, Request> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -16,11 +16,10 @@ use tower_service::Service;
 use crate::{
     cache::Run,
     clock::{self, Instant},
-    entry::{Early, Entry},
+    entry::Entry,
     flight::{Landed, Landing, Lead},
     future::Call,
     interest::Interest,
-    key::KeyBuf,
     layer::Route,
     permits::Permit,
     protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled},
@@ -204,7 +203,6 @@ where
     };
     let status = route.protocol.status(&response);
     let mut judged = route.protocol.judge(&response, &sight, &route.settings.freshness);
-    judged.freshness = judged.freshness.jittered(route.settings.jitter, fastrand::f64());
     let end = if judged.failed { End::Failed } else { End::Completed };
     if judged.failed && stale.is_some() && judged.class == Class::Storable {
         // What is stored is better than a failure, even than one that says for how long it may be stored.
@@ -262,21 +260,7 @@ impl<P: Protocol> Settling<'_, P> {
     /// A whole response that may be shared: stores it if it may be stored, and lands it. Why it was not stored, if it
     /// was not.
     fn share(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> Option<Detail> {
-        let variant = judged.fields.as_ref().map(|fields| {
-            let mut values = KeyBuf::default();
-            self.route.protocol.variant(fields, sight, &mut values);
-            values.as_slice().into()
-        });
-        let now = clock::now();
-        let entry = Arc::new(Entry {
-            weight: self.route.protocol.weigh(&value),
-            value,
-            started: self.started,
-            run: self.lead.number(),
-            early: Early::after(now.saturating_duration_since(self.started)),
-            judged,
-            variant,
-        });
+        let entry = self.route.entry(judged, value, sight, self.started, self.lead.number());
         let most = self.route.settings.max_variants;
         let shared = self.route.cache.shared();
         let refusal = shared.land(self.lead.key(), &entry, self.stale, most);
@@ -300,16 +284,13 @@ impl<P: Protocol> Settling<'_, P> {
 
     /// A response that looked storable and turned out not to be.
     fn decline(&self, judged: &mut Judgement, unfilled: Unfilled) {
-        let detail = match unfilled {
-            Unfilled::TooLarge => Detail::TooLarge,
-            Unfilled::Slow => Detail::SlowBody,
-            Unfilled::Failed => {
-                judged.detail = Some(Detail::BodyFailed);
-                self.route.cache.shared().telemetry.tell(Event::Refused(Detail::BodyFailed));
-                back_off(self.route, self.lead, self.stale.is_some());
-                return self.lead.land(Landing::Failed(None));
-            }
-        };
+        let detail = unfilled.detail();
+        if unfilled == Unfilled::Failed {
+            judged.detail = Some(detail);
+            self.route.cache.shared().telemetry.tell(Event::Refused(detail));
+            back_off(self.route, self.lead, self.stale.is_some());
+            return self.lead.land(Landing::Failed(None));
+        }
         // A client can bring about an error status, and must not switch collapsing off with it.
         let mark = self.status.is_none_or(|status| status < 400);
         judged.refuse(Class::Personal { mark }, detail);

@@ -139,6 +139,7 @@ where
             });
         }
     };
+    route.watch.looked_up();
     if forced {
         route.protocol.force(&mut view);
     }

@@ -115,8 +115,9 @@ const WORTH_A_WARNING: u32 = 1_000;
 const LOOK_UP: u32 = 20;
 
 impl BypassWatch {
-    /// A request went past the cache for its credentials.
-    pub(crate) fn past(&self, detail: Detail) {
+    /// A request went past the cache.
+    pub(crate) fn passed(&self, outcome: Outcome) {
+        let Some(detail @ (Detail::Credential | Detail::Cookie)) = outcome.detail() else { return };
         // The score stays above the threshold once it was reached: the warning is given once.
         if self.score.load(Relaxed) <= WORTH_A_WARNING && self.score.fetch_add(1, Relaxed) == WORTH_A_WARNING {
             warn_of_bypass(detail);
@@ -154,14 +155,19 @@ fn warn_of_bypass(_: Detail) {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::CacheStatus;
+
+    fn cookie() -> Outcome {
+        Outcome::new(CacheStatus::Bypass).because(Some(Detail::Cookie))
+    }
 
     #[test] // P43
     fn a_route_that_is_bypassed_nearly_always_is_warned_of_once() {
         let watch = BypassWatch::default();
-        (0..=WORTH_A_WARNING).for_each(|_| watch.past(Detail::Cookie));
+        (0..=WORTH_A_WARNING).for_each(|_| watch.passed(cookie()));
         assert!(watch.has_warned());
         (0..100).for_each(|_| watch.looked_up());
-        watch.past(Detail::Cookie);
+        watch.passed(cookie());
         assert!(watch.has_warned());
     }
 
@@ -169,7 +175,7 @@ mod tests {
     fn a_route_with_some_bypasses_is_not() {
         let watch = BypassWatch::default();
         for _ in 0..WORTH_A_WARNING {
-            (0..10).for_each(|_| watch.past(Detail::Cookie));
+            (0..10).for_each(|_| watch.passed(cookie()));
             watch.looked_up();
         }
         assert!(!watch.has_warned());

@@ -23,7 +23,6 @@ use crate::{
     protocol::{Capture, Captured, Judgement, Prepare, Prepared, Protocol, Role, RunKind, sealed},
     scope::Scope,
     status::{CacheStatus, Detail, Outcome},
-    telemetry::BypassWatch,
 };
 
 mod body;
@@ -101,7 +100,6 @@ pub struct Http {
     unsafe_invalidates: bool,
     enabled: bool,
     when: Option<Arc<WhenFn>>,
-    bypassed: Arc<BypassWatch>,
 }
 
 type WhenFn = dyn Fn(&Parts) -> bool + Send + Sync;
@@ -129,7 +127,6 @@ impl Default for Http {
             unsafe_invalidates: true,
             enabled: true,
             when: None,
-            bypassed: Arc::default(),
         }
     }
 }
@@ -190,13 +187,9 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
                 Prepared::Forward(request, After::Contribute(contribution))
             }
             (None, Err(detail)) => {
-                if matches!(detail, Detail::Credential | Detail::Cookie) {
-                    self.bypassed.past(detail);
-                }
                 Prepared::Forward(request, After::Say(Outcome::new(CacheStatus::Bypass).because(Some(detail))))
             }
             (None, Ok(())) => {
-                self.bypassed.looked_up();
                 let no_store = survey.has_directives() && cache_control::request_no_store(request.headers());
                 let conditions = if survey.has_conditions() { Conditions::take(request.headers()) } else { None };
                 let forced = request.extensions().get::<ForceRefresh>().is_some();

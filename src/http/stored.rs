@@ -29,8 +29,7 @@ use crate::{
     status::{Outcome, Text},
 };
 
-/// A response as an HTTP layer stores it: status, fields, body and trailers. It names what a [`Cache`](crate::Cache) holds
-/// and cannot be looked into.
+/// A response as an HTTP layer stores it: status, fields, body and trailers.
 pub struct StoredResponse {
     status: StatusCode,
     /// Begins with the places for `Age` and `Cache-Status`, whatever the layer that stores it calls itself: another layer
@@ -93,10 +92,30 @@ pub(crate) static OF_ONE_EXCHANGE: [HeaderName; 14] = [
     HeaderName::from_static("x-response-time"),
 ];
 
+/// The places at the head of the map.
+const PLACES: usize = 2;
+
 /// Families of such fields, by how their names begin.
 const OF_ONE_EXCHANGE_FAMILIES: &[&str] = &["ratelimit", "x-ratelimit-", "x-rate-limit-"];
 
 impl StoredResponse {
+    /// Its status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its fields, without those that are written anew for each reader (`Age`, `Cache-Status`).
+    pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.headers.iter().skip(PLACES)
+    }
+
+    /// Its body.
+    #[must_use]
+    pub fn content(&self) -> &Bytes {
+        &self.body
+    }
+
     /// What is stored of a response with this head, as yet without its body. `exchange` names fields of one exchange.
     pub(crate) fn new(head: &Parts, exchange: &[HeaderName]) -> Self {
         let named: Vec<HeaderName> = connection_options(&head.headers).collect();
@@ -108,7 +127,7 @@ impl StoredResponse {
                 || exchange.contains(name)
                 || OF_ONE_EXCHANGE_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
         };
-        let mut headers = HeaderMap::with_capacity(head.headers.keys_len() + 3);
+        let mut headers = HeaderMap::with_capacity(head.headers.keys_len() + PLACES + 1);
         headers.insert(AGE, HeaderValue::from_static("0"));
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
         copy(&head.headers, |name| !left_out(name), &mut headers);

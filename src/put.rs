@@ -1,0 +1,112 @@
+//! Putting a response into a cache by hand, as if a run that starts now had made it.
+
+use std::sync::Arc;
+
+use crate::{
+    cache::Cache,
+    clock,
+    error::Error,
+    http::Http,
+    interest::Aboard,
+    journal::Journal,
+    key::KeyBuf,
+    layer::{CachebackLayer, Route},
+    protocol::{Capture, Captured, Class, Prepare, Prepared, Protocol, RunKind},
+    status::{CacheStatus, Detail, Outcome},
+    telemetry::Event,
+};
+
+impl<P: Protocol> CachebackLayer<P> {
+    /// Stores a response for a request, under the key and by the rules of this layer, as if the wrapped service had just
+    /// answered with it.
+    ///
+    /// It wins over every run that started before it, wherever that is: a run that is under way is not stored when it
+    /// lands. An invalidation that comes after it wins over it as usual.
+    ///
+    /// ```
+    /// use cacheback::{CachebackLayer, Key};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cacheback::Error> {
+    /// let layer = CachebackLayer::typed::<u32, String>(|id| Key::from(id.to_string()));
+    /// layer.put(42, "the new user 42".to_owned()).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) if a request like this one is not looked up, or a response like
+    /// this one is not stored: what the rules forbid a service they forbid here. Then nothing has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, the response is either stored or not.
+    pub async fn put<Req, Res>(&self, request: Req, response: Res) -> Result<(), Error>
+    where
+        P: Prepare<Req> + Capture<Res>,
+    {
+        put(self.route(), request, response).await
+    }
+}
+
+impl Cache {
+    /// Stores a response for a request: [`CachebackLayer::put`] of a layer with no key rules. The response says how long
+    /// it lives, by a [`Freshness`](crate::Freshness) in its extensions or by its fields.
+    ///
+    /// # Errors
+    ///
+    /// As for [`CachebackLayer::put`].
+    pub async fn put<B, C>(&self, request: http::Request<B>, response: http::Response<C>) -> Result<(), Error>
+    where
+        B: http_body::Body + Send + 'static,
+        C: http_body::Body + Send + 'static,
+        C::Error: Send,
+    {
+        put(&Route::<Http>::aside(self.clone()), request, response).await
+    }
+}
+
+async fn put<P, Req, Res>(route: &Route<P>, request: Req, response: Res) -> Result<(), Error>
+where
+    P: Prepare<Req> + Capture<Res>,
+{
+    // From here on every run that has started is older.
+    let shared = route.cache.shared();
+    let (run, started) = (Journal::start(&shared.journal), clock::now());
+    let mut key = KeyBuf::default();
+    let mut prepared = route.protocol.prepare(request, route.cache.identity(), &route.settings.freshness, &mut key);
+    let request = loop {
+        match prepared {
+            Prepared::Lookup(request, _) => break request,
+            Prepared::Later(later) => (prepared, key) = later.await,
+            Prepared::Forward(_, after) => {
+                let outcome = route.protocol.passed(&after).unwrap_or(Outcome::new(CacheStatus::Bypass));
+                return Err(Error::refused(format!("a request like this is not looked up: {outcome}")));
+            }
+        }
+    };
+    let refused = |detail: Detail| Error::refused(format!("a response like this is not stored: {}", detail.as_str()));
+    let (_, sight) = route.protocol.project(request, RunKind::Foreground, route.cache.identity());
+    let judged = route.protocol.judge(&response, &sight, &route.settings.freshness);
+    if judged.class != Class::Storable || judged.failed {
+        return Err(refused(judged.detail.unwrap_or(Detail::Status)));
+    }
+    let interest = Arc::<Aboard>::default().board();
+    let (_response, value) = match route.protocol.capture(response, &judged, interest) {
+        Captured::Whole(response, value) => (response, value),
+        Captured::Unfit(_, unfilled) => return Err(refused(unfilled.detail())),
+        Captured::Filling(response, mut fill) => match clock::timeout(route.settings.fill_timeout, fill.as_mut()).await
+        {
+            Some(Ok(value)) => (response, value),
+            Some(Err(unfilled)) => return Err(refused(unfilled.detail())),
+            None => return Err(refused(Detail::SlowBody)),
+        },
+    };
+    let entry = route.entry(judged, value, &sight, started, run.number());
+    match shared.land(&key.to_key(), &entry, None, route.settings.max_variants) {
+        None => shared.telemetry.tell(Event::Stored),
+        // What came later has won already.
+        Some(Detail::Invalidated | Detail::Superseded) => {}
+        Some(detail) => return Err(refused(detail)),
+    }
+    Ok(())
+}
