@@ -785,3 +785,120 @@ where
         })
     }
 }
+
+// ---- ahead of expiry ----
+
+/// A layer whose entries are refreshed early at their first read: so large a beta makes any lot a long head start.
+fn eager() -> support::typed::TypedLayer {
+    layer().freshness(LONG_STALE).early_refresh(1e9)
+}
+
+/// Lets a run take a second.
+async fn slow_run(service: &(impl Service<Get, Response = u64, Error = Down> + Clone), origin: &Origin) -> u64 {
+    let gate = Gate::new();
+    origin.next_time(Act::AnswerAfter(gate.clone()));
+    let mut answer = pin!(ask(service, "k"));
+    assert!(tokio::time::timeout(secs(1), &mut answer).await.is_err());
+    gate.open();
+    answer.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)] // P8
+async fn an_early_refresh_happens_once_for_what_is_stored_and_readers_get_fresh_responses_meanwhile() {
+    let (origin, layer, gate) = (Origin::new(), eager(), Gate::new());
+    let service = layer.layer(origin.service());
+    assert_eq!(slow_run(&service, &origin).await, 1);
+    origin.next_time(Act::AnswerAfter(gate.clone()));
+    for _ in 0..100 {
+        assert_eq!(at_once(ask(&service, "k")).await, Ok(1));
+    }
+    idle().await;
+    assert_eq!((origin.runs(), layer.cache().stats().hits, layer.cache().stats().refreshes), (2, 100, 1));
+    gate.open();
+    idle().await;
+    assert_eq!(at_once(ask(&service, "k")).await, Ok(2));
+}
+
+#[tokio::test(start_paused = true)] // P8
+async fn an_early_refresh_that_fails_leaves_the_entry_fresh_and_is_not_tried_again() {
+    let (origin, layer) = (Origin::new(), eager());
+    let service = layer.layer(origin.service());
+    slow_run(&service, &origin).await;
+    for act in [Act::Fail, Act::Answer] {
+        origin.next_time(act);
+    }
+    for _ in 0..10 {
+        assert_eq!(ask(&service, "k").await, Ok(1));
+        idle().await;
+    }
+    assert_eq!(origin.runs(), 2);
+    pass(secs(10)).await;
+    assert_eq!(ask(&service, "k").await, Ok(1), "stale, and refreshed as usual");
+    idle().await;
+    assert_eq!((ask(&service, "k").await, origin.runs()), (Ok(3), 3));
+}
+
+#[tokio::test(start_paused = true)] // P3, P8
+async fn nothing_is_refreshed_early_unless_it_is_asked_for_or_where_runs_cost_nothing() {
+    for layer in [layer().freshness(LONG_STALE), eager()] {
+        let origin = Origin::new();
+        let service = layer.layer(origin.service());
+        for _ in 0..50 {
+            ask(&service, "k").await.unwrap();
+        }
+        idle().await;
+        assert_eq!(origin.runs(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)] // P8, P24
+async fn an_early_refresh_that_finds_no_permit_is_dropped_and_tried_by_the_next_reader() {
+    let (origin, cache) = (Origin::new(), Cache::builder().max_refreshes(1).build_for());
+    let layer = eager().over_cache(&cache);
+    let service = layer.layer(origin.service());
+    slow_run(&service, &origin).await;
+    ask(&service, "other").await.unwrap();
+    cache.expire(Key::from("other")).await.unwrap();
+    let gate = Gate::new();
+    origin.next_time(Act::AnswerAfter(gate.clone()));
+    ask(&service, "other").await.unwrap();
+    idle().await;
+    assert_eq!(ask(&service, "k").await, Ok(1));
+    assert_eq!((origin.runs(), cache.stats().refreshes_dropped), (3, 1));
+    gate.open();
+    idle().await;
+    assert_eq!(ask(&service, "k").await, Ok(1));
+    idle().await;
+    assert_eq!(ask(&service, "k").await, Ok(4));
+}
+
+#[tokio::test(start_paused = true)] // P8
+async fn jitter_spreads_what_was_stored_together_and_lengthens_no_life() {
+    let origin = support::http::Origin::counting();
+    let layer = CachebackLayer::new(Freshness::exact(secs(100))).jitter(0.5);
+    let app = origin.behind(layer.clone());
+    let pages: Vec<_> = (0..200).map(|page| format!("/{page}")).collect();
+    for page in &pages {
+        support::http::get(&app, page).await;
+    }
+    let stored = layer.cache().peek(cacheback::Scope::everything());
+    let lives: Vec<_> = stored.iter().map(|page| page.freshness().lifetime()).collect();
+    assert_eq!(lives.len(), pages.len());
+    assert!(lives.iter().all(|life| (secs(50)..=secs(100)).contains(life)), "{lives:?}");
+    // 200 lots: that they all fall into one half of their range is as good as impossible.
+    assert!(lives.iter().any(|life| *life < secs(75)) && lives.iter().any(|life| *life > secs(75)), "{lives:?}");
+    assert!(layer.cache().peek(cacheback::Scope::everything()).iter().all(|page| page.is_fresh()));
+    support::http::pass(100.0).await;
+    assert!(layer.cache().peek(cacheback::Scope::everything()).is_empty());
+}
+
+#[test] // P92
+fn nonsense_is_refused_where_it_is_said() {
+    use std::panic::catch_unwind;
+    for beta in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert!(catch_unwind(|| drop(layer().early_refresh(beta))).is_err(), "{beta}");
+    }
+    for part in [-0.1, 1.1, f64::NAN] {
+        assert!(catch_unwind(|| drop(layer().jitter(part))).is_err(), "{part}");
+    }
+}

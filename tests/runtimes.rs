@@ -1,0 +1,154 @@
+//! A runtime may have no timer, and may be gone before its tasks are done: the cache serves on.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::{pin::pin, time::Duration};
+
+use cacheback::{CachebackLayer, Freshness, Key};
+use support::{
+    http as web,
+    net::scripted,
+    typed::{Act, Down, Gate, Origin, TypedLayer, ask, layer, secs},
+};
+use tokio::runtime::{Builder, Runtime};
+use tower::Layer;
+
+/// A runtime without time.
+fn timeless() -> Runtime {
+    Builder::new_current_thread().build().unwrap()
+}
+
+/// Lets all tasks that can go on go on.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A layer whose entries are too stale once they are expired.
+fn too_stale() -> TypedLayer {
+    layer().freshness(Freshness::exact(secs(1_000)).stale_if_error(secs(1_000)))
+}
+
+#[test] // P27
+fn without_time_misses_hits_and_refreshes_go_on() {
+    let (origin, layer) = (Origin::new(), layer().freshness(secs(1_000)));
+    let service = layer.layer(origin.service());
+    timeless().block_on(async {
+        assert_eq!(ask(&service, "k").await, Ok(1));
+        assert_eq!(ask(&service, "k").await, Ok(1));
+        layer.cache().expire(Key::from("k")).await.unwrap();
+        assert_eq!(ask(&service, "k").await, Ok(1), "stale at once");
+        settle().await;
+        assert_eq!(ask(&service, "k").await, Ok(2), "and refreshed");
+        layer.cache().settled().await;
+    });
+}
+
+#[test] // P27
+fn without_time_readers_of_too_stale_responses_wait_and_fall_back() {
+    let (origin, layer) = (Origin::new(), too_stale());
+    let service = layer.layer(origin.service());
+    timeless().block_on(async {
+        ask(&service, "k").await.unwrap();
+        layer.cache().expire(Key::from("k")).await.unwrap();
+        origin.next_time(Act::Fail);
+        assert_eq!(ask(&service, "k").await, Ok(1), "in place of the error");
+        layer.cache().purge(Key::from("k")).await.unwrap();
+        let gate = Gate::new();
+        origin.next_time(Act::AnswerAfter(gate.clone()));
+        let (leader, follower) = (tokio::spawn(ask(&service, "k")), tokio::spawn(ask(&service, "k")));
+        settle().await;
+        gate.open();
+        assert_eq!((leader.await.unwrap(), follower.await.unwrap()), (Ok(3), Ok(3)));
+        assert_eq!(service.refresh(support::typed::Get("k")).await, Ok(4));
+    });
+}
+
+#[test] // P27
+fn without_time_a_body_that_takes_its_time_is_stored() {
+    timeless().block_on(async {
+        let bodies = std::sync::Mutex::new(None);
+        let (script, body) = scripted();
+        *bodies.lock().unwrap() = Some(body);
+        let origin = web::Origin::new(move |_| axum::body::Body::new(bodies.lock().unwrap().take().unwrap()));
+        let app = origin.behind(CachebackLayer::new(secs(60)));
+        let mut script = script;
+        let first = tokio::spawn({
+            let app = app.clone();
+            async move { web::get(&app, "/").await }
+        });
+        settle().await;
+        script.data("slow");
+        settle().await;
+        script.end();
+        assert_eq!(first.await.unwrap().text(), "slow");
+        assert_eq!(web::get(&app, "/").await.text(), "slow");
+    });
+}
+
+#[test] // P27
+fn without_time_a_drain_waits_for_as_long_as_it_takes() {
+    let (origin, layer, gate) = (Origin::new(), layer().freshness(secs(1_000)), Gate::new());
+    let service = layer.layer(origin.service());
+    timeless().block_on(async {
+        ask(&service, "k").await.unwrap();
+        layer.cache().expire(Key::from("k")).await.unwrap();
+        origin.next_time(Act::AnswerAfter(gate.clone()));
+        ask(&service, "k").await.unwrap();
+        settle().await;
+        let draining = tokio::spawn({
+            let cache = layer.cache().clone();
+            async move { cache.drain(Duration::ZERO).await }
+        });
+        settle().await;
+        assert!(!draining.is_finished());
+        gate.open();
+        assert!(draining.await.unwrap());
+    });
+}
+
+#[test] // P27
+fn a_runtime_with_time_is_known_after_one_without_on_the_same_thread() {
+    let (origin, layer) = (Origin::new(), too_stale().soft_timeout(secs(1)));
+    let service = layer.layer(origin.service());
+    let timed = || Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    timeless().block_on(ask(&service, "k")).unwrap();
+    timeless().block_on(layer.cache().expire(Key::from("k"))).unwrap();
+    for _ in 0..2 {
+        // A timer is needed here: without one the reader would wait for ever.
+        origin.next_time(Act::Hang);
+        assert_eq!(timed().block_on(ask(&service, "k")), Ok(1));
+        // And none is made here.
+        origin.next_time(Act::Fail);
+        assert_eq!(timeless().block_on(ask(&service, "other")), Err(Down(origin.runs())));
+    }
+}
+
+#[test] // P27
+fn a_runtime_that_is_gone_takes_its_runs_with_it_and_frees_their_keys() {
+    let (origin, layer) = (Origin::new(), layer().freshness(secs(1_000)));
+    let service = layer.layer(origin.service());
+    let runtime = || Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    first.block_on(ask(&service, "k")).unwrap();
+    second.block_on(layer.cache().expire(Key::from("k"))).unwrap();
+    for key in ["k", "cold"] {
+        origin.next_time(Act::Hang);
+        first.block_on(async {
+            let mut answer = pin!(ask(&service, key));
+            let _stale_or_none = tokio::time::timeout(secs(1), &mut answer).await;
+        });
+    }
+    assert!(layer.cache().stats().runs > 0);
+    drop(first);
+    assert_eq!((layer.cache().stats().runs, layer.cache().stats().refreshes, origin.under_way()), (0, 0, 0));
+    second.block_on(async {
+        assert_eq!(ask(&service, "cold").await, Ok(4));
+        assert_eq!(ask(&service, "k").await, Ok(1), "stale as before");
+        settle().await;
+        assert_eq!(ask(&service, "k").await, Ok(5), "and refreshed");
+        layer.cache().settled().await;
+    });
+}
