@@ -20,7 +20,7 @@
 //!
 //! * [`CachebackLayer`] wraps a service; [`CachebackLayer::new`] for HTTP, [`CachebackLayer::typed`] for any other.
 //! * [`Freshness`] says how long a response lives and how long it may be served stale.
-//! * [`Cache`] is what layers share, and the handle by which it is invalidated: by [`Key`], or by [`Scope`].
+//! * [`Cache`] is what layers share, and the handle by which it is looked at and invalidated: by [`Key`], or by [`Scope`].
 //! * [`Outcome`] says what happened to a request, in the words of RFC 9211.
 //! * [`Http`] is the place to read which requests and responses are cached.
 //!
@@ -37,6 +37,9 @@
 //! | HTTP's rules for shared caches are kept in application mode | `tests/http_caching.rs` |
 //! | Bodies stream as without the layer, and what is stored is whole | `tests/streaming.rs` |
 //! | An invalidation wins over every run that started before it | `tests/invalidation.rs` |
+//! | By hand: what is put wins over older runs, a look leaves no trace, an explanation is true, a forced run is new, every request is counted once | `tests/handle.rs` |
+//! | A runtime without time, or one that is gone, breaks nothing | `tests/runtimes.rs` |
+//! | A run is a span that follows from its request; each event is told once | `tests/telemetry.rs` |
 //! | It composes: axum, tower, tower-http, hyper, inside and outside, one in another | `tests/composition.rs` |
 //! | Nothing panics, whatever requests and responses come | `tests/no_panics.rs` |
 //!

@@ -1,5 +1,5 @@
 //! A runtime may have no timer, and may be gone before its tasks are done: the cache serves on.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, which may spawn")]
 
 mod support;
 
