@@ -7,7 +7,7 @@ mod support;
 use std::pin::pin;
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     response::{IntoResponse, Response},
 };
@@ -92,7 +92,7 @@ async fn what_is_put_for_a_page_is_served_as_any_other_response() {
     let origin = web::Origin::with_fields(&[("vary", "accept")]);
     let layer = CachebackLayer::new(secs(60)).key_header("x-key");
     let app = origin.behind(layer.clone());
-    let page = (Tags::new(["t"]), [("content-type", "text/x"), ("vary", "accept")], "put").into_response();
+    let page = (Extension(Tags::new(["t"])), [("content-type", "text/x"), ("vary", "accept")], "put").into_response();
     layer.put(request("GET", "/p", &[("x-key", "1"), ("accept", "a")]), page).await.unwrap();
     web::pass(3.0).await;
     let reply = get_with(&app, "/p", &[("x-key", "1"), ("accept", "a")]).await;
@@ -134,7 +134,7 @@ async fn a_cache_puts_and_explains_for_layers_without_key_rules() {
     let app = origin.behind(cache.layer(secs(60)));
     let error = cache.put(get(), "for how long?".into_response()).await.unwrap_err();
     assert!(error.to_string().ends_with("not stored: no-lifetime"), "{error}");
-    cache.put(get(), (Freshness::exact(secs(9)), "put").into_response()).await.unwrap();
+    cache.put(get(), (Extension(Freshness::exact(secs(9))), "put").into_response()).await.unwrap();
     assert_eq!(web::get(&app, "/").await.text(), "put");
     web::pass(4.0).await;
     assert_eq!(cache.explain(get()).await.to_string(), "hit; ttl=5; plan=nothing");
