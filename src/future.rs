@@ -93,13 +93,13 @@ where
             }
             // ## Forwarding => (ready)
             StateProj::Forwarding { call, after, route } => {
-                let response = ready!(call.poll(cx))?;
+                let answer = ready!(call.poll(cx));
                 let after = after.take().expect("a response future is not polled after it is ready");
                 if let Some(outcome) = route.protocol.passed(&after) {
                     route.watch.passed(outcome);
                     route.cache.shared().telemetry.tell(Event::Answered(outcome));
                 }
-                let (response, scopes) = route.protocol.finish(response, after);
+                let (response, scopes) = route.protocol.finish(answer?, after);
                 for scope in &scopes {
                     route.cache.invalidate(scope, Force::Purge);
                 }

@@ -200,7 +200,10 @@ impl<S, P: Protocol> Seeker<S, P> {
                 Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
             }
             Ok(Delivery::Error(error)) => self.fall_back_on(seen, error),
-            Ok(Delivery::Panic(payload)) => panic::resume_unwind(payload),
+            Ok(Delivery::Panic(payload)) => {
+                self.answered(Outcome::new(self.status));
+                panic::resume_unwind(payload)
+            }
             // The runtime that ran it is gone. There is no response, and no error of the service's to give in its place:
             // whoever polls this elsewhere waits as for a service that went with its runtime.
             Err(_) => std::future::pending().await,

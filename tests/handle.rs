@@ -122,7 +122,9 @@ async fn what_a_service_may_not_have_stored_cannot_be_put() {
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(error.to_string().ends_with(words), "{error}");
     }
-    assert!(layer.put(request("POST", "/", &[]), page(&[])).await.is_err());
+    for (method, fields) in [("POST", &[][..]), ("HEAD", &[]), ("GET", &[("cache-control", "no-store")])] {
+        assert!(layer.put(request(method, "/", fields), page(&[])).await.is_err(), "{method}");
+    }
     assert!(layer.cache().peek(Scope::everything()).is_empty());
     assert_eq!(layer.cache().stats().stored, 0);
 }
