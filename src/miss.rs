@@ -6,7 +6,7 @@ use tower_service::Service;
 
 use crate::{
     clock,
-    flight::{Course, Follow, Joined, Landed, Landing, Lead},
+    flight::{Course, Joined, Landed, Landing, Lead},
     freshness::Verdict,
     future::Call,
     key::{self, Key},
@@ -103,7 +103,18 @@ where
             }
         };
         // ## Following => (Looking: together, or alone | done: landed, or stale)
-        let landing = wait(&seeker.route.settings, &mut follow, seeker.may_fall_back(&seen)).await;
+        let Settings { soft_timeout, wait_timeout, .. } = seeker.route.settings;
+        let soft = soft_timeout.filter(|soft| *soft < wait_timeout && seeker.may_fall_back(&seen));
+        let mut landing = clock::timeout(soft.unwrap_or(wait_timeout), &mut follow).await;
+        if landing.is_none()
+            && let Some(soft) = soft
+        {
+            if let Some(response) = seeker.fall_back(&seen, None, Detail::Slow) {
+                return Ok(response);
+            }
+            // What there was to fall back on is gone by now: it waits like one who never had any.
+            landing = clock::timeout(wait_timeout - soft, &mut follow).await;
+        }
         if seeker.forced.is_some_and(|forced| follow.began_before(forced.0)) {
             // What it landed is too old. Whoever comes first from here on leads, and the others join that run.
             if landing.is_none() {
@@ -329,12 +340,6 @@ impl<S, P: Protocol> Seeker<S, P> {
         let copy = (self.route.settings.share_error?)(error?.as_ref())?;
         Some(*copy.downcast::<E>().ok()?)
     }
-}
-
-/// Waits for a run, not for ever. `None` is the end of patience.
-async fn wait<V>(settings: &Settings, follow: &mut Follow<V>, has_fallback: bool) -> Option<Landing<V>> {
-    let patience = settings.soft_timeout.filter(|_| has_fallback).unwrap_or(Duration::MAX);
-    clock::timeout(patience.min(settings.wait_timeout), follow).await
 }
 
 /// Waits for the service, as long as without the layer; with something to fall back on, no longer than a reader of that

@@ -600,6 +600,23 @@ async fn a_follower_that_holds_a_stale_response_takes_it_after_the_wait_timeout(
 }
 
 #[tokio::test(start_paused = true)] // P13
+async fn a_follower_whose_stale_response_goes_while_it_waits_leads_no_run_before_the_wait_timeout() {
+    let origin = Origin::new();
+    let layer = layer().freshness(LONG_TOO_STALE).soft_timeout(secs(2)).wait_timeout(secs(10));
+    let service = layer.layer(origin.service());
+    assert_eq!(ask(&service, "k").await, Ok(1));
+    pass(LONG_TOO_STALE.lifetime() + secs(86_400 - 1)).await;
+    origin.always(Act::Hang);
+    let _waiting = crowd(&service, "k", 10).await;
+    pass(secs(2)).await;
+    assert_eq!(origin.runs(), 2, "2 s are for those who have something to fall back on");
+    pass(secs(7)).await;
+    assert_eq!(origin.runs(), 2);
+    pass(secs(1)).await;
+    assert_eq!(origin.runs(), 3);
+}
+
+#[tokio::test(start_paused = true)] // P13
 async fn a_hung_refresh_is_aborted_at_its_deadline_and_its_key_is_free() {
     let origin = Origin::new();
     let layer = layer().freshness(secs(10));
