@@ -59,11 +59,20 @@ impl Journal {
         }
         let number = state.clock;
         state.records.push_back((number, scope.clone()));
-        if state.records.len() > RECORDS
-            && let Some((number, _)) = state.records.pop_front()
-        {
-            state.forgotten = number;
+        state.forget();
+    }
+
+    /// Records that runs of this key which are older than this one count for nothing any more, whatever becomes of what
+    /// this one stores.
+    pub(crate) fn supersede(&self, run: &Started, key: &Key) {
+        let mut state = self.write();
+        if state.runs.first().is_none_or(|oldest| *oldest >= run.number) {
+            return;
         }
+        // Those that started since are newer: the record goes where the run's own number is.
+        let at = state.records.partition_point(|(number, _)| *number < run.number);
+        state.records.insert(at, (run.number, Scope::from(key)));
+        state.forget();
     }
 
     /// The number of the last run or invalidation.
@@ -88,6 +97,15 @@ impl Journal {
 }
 
 impl State {
+    /// Keeps no more records than there is room for.
+    fn forget(&mut self) {
+        if self.records.len() > RECORDS
+            && let Some((number, _)) = self.records.pop_front()
+        {
+            self.forgotten = number;
+        }
+    }
+
     /// Whether an invalidation after `from`, and not after `to`, reaches this key or these tags.
     fn reaches(&self, from: u64, to: u64, key: &Key, tags: &Tags) -> bool {
         // What was forgotten counts as one invalidation that reached everything.
@@ -142,6 +160,21 @@ mod tests {
         assert!(voided(&journal, &old, "b", &Tags::new(["t"])));
         assert!(!voided(&journal, &old, "b", &Tags::default()));
         assert!(!voided(&journal, &new, "a", &Tags::new(["t"])));
+    }
+
+    #[test] // P33
+    fn a_run_that_is_superseded_is_voided_and_those_that_are_newer_are_not() {
+        let journal = Arc::new(Journal::default());
+        let (old, put, new) = (journal.start(), journal.start(), journal.start());
+        journal.record(&Scope::tag("t"));
+        journal.supersede(&put, &Key::from("a"));
+        assert!(voided(&journal, &old, "a", &Tags::default()));
+        for (run, key) in [(&old, "b"), (&put, "a"), (&new, "a")] {
+            assert!(!voided(&journal, run, key, &Tags::default()), "run {} of {key}", run.number());
+            assert!(voided(&journal, run, key, &Tags::new(["t"])), "run {} of {key}", run.number());
+        }
+        drop((old, put));
+        assert_eq!(journal.read().records.len(), 1, "nobody is older any more");
     }
 
     #[test]

@@ -105,8 +105,10 @@ where
             None => return Err(refused(Detail::SlowBody)),
         },
     };
-    let entry = route.entry(judged, value, &sight, started, run.number());
-    match shared.land(&key.to_key(), &entry, None, route.settings.max_variants) {
+    let (key, entry) = (key.to_key(), route.entry(judged, value, &sight, started, run.number()));
+    // Also when it is gone again by the time that they land.
+    shared.journal.supersede(&run, &key);
+    match shared.land(&key, &entry, None, route.settings.max_variants) {
         None => shared.telemetry.tell(Event::Stored),
         // What came later has won already.
         Some(Detail::Invalidated | Detail::Superseded) => {}
