@@ -102,7 +102,8 @@ impl State {
         if self.records.len() > RECORDS
             && let Some((number, _)) = self.records.pop_front()
         {
-            self.forgotten = number;
+            // Not every record was added at the end.
+            self.forgotten = self.forgotten.max(number);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
     key::KeyBuf,
     layer::{CachebackLayer, Route},
     protocol::{Capture, Captured, Class, Prepare, Prepared, Protocol, Role, RunKind},
+    scope::Scope,
     status::{CacheStatus, Detail, Outcome},
     telemetry::Event,
 };
@@ -106,8 +107,9 @@ where
         },
     };
     let (key, entry) = (key.to_key(), route.entry(judged, value, &sight, started, run.number()));
-    // Also when it is gone again by the time that they land.
+    // Also when it is gone again by the time that they land; and nobody comes to wait for them any more.
     shared.journal.supersede(&run, &key);
+    shared.flights.detach(&Scope::from(&key));
     match shared.land(&key, &entry, None, route.settings.max_variants) {
         None => shared.telemetry.tell(Event::Stored),
         // What came later has won already.
