@@ -141,7 +141,18 @@ impl Drop for Started {
 
 #[cfg(test)]
 mod tests {
+    use std::{thread, time::Duration};
+
     use super::*;
+    use crate::{
+        cache::Cache,
+        clock,
+        entry::{Early, Entry},
+        freshness::Freshness,
+        key,
+        protocol::Judgement,
+        slot::Force,
+    };
 
     fn voided(journal: &Journal, run: &Started, key: &str, tags: &Tags) -> bool {
         journal.land(run.number(), &Key::from(key), tags, |voided| voided)
@@ -176,6 +187,35 @@ mod tests {
         }
         drop((old, put));
         assert_eq!(journal.read().records.len(), 1, "nobody is older any more");
+    }
+
+    #[test] // P32
+    fn nothing_is_invalidated_between_the_check_and_the_store() {
+        for scope in [Scope::from(Key::from("k")), Scope::tag("t"), Scope::everything()] {
+            let (cache, key) = (<Cache>::builder().build_for::<()>(), Key::from("k"));
+            let shared = cache.shared();
+            let run = shared.journal.start();
+            let mut judged = Judgement::storable(Freshness::from(Duration::from_secs(60)));
+            judged.tags = Tags::new(["t"]);
+            let (now, tags) = (clock::now(), judged.tags.clone());
+            let (number, early, variant, weight) = (run.number(), Early::default(), None, 1);
+            let entry = Arc::new(Entry { value: (), started: now, run: number, early, judged, variant, weight });
+            thread::scope(|threads| {
+                shared.journal.land(number, &key, &tags, |voided| {
+                    assert!(!voided);
+                    let purge = threads.spawn(|| cache.invalidate(&scope, Force::Purge));
+                    for _ in 0..10_000 {
+                        if purge.is_finished() {
+                            break;
+                        }
+                        thread::yield_now();
+                    }
+                    shared.memory.update(&key, now, |slot| slot.admit(entry, None, 16))
+                });
+            });
+            let left = shared.memory.get(key::bytes(&key)).map_or(0, |slot| slot.variants.len());
+            assert_eq!(left, 0, "{scope:?}");
+        }
     }
 
     #[test]

@@ -84,6 +84,8 @@ mod key;
 mod layer;
 mod memory;
 mod miss;
+#[cfg(all(test, cacheback_model))]
+mod models;
 mod peek;
 mod permits;
 mod protocol;

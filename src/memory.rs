@@ -29,7 +29,7 @@ use crate::{
     scope::Scope,
     slot::{Force, Slot},
     sync::{
-        self, Mutex, MutexGuard, PoisonError,
+        self, Leaf, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     telemetry::{Event, Telemetry},
@@ -43,13 +43,15 @@ const HOT: f64 = 0.97;
 const TYPICAL: usize = 1_400;
 
 pub(crate) struct Memory<V> {
-    engine: Engine<Key, Arc<Slot<V>>, Weigh, ahash::RandomState, Evict>,
+    engine: Leaf<Slots<V>>,
     index: Index,
     hasher: ahash::RandomState,
     stripes: Box<[Mutex<()>]>,
     serial: AtomicU64,
     telemetry: Arc<Telemetry>,
 }
+
+type Slots<V> = Engine<Key, Arc<Slot<V>>, Weigh, ahash::RandomState, Evict>;
 
 /// What a write put out of memory.
 pub(crate) struct Displaced<V> {
@@ -80,7 +82,7 @@ impl<V> Memory<V> {
             .expect("capacity and estimate are given");
         let hasher = ahash::RandomState::new();
         Self {
-            engine: Engine::with_options(options, Weigh, hasher.clone(), Evict),
+            engine: Leaf::new(Engine::with_options(options, Weigh, hasher.clone(), Evict)),
             index: Index::new(),
             hasher,
             stripes: (0..sync::SHARDS).map(|_| Mutex::default()).collect(),

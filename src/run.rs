@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{runtime::Handle, sync::oneshot, task};
+use tokio::{sync::oneshot, task};
 use tower_service::Service;
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled},
     status::Detail,
     supervision::{Stop, Supervised},
+    sync::Handle,
     telemetry::{self, End, Event},
 };
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Every check of this repository, on a machine that has Rust: sh tests/all.sh
-# Formatting, lints, all tests with all features and with none, doc tests (the README's among them), the docs, examples
-# and benches. The first step that fails ends it.
+# Formatting, lints, all tests with all features and with none, doc tests (the README's among them), the models of what
+# threads share, the docs, examples and benches. The first step that fails ends it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,8 @@ step cargo clippy --locked --lib --no-default-features -- -D warnings
 step cargo test --locked --all-features --lib --bins --tests --examples
 step cargo test --locked --all-features --doc
 step cargo test --locked --no-default-features --lib --tests
+step env RUSTFLAGS="--cfg cacheback_model" cargo test --locked --profile model \
+    --target-dir "${CARGO_TARGET_DIR:-target}/models" --lib models::
 step env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 step cargo build --locked --examples
 step cargo test --locked --all-features --benches

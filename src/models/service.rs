@@ -1,0 +1,238 @@
+//! What those see who call the service, with nothing left out but the runtime: its tasks are threads here.
+
+use std::{
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+use http::{Request, Response, StatusCode};
+use tokio::task;
+use tower::{Layer as _, Service, service_fn};
+
+use super::*;
+use crate::{Cache, CacheBuilder, Cacheback, CachebackLayer, Http, Scope, Tags, slot::Force};
+
+/// A page, and how often it was shown.
+#[derive(Default)]
+struct Page {
+    written: AtomicUsize,
+    shown: AtomicUsize,
+}
+
+type Shown = Result<Response<String>, Infallible>;
+
+impl Page {
+    async fn show(self: Arc<Self>) -> Shown {
+        self.shown.fetch_add(1, SeqCst);
+        let mut response = Response::new(String::new());
+        response.headers_mut().insert("written", self.written.load(SeqCst).into());
+        response.extensions_mut().insert(Tags::new(["page"]));
+        Ok(response)
+    }
+
+    async fn show_slowly(self: Arc<Self>) -> Shown {
+        task::yield_now().await;
+        self.show().await
+    }
+
+    async fn miss(self: Arc<Self>) -> Shown {
+        let Ok(mut response) = self.show_slowly().await;
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        Ok(response)
+    }
+
+    async fn panic_at_first(self: Arc<Self>) -> Shown {
+        if self.shown.fetch_add(1, SeqCst) == 0 {
+            resume_unwind(Box::new("panicked"));
+        }
+        self.show().await
+    }
+}
+
+/// Somebody who reads a page by way of a cache.
+#[derive(Clone)]
+struct Reader<S> {
+    layer: CachebackLayer,
+    service: Cacheback<S, Http>,
+}
+
+impl<S> Reader<S>
+where
+    S: Service<Request<String>, Response = Response<String>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    fn call(&self) -> impl Future<Output = usize> + use<S> {
+        let response = self.service.clone().call(Request::default());
+        async move { written(response.await) }
+    }
+
+    /// What is written on the page that is shown.
+    fn read(&self) -> usize {
+        block_on(self.call())
+    }
+
+    /// The same, by a run that starts now.
+    fn refresh(&self) -> usize {
+        written(block_on(self.service.refresh(Request::default())))
+    }
+}
+
+fn written<B>(shown: Result<Response<B>, Infallible>) -> usize {
+    let Ok(response) = shown;
+    response.headers()["written"].to_str().unwrap().parse().unwrap()
+}
+
+fn reader<F>(
+    cache: &Cache,
+    page: &Arc<Page>,
+    show: fn(Arc<Page>) -> F,
+) -> Reader<
+    impl Service<Request<String>, Response = Response<String>, Error = Infallible, Future: Send> + Clone + Send + use<F>,
+>
+where
+    F: Future<Output = Shown> + Send + 'static,
+{
+    let (page, layer) = (Arc::clone(page), cache.layer(Duration::from_secs(60)));
+    let service = layer.layer(service_fn(move |_| show(Arc::clone(&page))));
+    Reader { layer, service }
+}
+
+fn cache() -> CacheBuilder {
+    Cache::builder().memory(64 << 10)
+}
+
+#[test] // P10
+fn of_two_who_find_nothing_one_runs() {
+    with_preemptions(3, || {
+        let page = Arc::<Page>::default();
+        let reader = reader(&cache().build(), &page, Page::show);
+        let other = reader.clone();
+        let other = thread::spawn(move || other.read());
+        reader.read();
+        other.join().unwrap();
+        assert_eq!(page.shown.load(SeqCst), 1);
+    });
+}
+
+#[test] // P5, P10
+fn of_two_who_find_it_stale_one_has_it_refreshed_behind() {
+    with_preemptions(2, || {
+        let (page, cache) = (Arc::<Page>::default(), cache().build());
+        let reader = reader(&cache, &page, Page::show);
+        loom::stop_exploring();
+        reader.read();
+        block_on(cache.settled());
+        page.written.store(1, SeqCst);
+        block_on(tokio::time::advance(Duration::from_secs(61)));
+        loom::explore();
+        let other = reader.clone();
+        let other = thread::spawn(move || other.read());
+        reader.read();
+        other.join().unwrap();
+        block_on(cache.settled());
+        assert_eq!(page.shown.load(SeqCst), 2);
+        assert_eq!(reader.read(), 1);
+    });
+}
+
+#[test] // P11
+fn one_who_follows_is_served_when_the_leader_goes() {
+    for refreshes in [0, 1] {
+        with_preemptions(2, move || {
+            let page = Arc::<Page>::default();
+            let reader = reader(&cache().max_refreshes(refreshes).build(), &page, Page::show_slowly);
+            let leaves = {
+                let mut call = Box::pin(reader.call());
+                assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                thread::spawn(move || drop(call))
+            };
+            reader.read();
+            leaves.join().unwrap();
+            // A run that nobody wants goes on where there is room for it. Else it is given up before it shows anything.
+            assert_eq!(page.shown.load(SeqCst), 1);
+        });
+    }
+}
+
+#[test] // P12
+fn a_panic_is_the_leaders_alone() {
+    with_preemptions(2, || {
+        let page = Arc::<Page>::default();
+        let reader = reader(&cache().build(), &page, Page::panic_at_first);
+        let read = |reader: Reader<_>| move || catch_unwind(AssertUnwindSafe(|| reader.read())).is_ok();
+        let other = thread::spawn(read(reader.clone()));
+        let served = [read(reader)(), other.join().unwrap()];
+        assert_eq!(served.iter().filter(|served| **served).count(), 1);
+    });
+}
+
+#[test] // P15
+fn what_is_not_stored_is_for_all_who_came_aboard() {
+    with_preemptions(2, || {
+        let page = Arc::<Page>::default();
+        let reader = reader(&cache().build(), &page, Page::miss);
+        let other = reader.clone();
+        let other = thread::spawn(move || other.read());
+        reader.read();
+        other.join().unwrap();
+    });
+}
+
+#[test] // P26
+fn a_forced_run_starts_after_it_was_asked_for() {
+    with_preemptions(2, || {
+        let page = Arc::<Page>::default();
+        let reader = reader(&cache().build(), &page, Page::show);
+        let writer = {
+            let (page, reader) = (Arc::clone(&page), reader.clone());
+            thread::spawn(move || {
+                page.written.store(1, SeqCst);
+                assert_eq!(reader.refresh(), 1);
+            })
+        };
+        reader.read();
+        writer.join().unwrap();
+        assert_eq!(reader.read(), 1);
+    });
+}
+
+#[test] // P33
+fn what_is_put_beats_every_run_that_started_before_it() {
+    with_preemptions(2, || {
+        let (page, cache) = (Arc::<Page>::default(), cache().build());
+        let reader = reader(&cache, &page, Page::show_slowly);
+        let writer = {
+            let (page, reader) = (Arc::clone(&page), reader.clone());
+            thread::spawn(move || {
+                page.written.store(1, SeqCst);
+                let Ok(response) = block_on(page.show());
+                block_on(reader.layer.put(Request::<String>::default(), response)).unwrap();
+                assert_eq!(reader.read(), 1);
+            })
+        };
+        reader.read();
+        writer.join().unwrap();
+        assert_eq!(reader.read(), 1);
+    });
+}
+
+#[test] // P30, P31
+fn who_comes_after_a_purge_sees_nothing_older() {
+    for scope in [Scope::uri("/").unwrap(), Scope::tag("page"), Scope::everything()] {
+        with_preemptions(2, move || {
+            let (page, cache) = (Arc::<Page>::default(), cache().build());
+            let reader = reader(&cache, &page, Page::show);
+            let writer = {
+                let (page, reader, scope) = (Arc::clone(&page), reader.clone(), scope.clone());
+                thread::spawn(move || {
+                    page.written.store(1, SeqCst);
+                    cache.invalidate(&scope, Force::Purge);
+                    assert_eq!(reader.read(), 1);
+                })
+            };
+            reader.read();
+            writer.join().unwrap();
+            assert_eq!(reader.read(), 1);
+        });
+    }
+}
