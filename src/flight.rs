@@ -213,11 +213,13 @@ impl<V> Lead<V> {
         self.flight.aboard.poll_empty(cx)
     }
 
-    /// Closes the run to newcomers unless somebody beside `own` interests is aboard: whether it is closed.
-    pub(crate) fn close_unless_wanted(&self, own: usize) -> bool {
+    /// Closes the run to newcomers unless somebody is aboard beside those who `lead`: whether it is closed.
+    pub(crate) fn close_unless_wanted(&self, lead: impl FnOnce() -> usize) -> bool {
         let mut shard = self.flights.shard(&self.flight.course);
-        // Newcomers come aboard under the shard's lock, so none is missed between the question and the removal.
-        if self.flight.aboard.count() > own {
+        // Newcomers come aboard under the shard's lock, so none is missed between the question and the removal. Who leads
+        // is asked last: one who does then was among those aboard, and is not taken off from the others.
+        let aboard = self.flight.aboard.count();
+        if aboard > lead() {
             return false;
         }
         if shard.get(&self.flight.course).is_some_and(|current| Arc::ptr_eq(current, &self.flight)) {

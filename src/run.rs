@@ -215,7 +215,7 @@ where
             landing.refuse(&judged);
             desk.hand_over(route.protocol.pass(response), status, &judged, false);
         }
-        Class::Shareable if desk.lead.close_unless_wanted(desk.leads()) => {
+        Class::Shareable if desk.lead.close_unless_wanted(|| desk.leads()) => {
             landing.refuse(&judged);
             desk.hand_over(route.protocol.pass(response), status, &judged, false);
         }

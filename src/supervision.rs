@@ -59,7 +59,7 @@ impl<P: Protocol> Supervised<'_, P> {
                 self.permit = if self.adoptable { self.route.share.take() } else { None };
                 if self.permit.is_some() {
                     self.timer = Some(Box::pin(clock::sleep(left)));
-                } else if self.lead.close_unless_wanted(0) {
+                } else if self.lead.close_unless_wanted(|| 0) {
                     return Poll::Ready(Err(Stop::Unwanted));
                 } else {
                     // Somebody came aboard at the last moment.

@@ -96,12 +96,12 @@ fn a_run_learns_when_the_last_one_loses_interest() {
     let mut cx = Context::from_waker(Waker::noop());
     let own = lead.interest();
     let other = follow(&flights, "k");
-    assert!(!lead.close_unless_wanted(1));
+    assert!(!lead.close_unless_wanted(|| 1));
     drop(own);
     assert!(lead.poll_unwanted(&mut cx).is_pending());
     drop(other);
     assert!(lead.poll_unwanted(&mut cx).is_ready());
-    assert!(lead.close_unless_wanted(0));
+    assert!(lead.close_unless_wanted(|| 0));
     assert!(flights.follow_one(&course("k")).is_none());
     lead.interest().keep();
     assert!(lead.poll_unwanted(&mut cx).is_pending());

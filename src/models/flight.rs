@@ -183,7 +183,7 @@ fn a_run_is_closed_or_goes_on_for_all_who_came_aboard() {
                 thread::spawn(move || comes(&flights).map(wait))
             };
             let leaves = thread::spawn(move || drop(leaves));
-            let closed = lead.close_unless_wanted(0);
+            let closed = lead.close_unless_wanted(|| 0);
             if closed {
                 lead.land(Landing::Vacated);
             } else {
@@ -210,7 +210,7 @@ fn a_run_hears_of_it_when_the_last_interest_goes() {
         if poll_elsewhere(&mut unwanted).is_pending() {
             block_on(unwanted);
         }
-        assert!(lead.close_unless_wanted(0));
+        assert!(lead.close_unless_wanted(|| 0));
         assert!(!is_led(&flights));
         leader.join().unwrap();
         follow.join().unwrap();

@@ -2,11 +2,13 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
 };
 
 use http::{Request, Response, StatusCode};
-use tokio::task;
+use tokio::{sync::SetOnce, task};
 use tower::{Layer as _, Service, service_fn};
 
 use super::*;
@@ -17,6 +19,7 @@ use crate::{Cache, CacheBuilder, Cacheback, CachebackLayer, Http, Scope, Tags, s
 struct Page {
     written: AtomicUsize,
     shown: AtomicUsize,
+    open: SetOnce<()>,
 }
 
 type Shown = Result<Response<String>, Infallible>;
@@ -36,9 +39,18 @@ impl Page {
     }
 
     async fn miss(self: Arc<Self>) -> Shown {
-        let Ok(mut response) = self.show_slowly().await;
+        let Ok(mut response) = self.show().await;
         *response.status_mut() = StatusCode::NOT_FOUND;
         Ok(response)
+    }
+
+    async fn miss_when_open(self: Arc<Self>) -> Shown {
+        self.open.wait().await;
+        self.miss().await
+    }
+
+    async fn hang(self: Arc<Self>) -> Shown {
+        pending().await
     }
 
     async fn panic_at_first(self: Arc<Self>) -> Shown {
@@ -75,6 +87,20 @@ where
     fn refresh(&self) -> usize {
         written(block_on(self.service.refresh(Request::default())))
     }
+}
+
+type Waiting = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Somebody who has called and has no answer yet.
+fn waiting<S>(reader: &Reader<S>) -> Waiting
+where
+    S: Service<Request<String>, Response = Response<String>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let call = reader.call();
+    let mut call = Box::pin(async move { _ = call.await });
+    assert!(poll_elsewhere(&mut call).is_pending());
+    call
 }
 
 fn written<B>(shown: Result<Response<B>, Infallible>) -> usize {
@@ -141,17 +167,28 @@ fn one_who_follows_is_served_when_the_leader_goes() {
         with_preemptions(2, move || {
             let page = Arc::<Page>::default();
             let reader = reader(&cache().max_refreshes(refreshes).build(), &page, Page::show_slowly);
-            let leaves = {
-                let mut call = Box::pin(reader.call());
-                assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-                thread::spawn(move || drop(call))
-            };
+            let leaves = waiting(&reader);
+            let leaves = thread::spawn(move || drop(leaves));
             reader.read();
             leaves.join().unwrap();
             // A run that nobody wants goes on where there is room for it. Else it is given up before it shows anything.
             assert_eq!(page.shown.load(SeqCst), 1);
         });
     }
+}
+
+#[test] // P11
+fn a_run_that_nobody_wants_any_more_is_given_up() {
+    with_preemptions(3, || {
+        let (page, cache) = (Arc::<Page>::default(), cache().max_refreshes(0).build());
+        let reader = reader(&cache, &page, Page::hang);
+        let leaves = waiting(&reader);
+        let leaves = thread::spawn(move || drop(leaves));
+        // This one comes and goes as well: it follows that run, or leads another one.
+        drop(waiting(&reader));
+        leaves.join().unwrap();
+        block_on(cache.settled());
+    });
 }
 
 #[test] // P12
@@ -168,14 +205,18 @@ fn a_panic_is_the_leaders_alone() {
 
 #[test] // P15
 fn what_is_not_stored_is_for_all_who_came_aboard() {
-    with_preemptions(2, || {
-        let page = Arc::<Page>::default();
-        let reader = reader(&cache().build(), &page, Page::miss);
-        let other = reader.clone();
-        let other = thread::spawn(move || other.read());
-        reader.read();
-        other.join().unwrap();
-    });
+    for leader in [block_on, |call| drop(call)] as [fn(Waiting); 2] {
+        with_preemptions(3, move || {
+            let page = Arc::<Page>::default();
+            let reader = reader(&cache().build(), &page, Page::miss_when_open);
+            let (leads, follows) = (waiting(&reader), waiting(&reader));
+            page.open.set(()).unwrap();
+            let leads = thread::spawn(move || leader(leads));
+            block_on(follows);
+            leads.join().unwrap();
+            assert_eq!(page.shown.load(SeqCst), 1);
+        });
+    }
 }
 
 #[test] // P26
