@@ -98,6 +98,7 @@ mod store;
 mod supervision;
 mod sync;
 mod telemetry;
+pub mod testing;
 mod typed;
 
 pub use crate::{

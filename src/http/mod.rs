@@ -25,6 +25,7 @@ use crate::{
     status::{CacheStatus, Detail, Outcome},
 };
 
+pub(crate) mod audit;
 mod body;
 mod cache_control;
 mod conditional;
@@ -115,6 +116,8 @@ pub enum After {
     Purge(Outcome, Option<unsafe_methods::Target>),
     /// Tell the layer further out what this one would have done.
     Contribute(Option<Contribution>),
+    /// Tell the auditor what would be stored.
+    Report(Box<audit::Probed>),
 }
 
 impl Default for Http {
@@ -170,13 +173,17 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         let mut survey = Survey::of(request.headers(), &self.rules.table);
         survey.content |= !request.body().is_end_stream() && request.body().size_hint().exact() != Some(0);
         let caches = request.extensions().get::<Caches>();
-        let nested = caches.is_some();
+        let nested = caches.is_some_and(Caches::are_storing);
+        let probe = caches.and_then(|caches| caches.probe.clone());
         let outer = caches.and_then(|caches| caches.rules_of(cache));
         let outer = outer.map(|rules| self.rules.are_kept_by(rules));
 
         let mut keyed = self.key(&request, &survey, key);
         if keyed.is_ok() && (self.when.is_some() || self.rules.key_by.is_some()) {
             (request, keyed) = self.ask(request, key);
+        }
+        if let (None, Some(probe)) = (outer, probe) {
+            return self.probe(request, probe, keyed, cache, freshness, key);
         }
         match (outer, keyed) {
             // A layer of this cache further out stores the response, under its own rules: where those are not ours,
@@ -221,7 +228,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
     fn passed(&self, after: &After) -> Option<Outcome> {
         match after {
             After::Say(outcome) | After::Purge(outcome, _) => Some(*outcome),
-            After::Nothing | After::Contribute(_) => None,
+            After::Nothing | After::Contribute(_) | After::Report(_) => None,
         }
     }
 
@@ -325,11 +332,15 @@ where
     }
 
     fn finish(&self, response: Response<B>, after: After) -> (Response<Body<B>>, Vec<Scope>) {
+        let after = match after {
+            After::Report(probed) => return (self.report(response, *probed), Vec::new()),
+            after => after,
+        };
         let status = response.status();
         let mut response = response.map(Body::passing);
         let mut scopes = Vec::new();
         match after {
-            After::Nothing => {}
+            After::Nothing | After::Report(_) => {}
             After::Say(outcome) => {
                 stored::announce(&mut response, outcome.forwarded(Some(status.as_u16())), &self.name);
             }
