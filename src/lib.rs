@@ -68,6 +68,7 @@
 //! * **Protocols**: `typed`, and `http` with a file for each group of rules.
 //! * Beside them `telemetry` and `stats`: every event once, and counted.
 
+mod audit;
 mod cache;
 mod clock;
 mod entry;

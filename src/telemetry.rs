@@ -13,7 +13,7 @@ use crate::{
 
 /// What happens in a cache, in one closed vocabulary.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Event {
+pub(crate) enum Event<'a> {
     /// A request was answered: a hit, a stale one, a miss, one that shared another's run, or one that passed by.
     Answered(Outcome),
     /// A response was stored.
@@ -36,6 +36,8 @@ pub(crate) enum Event {
     },
     /// The shared store did not do as it was told.
     StoreFailed,
+    /// An audit found out on what a stored response depends though nobody keyed it.
+    Leak(&'a str),
 }
 
 /// How a run ended.
@@ -96,11 +98,24 @@ fn trace(event: &Event) {
         Event::Invalidated { purged, entries } => tracing::debug!(target: "cacheback", purged, entries, "invalidated"),
         Event::Evicted { entries } => tracing::trace!(target: "cacheback", entries, "evicted"),
         Event::StoreFailed => tracing::warn!(target: "cacheback", "the shared store did not carry out an operation"),
+        Event::Leak(leak) => tracing::warn!(target: "cacheback", leak, "requests share a response that should not"),
     }
 }
 
 #[cfg(not(feature = "tracing"))]
 fn trace(_: &Event) {}
+
+/// A layer is told to audit, and cannot make the requests that this takes.
+#[cfg(feature = "tracing")]
+pub(crate) fn warn_of_unfit_body() {
+    tracing::warn!(
+        target: "cacheback",
+        "nothing is audited: `audit` makes bodies of axum's type, `audit_with` those that the service takes"
+    );
+}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn warn_of_unfit_body() {}
 
 /// Watches for a route that is bypassed nearly always: its layer does nothing, and somebody should know.
 #[derive(Debug, Default)]

@@ -34,7 +34,7 @@ use support::{
     routes::chunks,
     typed::Gate,
 };
-use tower::{Layer, service_fn};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_http::{compression::CompressionLayer, cors::CorsLayer};
 
 fn minute() -> CachebackLayer<Http> {
@@ -680,6 +680,289 @@ async fn a_middleware_further_out_finds_the_outcome_as_always() {
         response
     }
     passes(behind(minute(), |_| "x").layer(from_fn(watch)), x(&[])).await;
+}
+
+// ---- in production ----
+
+/// A handler that reads a field which nobody keyed.
+fn forgetful() -> Origin {
+    Origin::new(|seen| format!("run {} in {}", seen.run, seen.field("accept-language")))
+}
+
+/// Audits one hit in so many, whatever the body.
+fn audited(one_in: u64) -> CachebackLayer<Http> {
+    minute().audit_with(one_in, Body::empty)
+}
+
+#[tokio::test(start_paused = true)] // P68
+async fn one_fresh_hit_in_so_many_is_audited_and_its_reader_is_answered_as_always() {
+    let (origin, layer) = (forgetful(), audited(3));
+    let app = origin.behind(layer.clone());
+    let first = ask(&app, "/x").await;
+    for hits in 1..=2 {
+        assert_eq!(ask(&app, "/x").await.text(), first.text());
+        layer.cache().settled().await;
+        assert_eq!((origin.runs(), layer.cache().stats().audit_findings), (1, 0), "hit {hits}");
+    }
+    let third = ask(&app, "/x").await;
+    assert_eq!((third.outcome().status(), third.text()), (CacheStatus::Hit, first.text()));
+    assert_eq!(origin.runs(), 1, "the answer is there before the first run");
+    assert_eq!(layer.cache().stats().runs, 1, "it is waited for like a run");
+    layer.cache().settled().await;
+    assert_eq!(layer.cache().stats().audit_findings, 1);
+    assert!(origin.runs() > 3);
+    assert_eq!(ask(&app, "/x").await.text(), first.text(), "nothing was stored");
+}
+
+#[tokio::test(start_paused = true)] // P68
+async fn a_finding_is_told_once_for_each_input_of_a_layer() {
+    let (origin, layer) = (forgetful(), audited(1));
+    let app = origin.behind(layer.clone());
+    ask(&app, "/x").await;
+    for _ in 0..5 {
+        ask(&app, "/x").await;
+        layer.cache().settled().await;
+        assert_eq!(layer.cache().stats().audit_findings, 1);
+    }
+    // What was told of is not looked for again.
+    let before = origin.runs();
+    ask(&app, "/x").await;
+    layer.cache().settled().await;
+    assert_eq!(origin.runs(), before + 3);
+
+    let other = audited(1);
+    let app = origin.behind(other.clone());
+    ask(&app, "/x").await;
+    ask(&app, "/x").await;
+    other.cache().settled().await;
+    assert_eq!(other.cache().stats().audit_findings, 1, "another layer has its own");
+}
+
+#[tokio::test(start_paused = true)] // P68
+async fn all_inputs_that_matter_are_found_in_one_audit_of_bounded_work() {
+    let names = ["accept", "cf-ipcountry", "x-variant", "user-agent", "x-own"];
+    let origin = Origin::new(move |seen| names.map(|name| format!("{name}: {}\n", seen.field(name))).concat());
+    let layer = audited(1);
+    let app = origin.behind(layer.clone());
+    ask(&app, "/x").await;
+    support::http::get_with(&app, "/x", &[("x-own", "mint")]).await;
+    layer.cache().settled().await;
+    assert_eq!(layer.cache().stats().audit_findings, 5);
+    assert!(origin.runs() < 250, "{} runs", origin.runs());
+}
+
+#[tokio::test(start_paused = true)] // P68
+async fn an_audit_that_finds_nothing_is_three_runs_in_the_background() {
+    let origin = Origin::new(|seen| {
+        let fields = [("vary", "accept-language"), ("etag", &*format!("\"{}\"", seen.run))]
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value")));
+        (HeaderMap::from_iter(fields), format!("run {} in {}", seen.run, seen.field("accept-language")))
+    });
+    let layer = audited(1).key_header("accept").ignore_cookies();
+    let app = origin.behind(layer.clone());
+    let sent = [("accept", "text/html"), ("cookie", "a=1"), ("accept-language", "en"), ("te", "trailers")];
+    support::http::get_with(&app, "/x", &sent).await;
+    support::http::get_with(&app, "/x", &sent).await;
+    layer.cache().settled().await;
+    assert_eq!(layer.cache().stats().audit_findings, 0);
+    let runs = origin.seen().split_off(1);
+    assert_eq!(runs.len(), 3);
+    for (index, run) in runs.iter().enumerate() {
+        assert!(run.background && run.extensions.get::<Background>().is_some());
+        assert_eq!(run.headers.contains_key("dnt"), index == 2, "two of them are unchanged");
+        for (name, value) in [("accept", "text/html"), ("accept-language", "en")] {
+            assert_eq!(run.field(name), value, "what is keyed or varied by stays");
+        }
+        for name in ["cookie", "te", "authorization", "x-forwarded-host"] {
+            assert!(!run.headers.contains_key(name), "{name} is hidden, or would go past the cache");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)] // P68
+async fn cookies_and_the_address_of_the_client_are_found_in_production_too() {
+    let origin = Origin::new(|seen| format!("theme {}", seen.field("cookie").contains("theme=dark")));
+    let layer = audited(1).key_by(|_| Some(Vec::new()));
+    let app = origin.behind(layer.clone());
+    for _ in 0..2 {
+        support::http::get_with(&app, "/x", &[("cookie", "theme=dark")]).await;
+    }
+    layer.cache().settled().await;
+    assert_eq!(layer.cache().stats().audit_findings, 1);
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)] // P68
+async fn the_address_of_the_client_is_found_in_production_where_the_server_tells_it() {
+    use std::net::SocketAddr;
+
+    use axum::extract::ConnectInfo;
+
+    let layer = minute().audit(1);
+    let app = behind(layer.clone(), |seen| {
+        let client = seen.extensions.get::<ConnectInfo<SocketAddr>>();
+        format!("you are {:?}", client.map(|ConnectInfo(client)| client.ip()))
+    });
+    for (connected, findings) in [(false, 0), (true, 1)] {
+        for _ in 0..2 {
+            let mut request = x(&[]);
+            let address = ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 4_000)));
+            request.extensions_mut().extend(if connected { extensions(address) } else { http::Extensions::new() });
+            support::http::send(&app, request).await;
+        }
+        layer.cache().settled().await;
+        assert_eq!(layer.cache().stats().audit_findings, findings);
+    }
+}
+
+#[tokio::test(start_paused = true)] // P68 P48
+async fn stale_hits_and_requests_that_want_no_trace_are_not_audited() {
+    let (origin, layer) = (forgetful(), audited(1));
+    let app = origin.behind(layer.clone());
+    ask(&app, "/x").await;
+    support::http::get_with(&app, "/x", &[("cache-control", "no-store")]).await;
+    layer.cache().settled().await;
+    assert_eq!(origin.runs(), 1);
+
+    support::http::pass(61.0).await;
+    assert!(ask(&app, "/x").await.outcome().is_stale());
+    layer.cache().settled().await;
+    assert_eq!((origin.runs(), layer.cache().stats().audit_findings), (2, 0), "it was refreshed and no more");
+
+    // Nor a stale one whose refresh is put off.
+    let origin = Origin::new(|seen| if seen.run == 1 { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR });
+    let layer = audited(1);
+    let app = origin.behind(layer.clone());
+    ask(&app, "/x").await;
+    support::http::pass(61.0).await;
+    for _ in 0..3 {
+        assert!(ask(&app, "/x").await.outcome().is_stale());
+        layer.cache().settled().await;
+    }
+    assert_eq!(origin.runs(), 2);
+}
+
+#[tokio::test(start_paused = true)] // P68
+async fn a_head_is_audited_as_the_get_that_it_stands_for() {
+    let (origin, layer) = (forgetful(), audited(1));
+    let app = origin.behind(layer.clone());
+    ask(&app, "/x").await;
+    support::http::send(&app, request("HEAD", "/x", &[])).await;
+    layer.cache().settled().await;
+    assert_eq!(layer.cache().stats().audit_findings, 1);
+}
+
+#[tokio::test(start_paused = true)] // P68 P24 P27
+async fn where_there_is_no_permit_there_is_no_audit_and_nothing_is_counted_as_dropped() {
+    for drained in [true, false] {
+        let cache = Cache::builder().max_refreshes(usize::from(drained)).build();
+        let origin = forgetful();
+        let app = origin.behind(cache.layer(secs(60)).audit_with(1, Body::empty));
+        ask(&app, "/x").await;
+        if drained {
+            cache.drain(secs(1)).await;
+        }
+        assert_eq!(ask(&app, "/x").await.outcome().status(), CacheStatus::Hit);
+        cache.settled().await;
+        assert_eq!((origin.runs(), cache.stats().refreshes_dropped), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)] // P68 P24
+async fn a_layer_has_one_audit_at_a_time_and_hits_do_not_wait_for_it() {
+    let (origin, layer) = (forgetful(), audited(1));
+    let app = origin.behind(layer.clone());
+    ask(&app, "/x").await;
+    origin.only_the_first(1);
+    for _ in 0..10 {
+        assert_eq!(ask(&app, "/x").await.outcome().status(), CacheStatus::Hit);
+        support::http::settle().await;
+        assert_eq!((origin.runs(), layer.cache().stats().refreshes), (2, 1));
+    }
+    origin.release();
+    layer.cache().settled().await;
+    assert_eq!(layer.cache().stats().audit_findings, 1);
+}
+
+#[tokio::test(start_paused = true)] // P68 P13
+async fn an_audit_of_a_hung_service_is_over_when_a_refresh_would_be() {
+    let (origin, layer) = (forgetful(), audited(1).refresh_timeout(secs(5)));
+    let app = origin.behind(layer.clone());
+    ask(&app, "/x").await;
+    origin.only_the_first(1);
+    ask(&app, "/x").await;
+    support::http::settle().await;
+    assert_eq!(layer.cache().stats().refreshes, 1);
+    support::http::pass(5.1).await;
+    let stats = layer.cache().stats();
+    assert_eq!((stats.refreshes, stats.runs, stats.audit_findings), (0, 0, 0));
+    // The next one has its turn.
+    origin.release();
+    ask(&app, "/x").await;
+    layer.cache().settled().await;
+    assert_eq!(layer.cache().stats().audit_findings, 1);
+}
+
+#[tokio::test(start_paused = true)] // P68 P12
+async fn a_panic_in_an_audit_is_nobody_elses() {
+    let origin = Origin::new(|seen| {
+        assert!(!seen.headers.contains_key("dnt"), "this handler cannot bear it");
+        "the same for all"
+    });
+    let layer = audited(1);
+    let app = origin.behind(layer.clone());
+    ask(&app, "/x").await;
+    for runs in [4, 7] {
+        assert_eq!(ask(&app, "/x").await.text(), "the same for all");
+        layer.cache().settled().await;
+        assert_eq!((origin.runs(), layer.cache().stats().refreshes), (runs, 0), "and the next one has its turn");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P68
+async fn an_audit_needs_bodies_of_the_type_that_the_service_takes() {
+    let service = |layer: &CachebackLayer<Http>| {
+        layer.layer(service_fn(async |request: http::Request<Full<Bytes>>| {
+            let dnt = request.headers().get("dnt").cloned().unwrap_or(HeaderValue::from_static("0"));
+            Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::copy_from_slice(dnt.as_bytes()))))
+        }))
+    };
+    for (layer, findings) in [(audited(1), 0), (minute().audit_with(1, Full::<Bytes>::default), 1)] {
+        for _ in 0..3 {
+            let request = http::Request::get("/x").body(Full::default()).expect("a sound request");
+            service(&layer).oneshot(request).await.expect("it does not fail");
+            layer.cache().settled().await;
+        }
+        assert_eq!(layer.cache().stats().audit_findings, findings);
+    }
+}
+
+#[tokio::test(start_paused = true)] // P68
+async fn what_only_two_inputs_together_bring_about_costs_little_and_is_not_told() {
+    let origin = Origin::new(|seen| {
+        let both = ["accept", "x-variant"].iter().all(|name| seen.headers.contains_key(*name));
+        format!("both {both}")
+    });
+    let layer = audited(1);
+    let app = origin.behind(layer.clone());
+    ask(&app, "/x").await;
+    ask(&app, "/x").await;
+    layer.cache().settled().await;
+    assert_eq!(layer.cache().stats().audit_findings, 0);
+    assert_eq!(origin.runs(), 1 + 2 + 5 + 2, "all at once, confirmed twice, and each half");
+}
+
+#[test] // P68 P92
+#[should_panic(expected = "audit(0) would audit no hit")]
+fn an_audit_of_no_hit_at_all_panics_in_its_setter() {
+    let _layer = audited(0);
+}
+
+#[cfg(feature = "axum")]
+fn extensions<T: Clone + Send + Sync + 'static>(value: T) -> http::Extensions {
+    let mut extensions = http::Extensions::new();
+    extensions.insert(value);
+    extensions
 }
 
 /// An empty body, once the gate is open.

@@ -42,6 +42,7 @@ pub use body::Body;
 pub use parts::{Background, ForceRefresh, NoStore};
 pub use stored::StoredResponse;
 
+use audit::Sampling;
 use conditional::Conditions;
 use parts::{Caches, Contribution};
 use policy::{Head, Policy};
@@ -101,6 +102,8 @@ pub struct Http {
     unsafe_invalidates: bool,
     enabled: bool,
     when: Option<Arc<WhenFn>>,
+    /// Which hits are audited; without it none are.
+    sampling: Option<Arc<Sampling>>,
 }
 
 type WhenFn = dyn Fn(&Parts) -> bool + Send + Sync;
@@ -130,6 +133,7 @@ impl Default for Http {
             unsafe_invalidates: true,
             enabled: true,
             when: None,
+            sampling: None,
         }
     }
 }
@@ -230,6 +234,24 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
             After::Say(outcome) | After::Purge(outcome, _) => Some(*outcome),
             After::Nothing | After::Contribute(_) | After::Report(_) => None,
         }
+    }
+
+    fn is_sampled(&self, view: &View) -> bool {
+        self.sampling.as_ref().is_some_and(|sampling| !view.no_store && sampling.is_due())
+    }
+
+    fn audit<R, F>(
+        &self,
+        request: Request<B>,
+        cache: usize,
+        freshness: &Freshness,
+        run: R,
+    ) -> impl Future<Output = Vec<String>> + Send
+    where
+        R: FnMut(Request<B>, After) -> F + Send,
+        F: Future<Output = ()> + Send,
+    {
+        self.audit_once(request, cache, freshness, run)
     }
 
     fn spare(&self, mut request: Request<B>) -> Extensions {

@@ -18,15 +18,17 @@ use crate::{protocol::RunKind, status::Detail};
 mod baseline;
 mod inputs;
 mod probe;
+mod sampling;
 mod well_read;
 
 pub use inputs::Input;
 
 pub(crate) use inputs::{Change, Trial, cookie, field};
 pub(crate) use probe::{Probe, Probed};
+pub(crate) use sampling::Sampling;
 
 use baseline::{Baseline, Part};
-use probe::{LayerId, Report, Run};
+use probe::{LayerId, Lookup, Report, Run};
 
 /// What became of changing an input.
 ///
@@ -166,6 +168,36 @@ where
         Ok(least)
     }
 
+    /// Makes the first change of each of these trials, all at once, and finds which of them matter: in halves, and in
+    /// halves of those, as far as there is a difference.
+    pub(crate) async fn search(&mut self, trials: Vec<Trial>) -> Vec<Leak> {
+        let (mut groups, mut leaks) = (vec![trials], Vec::new());
+        while let Some(mut group) = groups.pop() {
+            let changes: Vec<_> = group.iter().filter_map(|trial| trial.changes.first()).cloned().collect();
+            if changes.is_empty() {
+                continue;
+            }
+            match (self.try_all(&changes).await, group.as_slice()) {
+                (Ok(_), _) => {}
+                (Err((part, naming)), [trial]) => leaks.push(Leak { input: trial.input.clone(), part, naming }),
+                (Err(_), _) => {
+                    let half = group.split_off(group.len() / 2);
+                    groups.extend([half, group]);
+                }
+            }
+        }
+        leaks
+    }
+
+    /// Whether a request that was changed so would be answered by the same stored response, though a handler might see
+    /// the change.
+    pub(crate) fn is_exposed(&self, trial: &Trial, changed: &Lookup) -> bool {
+        self.layers.iter().map(|layer| &layer.first).any(|first| {
+            let hidden = trial.input.can_be_hidden() && first.lookup.looks_like(changed);
+            first.lookup.key == changed.key && first.answers(changed) && !hidden
+        })
+    }
+
     /// Whether what runs of the unchanged request have in common is enough to say anything.
     pub(crate) fn is_steady(&self) -> bool {
         self.layers.iter().all(|layer| layer.steady && layer.baseline.is_steady())
@@ -209,7 +241,8 @@ impl Layer {
         if run.lookup.key != self.first.lookup.key {
             return Compared::Covered(Coverage::Key);
         }
-        let (there, back) = (self.first.answers(run), run.refusal().is_none() && run.answers(&self.first));
+        let (there, back) =
+            (self.first.answers(&run.lookup), run.refusal().is_none() && run.answers(&self.first.lookup));
         if !there && !back {
             return Compared::Covered(Coverage::Vary);
         }

@@ -153,10 +153,10 @@ impl Run {
         Answer { head: &self.head, whole }
     }
 
-    /// Whether its response, stored, would answer the request that led to another run of its key.
-    pub(crate) fn answers(&self, other: &Self) -> bool {
+    /// Whether its response, stored, would answer another request of its key.
+    pub(crate) fn answers(&self, other: &Lookup) -> bool {
         let fields = self.judged.fields.as_ref();
-        fields.is_none_or(|fields| self.lookup.values(fields) == other.lookup.values(fields))
+        fields.is_none_or(|fields| self.lookup.values(fields) == other.values(fields))
     }
 
     /// Whether its response is coded, so that not everybody can read it.
