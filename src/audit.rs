@@ -14,7 +14,6 @@ use crate::{
     layer::Route,
     protocol::{Capture, Prepare},
     run,
-    telemetry::Event,
 };
 
 /// Audits the service for a request that was answered from memory, if there is a permit for it.
@@ -31,12 +30,12 @@ where
     let Some(permit) = route.share.take() else { return };
     let (route, running) = (Arc::clone(route), route.cache.shared().running.start());
     run::spawn(async move {
-        // The reader's answer is written first, also where one thread does everything.
-        task::yield_now().await;
         let reported = Arc::clone(&route);
         let call = move |request, after| {
             let (call, route) = (Call::new(service.clone(), request), Arc::clone(&reported));
             async move {
+                // The answers of readers are written first, also where one thread does everything.
+                task::yield_now().await;
                 if let Ok(response) = call.await {
                     drop(route.protocol.finish(response, after));
                 }
@@ -45,7 +44,7 @@ where
         let cache = route.cache.identity();
         let audit = route.protocol.audit(request, cache, &route.settings.freshness, call);
         for leak in clock::timeout(route.settings.refresh_timeout, audit).await.unwrap_or_default() {
-            route.cache.shared().telemetry.tell(Event::Leak(&leak));
+            route.cache.shared().telemetry.warn_of_leak(&leak);
         }
         drop((permit, running));
     });

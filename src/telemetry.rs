@@ -13,7 +13,7 @@ use crate::{
 
 /// What happens in a cache, in one closed vocabulary.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Event<'a> {
+pub(crate) enum Event {
     /// A request was answered: a hit, a stale one, a miss, one that shared another's run, or one that passed by.
     Answered(Outcome),
     /// A response was stored.
@@ -37,7 +37,7 @@ pub(crate) enum Event<'a> {
     /// The shared store did not do as it was told.
     StoreFailed,
     /// An audit found out on what a stored response depends though nobody keyed it.
-    Leak(&'a str),
+    Leak,
 }
 
 /// How a run ended.
@@ -60,6 +60,12 @@ impl Telemetry {
     pub(crate) fn tell(&self, event: Event) {
         self.0.count(&event);
         trace(&event);
+    }
+
+    /// Tells what an audit has found, in its words.
+    pub(crate) fn warn_of_leak(&self, leak: &str) {
+        self.tell(Event::Leak);
+        warn_of_leak(leak);
     }
 
     pub(crate) fn stats(&self, gauges: &Gauges) -> Stats {
@@ -98,12 +104,21 @@ fn trace(event: &Event) {
         Event::Invalidated { purged, entries } => tracing::debug!(target: "cacheback", purged, entries, "invalidated"),
         Event::Evicted { entries } => tracing::trace!(target: "cacheback", entries, "evicted"),
         Event::StoreFailed => tracing::warn!(target: "cacheback", "the shared store did not carry out an operation"),
-        Event::Leak(leak) => tracing::warn!(target: "cacheback", leak, "requests share a response that should not"),
+        // It is told in its own words: see `Telemetry::warn_of_leak`.
+        Event::Leak => {}
     }
 }
 
 #[cfg(not(feature = "tracing"))]
 fn trace(_: &Event) {}
+
+#[cfg(feature = "tracing")]
+fn warn_of_leak(leak: &str) {
+    tracing::warn!(target: "cacheback", leak, "requests share a response that should not");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn warn_of_leak(_: &str) {}
 
 /// A layer is told to audit, and cannot make the requests that this takes.
 #[cfg(feature = "tracing")]

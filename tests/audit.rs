@@ -780,7 +780,7 @@ async fn an_audit_that_finds_nothing_is_three_runs_in_the_background() {
 }
 
 #[tokio::test(start_paused = true)] // P68
-async fn cookies_and_the_address_of_the_client_are_found_in_production_too() {
+async fn a_cookie_is_found_in_production_too() {
     let origin = Origin::new(|seen| format!("theme {}", seen.field("cookie").contains("theme=dark")));
     let layer = audited(1).key_by(|_| Some(Vec::new()));
     let app = origin.behind(layer.clone());

@@ -90,7 +90,8 @@ use stored::{Reuse, StatusName, Storing};
 /// no task-local values of the request's.
 ///
 /// Extensions are not part of the key. A handler that answers by one (the client's address, a user or a session that a
-/// middleware further out has put there) needs `key_by`, or [`NoStore`]; and a `Set-Cookie` that is added further out is
+/// middleware further out has put there) needs `key_by`, or [`NoStore`]: [`testing::audit`](crate::testing::audit) finds
+/// those that do, and all else that a handler reads though it is not keyed. A `Set-Cookie` that is added further out is
 /// not seen here.
 #[derive(Clone)]
 pub struct Http {
