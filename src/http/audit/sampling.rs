@@ -105,7 +105,9 @@ impl Http {
         let mut trials = Trial::all_of(&request);
         trials.retain(|trial| {
             let mut changed = request.clone();
-            trial.changes.iter().take(1).for_each(|change| change(&mut changed));
+            if let Some(change) = trial.changes.first() {
+                change(&mut changed);
+            }
             Probe::new(plan.kind).mark(&mut changed.extensions);
             let exposed = match prepare(changed) {
                 Some((_, After::Report(probed))) => {
