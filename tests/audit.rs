@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::{
@@ -97,6 +97,7 @@ async fn a_field_that_the_request_has_is_named_whether_its_value_matters_or_its_
         (("x-flavour", "mint"), (|seen| seen.field("x-flavour")) as fn(&Seen) -> String),
         (("x-flavour", "mint"), |seen| seen.headers.contains_key("x-flavour").to_string()),
         (("x-flavour", "mint"), |seen| (seen.field("x-flavour") == "mint").to_string()),
+        (("x-flavour", "audit"), |seen| ["", "audit"].contains(&&*seen.field("x-flavour")).to_string()),
         (("x-flavour", "7"), |seen| seen.field("x-flavour").parse().unwrap_or(7_u8).to_string()),
         (("x-flavour", "true"), |seen| seen.field("x-flavour").parse().unwrap_or(true).to_string()),
     ] {
@@ -104,6 +105,9 @@ async fn a_field_that_the_request_has_is_named_whether_its_value_matters_or_its_
         let words = "the body depends on `x-flavour`, which neither the key nor `Vary` names";
         assert_eq!(said(app, x(&[present])).await, words, "{present:?}");
     }
+    let present = |seen: &Seen| seen.headers.contains_key("accept-language").to_string();
+    let words = "the body depends on `accept-language`, which neither the key nor `Vary` names";
+    assert_eq!(said(behind(minute(), present), x(&[("accept-language", "en")])).await, words);
     // Of a field that is well read and present another value is tried, whichever it has, and none.
     for language in ["de", "fr", "en"] {
         let german = |seen: &Seen| format!("german {}", seen.field("accept-language") == "de");
@@ -116,7 +120,7 @@ async fn a_field_that_the_request_has_is_named_whether_its_value_matters_or_its_
 async fn each_cookie_of_a_layer_with_key_by_is_an_input_of_its_own() {
     let layer = || minute().key_by(|_| Some(b"all".to_vec()));
     let theme = |seen: &Seen| format!("theme {}", seen.field("cookie").contains("theme=dark"));
-    let cookies = x(&[("cookie", "session=1; theme=dark; other=2")]);
+    let cookies = x(&[("cookie", "session=1; theme=dark; other=2; theme=dark")]);
     let words = "the body depends on the cookie `theme`, which neither the key nor `Vary` names";
     assert_eq!(said(behind(layer(), theme), cookies).await, words);
 
@@ -229,13 +233,19 @@ async fn the_status_and_the_headers_count_as_well() {
     let app = behind(minute(), |seen| [("x-dnt", seen.field("dnt"))]);
     assert_eq!(said(app, x(&[])).await, "the header `x-dnt` depends on `dnt`, which neither the key nor `Vary` names");
 
-    // A header that is there only then.
+    // A header that is there only then, or only else.
     let app = behind(minute(), |seen| {
         let mut fields = HeaderMap::new();
         fields.extend(seen.headers.get("dnt").map(|dnt| (HeaderName::from_static("x-dnt"), dnt.clone())));
         fields
     });
     assert_eq!(said(app, x(&[])).await, "the header `x-dnt` depends on `dnt`, which neither the key nor `Vary` names");
+    let app = behind(minute(), |seen| {
+        let fields = [(HeaderName::from_static("x-tracked"), HeaderValue::from_static("1"))];
+        HeaderMap::from_iter(fields.into_iter().filter(|_| !seen.headers.contains_key("dnt")))
+    });
+    let words = "the header `x-tracked` depends on `dnt`, which neither the key nor `Vary` names";
+    assert_eq!(said(app, x(&[])).await, words);
 
     let app = minute().layer(service_fn(async |request: Request| {
         let mut trailers = HeaderMap::new();
@@ -262,15 +272,25 @@ async fn a_response_that_may_not_be_stored_then_counts_by_what_it_says() {
         let words = "the body depends on `x-debug`, which neither the key nor `Vary` names";
         assert_eq!(said(app, x(&[])).await, words);
     }
-    // One without an end is another body, and is not waited for.
+    // One without an end is another body, even than none at all, and is not waited for.
     let app = behind(minute(), |seen| match seen.headers.contains_key("x-debug") {
         true => ([("content-type", "text/event-stream")], chunks([], false)).into_response(),
-        false => "all".into_response(),
+        false => ().into_response(),
     });
     let words = "the body depends on `x-debug`, which neither the key nor `Vary` names";
     let begin = Instant::now();
     assert_eq!(said(app, x(&[])).await, words);
     assert_eq!(begin.elapsed(), secs(0));
+}
+
+#[tokio::test(start_paused = true)] // P68 P44
+async fn a_response_that_may_not_be_stored_is_covered_by_the_vary_of_the_one_that_is() {
+    let app = behind(minute(), |seen| match seen.headers.contains_key("x-debug") {
+        true => (NoStore, "yours").into_response(),
+        false => ([("vary", "x-debug")], "all").into_response(),
+    });
+    let audited = passes(app, x(&[])).await;
+    assert_eq!(coverage(&audited, &header("x-debug")), Coverage::Vary);
 }
 
 #[tokio::test(start_paused = true)] // P68
@@ -337,13 +357,18 @@ async fn counters_clocks_and_ids_fool_nobody() {
     passes(app, x(&[])).await;
 
     // A header that comes and goes.
-    let app = behind(minute(), |seen| {
-        let mut fields = HeaderMap::new();
-        if seen.run % 2 == 0 {
-            fields.insert("x-sometimes", HeaderValue::from_static("1"));
-        }
-        (fields, "same")
-    });
+    for there in [0, 1] {
+        let app = behind(minute(), move |seen| {
+            let mut fields = HeaderMap::new();
+            if seen.run % 2 == there {
+                fields.insert("x-sometimes", HeaderValue::from_static("1"));
+            }
+            (fields, "same")
+        });
+        passes(app, x(&[])).await;
+    }
+    // When it was made a response may say as it likes.
+    let app = behind(minute(), |seen| [("date", format!("now {}", seen.field("dnt")))]);
     passes(app, x(&[])).await;
 }
 
@@ -373,6 +398,7 @@ async fn where_nothing_stays_the_same_the_audit_is_inconclusive() {
         (|run| "word ".repeat(run)) as fn(usize) -> String,
         |run| run.to_string(),
         |run| if run == 2 { "one two".to_owned() } else { "one".to_owned() },
+        |run| if run == 3 { "one two".to_owned() } else { "one".to_owned() },
     ] {
         let refused = refused(behind(minute(), move |seen| body(seen.run)), x(&[])).await;
         assert_eq!(refused.kind(), AuditErrorKind::Inconclusive);
@@ -483,8 +509,40 @@ async fn what_is_not_coded_is_fit_for_all_who_accept_a_coding() {
         coding @ ("gzip" | "br") => ([("content-encoding", coding.to_owned())], "coded").into_response(),
         _ => "plain".into_response(),
     };
-    let audited = passes(behind(minute(), coded), x(&[])).await;
-    assert_eq!(coverage(&audited, &header("accept-encoding")), Coverage::Vary);
+    for accepted in [&[][..], &[("accept-encoding", "br")]] {
+        let audited = passes(behind(minute(), coded), x(accepted)).await;
+        assert_eq!(coverage(&audited, &header("accept-encoding")), Coverage::Vary);
+    }
+    let told = |seen: &Seen| match seen.field("accept-encoding") {
+        accepted if accepted.is_empty() => "nothing".into_response(),
+        accepted => ([("vary", "accept-encoding")], accepted).into_response(),
+    };
+    let words = "the body depends on `accept-encoding`, which the key does not name, and `Vary` only in some responses";
+    assert_eq!(said(behind(minute(), told), x(&[])).await, words, "it is not coded");
+
+    // What is coded always, or for another reason, must be the same for all.
+    for always in [true, false] {
+        let coded = move |seen: &Seen| {
+            let dnt = seen.headers.contains_key("dnt");
+            let coding = [(HeaderName::from_static("content-encoding"), HeaderValue::from_static("gzip"))];
+            (HeaderMap::from_iter(coding.into_iter().filter(|_| always || dnt)), format!("coded {dnt}"))
+        };
+        let words = "the body depends on `dnt`, which neither the key nor `Vary` names";
+        assert_eq!(said(behind(minute(), coded), x(&[])).await, words);
+    }
+    // Also where that reason is named by one of two responses.
+    for always in [true, false] {
+        let coded = move |seen: &Seen| {
+            let dnt = seen.headers.contains_key("dnt");
+            let fields = [(always || dnt, "content-encoding", "gzip"), (dnt, "vary", "dnt")];
+            let fields = fields.into_iter().filter(|(there, ..)| *there);
+            let fields =
+                fields.map(|(_, name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            (HeaderMap::from_iter(fields), format!("coded {dnt}"))
+        };
+        let words = "the body depends on `dnt`, which the key does not name, and `Vary` only in some responses";
+        assert_eq!(said(behind(minute(), coded), x(&[])).await, words);
+    }
 }
 
 // ---- wherever the layer stands ----
@@ -566,13 +624,33 @@ async fn a_body_that_comes_later_is_waited_for() {
     let opened = gate.clone();
     let app = behind(minute(), move |_| {
         let gate = gate.clone();
-        Body::new(After(Box::pin(async move { gate.passed().await })))
+        Body::new(Later::new(async move {
+            gate.passed().await;
+            Bytes::from("later")
+        }))
     });
     let audit = tokio::spawn(audit(app, x(&[])));
     support::http::settle().await;
     assert!(!audit.is_finished());
     opened.open();
     assert!(audit.await.expect("no panic").is_ok());
+}
+
+#[tokio::test(start_paused = true)] // P68 P91
+async fn a_layer_that_is_asked_while_a_body_is_read_is_audited_too() {
+    let part = behind(minute(), |seen| format!("dnt {}", seen.field("dnt")));
+    let app = behind(minute().key_header("dnt"), move |seen| {
+        let mut request = x(&[("dnt", "0")]);
+        request.headers_mut().extend(seen.headers.get("dnt").map(|dnt| (HeaderName::from_static("dnt"), dnt.clone())));
+        *request.extensions_mut() = seen.extensions.clone();
+        let part = part.clone();
+        Body::new(Later::new(async move {
+            tokio::task::yield_now().await;
+            support::http::send(&part, request).await.body
+        }))
+    });
+    let leak = timeout(secs(3_600), said(app, x(&[]))).await.expect("nobody waits for ever");
+    assert_eq!(leak, "the body depends on `dnt`, which neither the key nor `Vary` names");
 }
 
 // ---- when there is nothing to audit ----
@@ -712,8 +790,11 @@ async fn one_fresh_hit_in_so_many_is_audited_and_its_reader_is_answered_as_alway
     }
     let third = ask(&app, "/x").await;
     assert_eq!((third.outcome().status(), third.text()), (CacheStatus::Hit, first.text()));
-    assert_eq!(origin.runs(), 1, "the answer is there before the first run");
     assert_eq!(layer.cache().stats().runs, 1, "it is waited for like a run");
+    for runs in [1, 2, 3] {
+        tokio::task::yield_now().await;
+        assert_eq!(origin.runs(), runs, "others have their turn before each run");
+    }
     layer.cache().settled().await;
     assert_eq!(layer.cache().stats().audit_findings, 1);
     assert!(origin.runs() > 3);
@@ -811,6 +892,25 @@ async fn the_scheme_is_found_in_production_too() {
     }
     layer.cache().settled().await;
     assert_eq!(layer.cache().stats().audit_findings, 1);
+}
+
+#[tokio::test(start_paused = true)] // P68
+async fn where_there_is_nothing_left_to_change_nothing_is_run_for_it() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let (layer, counted) = (audited(1).sealed(), Arc::clone(&runs));
+    let app = layer.layer(service_fn(move |request: Request| {
+        counted.fetch_add(1, SeqCst);
+        std::future::ready(Ok::<_, Infallible>(Response::new(Body::from(format!("{:?}", request.version())))))
+    }));
+    for _ in 0..2 {
+        app.clone().oneshot(x(&[])).await.expect("it does not fail");
+    }
+    layer.cache().settled().await;
+    assert_eq!(layer.cache().stats().audit_findings, 1, "the version cannot be hidden");
+    let before = runs.load(SeqCst);
+    app.oneshot(x(&[])).await.expect("it does not fail");
+    layer.cache().settled().await;
+    assert_eq!(runs.load(SeqCst), before + 2, "two unchanged ones");
 }
 
 #[tokio::test(start_paused = true)] // P68
@@ -999,14 +1099,23 @@ fn extensions<T: Clone + Send + Sync + 'static>(value: T) -> http::Extensions {
     extensions
 }
 
-/// An empty body, once the gate is open.
-struct After(Pin<Box<dyn Future<Output = ()> + Send>>);
+/// A body that is made as it is read.
+struct Later(Option<Pin<Box<dyn Future<Output = Bytes> + Send>>>);
 
-impl http_body::Body for After {
+impl Later {
+    fn new(making: impl Future<Output = Bytes> + Send + 'static) -> Self {
+        Self(Some(Box::pin(making)))
+    }
+}
+
+impl http_body::Body for Later {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.as_mut().poll(cx).map(|()| None)
+        let Some(making) = &mut self.0 else { return Poll::Ready(None) };
+        let made = ready!(making.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(Some(Ok(Frame::data(made))))
     }
 }

@@ -178,7 +178,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         let mut survey = Survey::of(request.headers(), &self.rules.table);
         survey.content |= !request.body().is_end_stream() && request.body().size_hint().exact() != Some(0);
         let caches = request.extensions().get::<Caches>();
-        let nested = caches.is_some_and(Caches::are_storing);
+        let nested = caches.is_some();
         let probe = caches.and_then(|caches| caches.probe.clone());
         let outer = caches.and_then(|caches| caches.rules_of(cache));
         let outer = outer.map(|rules| self.rules.are_kept_by(rules));

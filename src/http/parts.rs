@@ -79,11 +79,6 @@ impl Caches {
     pub(crate) fn rules_of(&self, cache: usize) -> Option<&[u8]> {
         self.storing.iter().find(|(other, _)| *other == cache).map(|(_, rules)| &**rules)
     }
-
-    /// Whether any cache is about to store the response.
-    pub(crate) fn are_storing(&self) -> bool {
-        !self.storing.is_empty()
-    }
 }
 
 #[cfg(feature = "axum")]

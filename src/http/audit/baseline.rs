@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
-use http::{HeaderName, StatusCode, header};
+use http::{StatusCode, header::DATE};
 
 use crate::http::stored::StoredResponse;
 
@@ -52,10 +52,8 @@ struct Text {
 
 impl Baseline {
     pub(crate) fn of(answer: Answer<'_>) -> Self {
-        let mut body = Text::new(answer.body());
-        body.steady = answer.whole.is_some();
         let fields = answer.fields().into_iter().map(|(field, text)| (field, Text::new(text))).collect();
-        Self { status: answer.head.status(), fields, body }
+        Self { status: answer.head.status(), fields, body: Text::new(answer.body()) }
     }
 
     /// Takes in one more run. Whether it is one: with another status it is something else.
@@ -69,7 +67,6 @@ impl Baseline {
         }
         self.fields.extend(theirs.into_iter().map(|(field, text)| (field, Text::unsteady(text))));
         self.body.widen(&answer.body());
-        self.body.steady &= answer.whole.is_some();
         answer.head.status() == self.status
     }
 
@@ -100,10 +97,9 @@ impl Answer<'_> {
         self.whole.map(StoredResponse::content).cloned().unwrap_or_default()
     }
 
-    /// All fields, their lines as one text, less those that say when a response was made and how long it is.
+    /// All fields, their lines as one text, less the one that says when a response was made.
     fn fields(&self) -> BTreeMap<Field, Bytes> {
-        let own = |name: &HeaderName| [header::DATE, header::CONTENT_LENGTH].contains(name);
-        let headers = self.head.fields().filter(|(name, _)| !own(name));
+        let headers = self.head.fields().filter(|(name, _)| **name != DATE);
         let headers = headers.map(|(name, line)| (Field::Header(name.as_str().into()), line));
         let trailers = self.whole.and_then(StoredResponse::trailers).into_iter().flatten();
         let trailers = trailers.map(|(name, line)| (Field::Trailer(name.as_str().into()), line));

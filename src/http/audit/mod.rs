@@ -172,11 +172,9 @@ where
     /// halves of those, as far as there is a difference.
     pub(crate) async fn search(&mut self, trials: Vec<Trial>) -> Vec<Leak> {
         let (mut groups, mut leaks) = (vec![trials], Vec::new());
+        groups.retain(|group| !group.is_empty());
         while let Some(mut group) = groups.pop() {
             let changes: Vec<_> = group.iter().filter_map(|trial| trial.changes.first()).cloned().collect();
-            if changes.is_empty() {
-                continue;
-            }
             match (self.try_all(&changes).await, group.as_slice()) {
                 (Ok(_), _) => {}
                 (Err((part, naming)), [trial]) => leaks.push(Leak { input: trial.input.clone(), part, naming }),
@@ -248,8 +246,8 @@ impl Layer {
         }
         let naming = if there && (back || run.refusal().is_some()) { Naming::Nowhere } else { Naming::OnceOfTwice };
         match self.baseline.differs(run.answer()) {
-            // Everybody can read what is not coded, whatever else he accepts.
-            Some(_) if !back && run.is_coded() && !self.first.is_coded() => Compared::Covered(Coverage::Vary),
+            // What is coded varies by that. Everybody can read what is not, whatever else he accepts.
+            Some(_) if run.is_coded_otherwise(&self.first) => Compared::Covered(Coverage::Vary),
             Some(part) => Compared::Differs(part, naming),
             None if run.lookup.looks_like(&self.first.lookup) => Compared::Covered(Coverage::Hidden),
             None => Compared::Covered(Coverage::NoDifference),

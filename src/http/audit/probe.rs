@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, Response, Uri, Version, header::CONTENT_ENCODING};
+use http::{
+    HeaderMap, HeaderName, Request, Response, Uri, Version,
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING},
+};
 
 use crate::{
     clock,
@@ -159,9 +162,10 @@ impl Run {
         fields.is_none_or(|fields| self.lookup.values(fields) == other.values(fields))
     }
 
-    /// Whether its response is coded, so that not everybody can read it.
-    pub(crate) fn is_coded(&self) -> bool {
-        self.head.fields().any(|(name, _)| name == CONTENT_ENCODING)
+    /// Whether one response is coded and the other is not, for no other reason than what is accepted.
+    pub(crate) fn is_coded_otherwise(&self, other: &Self) -> bool {
+        let is_coded = |run: &Self| run.head.fields().any(|(name, _)| name == CONTENT_ENCODING);
+        is_coded(self) != is_coded(other) && self.lookup.looks_like_but_for(ACCEPT_ENCODING, &other.lookup)
     }
 }
 
@@ -169,6 +173,16 @@ impl Lookup {
     /// Whether a run sees the same of both requests, leaving out their extensions.
     pub(crate) fn looks_like(&self, other: &Self) -> bool {
         (&self.uri, self.version, &self.headers) == (&other.uri, other.version, &other.headers)
+    }
+
+    /// Whether a run sees the same of both, leaving out this field.
+    fn looks_like_but_for(&self, field: HeaderName, other: &Self) -> bool {
+        let others = |lookup: &Self| {
+            let mut headers = lookup.headers.clone();
+            headers.remove(&field);
+            headers
+        };
+        (&self.uri, self.version, others(self)) == (&other.uri, other.version, others(other))
     }
 
     fn values(&self, fields: &Fields) -> Key {
