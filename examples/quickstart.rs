@@ -10,29 +10,39 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, extract::Path, routing::get};
+use axum::{
+    Router,
+    extract::{Path, State},
+    routing::get,
+};
 use cacheback::{CachebackLayer, Freshness};
 
-/// Counts primes for about two seconds. How many it finds differs from run to run.
-async fn primes(Path(from): Path<u64>) -> String {
+/// Counts primes for as long as it is told to. How many it finds differs from run to run.
+async fn primes(State(work): State<Duration>, Path(from): Path<u64>) -> String {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let run = RUNS.fetch_add(1, Relaxed) + 1;
     println!("run {run} begins");
     let found = tokio::task::spawn_blocking(move || {
         let begin = Instant::now();
         let is_prime = |n: u64| n > 1 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
-        (from..).take_while(|_| begin.elapsed() < Duration::from_secs(2)).filter(|n| is_prime(*n)).count()
+        (from..).take_while(|_| begin.elapsed() < work).filter(|n| is_prime(*n)).count()
     });
     let found = found.await.unwrap_or_default();
     println!("run {run} ends");
     format!("run {run} found {found} primes from {from} on\n")
 }
 
+/// What is served; a run of its handler takes this long.
+pub(crate) fn app(work: Duration) -> Router {
+    Router::new()
+        .route("/primes/{from}", get(primes))
+        .layer(CachebackLayer::new(Freshness::new(Duration::from_secs(5))))
+        .with_state(work)
+}
+
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
-    let app = Router::new()
-        .route("/primes/{from}", get(primes))
-        .layer(CachebackLayer::new(Freshness::new(Duration::from_secs(5))));
+    let app = app(Duration::from_secs(2));
 
     let listener = match tokio::net::TcpListener::bind("127.0.0.1:3000").await {
         Ok(listener) => listener,

@@ -22,6 +22,7 @@
 //! * [`Freshness`] says how long a response lives and how long it may be served stale.
 //! * [`Cache`] is what layers share, and the handle by which it is looked at and invalidated: by [`Key`], or by [`Scope`].
 //! * [`Outcome`] says what happened to a request, in the words of RFC 9211.
+//! * [`testing::audit`] finds out which input of a handler nobody keyed.
 //! * [`Http`] is the place to read which requests and responses are cached.
 //!
 //! # Guarantees
@@ -40,6 +41,7 @@
 //! | By hand: what is put wins over older runs, a look leaves no trace, an explanation is true, a forced run is new, every request is counted once | `tests/handle.rs` |
 //! | A runtime without time, or one that is gone, breaks nothing | `tests/runtimes.rs` |
 //! | A run is a span that follows from its request; each event is told once | `tests/telemetry.rs` |
+//! | What a handler reads and nobody keyed is found by name, and nothing else is | `tests/audit.rs` |
 //! | It composes: axum, tower, tower-http, hyper, inside and outside, one in another | `tests/composition.rs` |
 //! | Nothing panics, whatever requests and responses come | `tests/no_panics.rs` |
 //!
@@ -47,7 +49,7 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `axum` | yes | the path as received (`OriginalUri`) in the key; [`Tags`], [`Freshness`] and [`NoStore`] as parts of a handler's response |
+//! | `axum` | yes | the path as received (`OriginalUri`) in the key; [`Tags`], [`Freshness`] and [`NoStore`] as parts of a handler's response; the client's address for the auditor |
 //! | `tracing` | no | events and warnings through `tracing` |
 //! | `full` | no | all of them |
 //!
@@ -64,10 +66,11 @@
 //!   `interest` (whether anybody wants a run), `permits` (how many go on in the background).
 //! * **Engine**: `cache` (shared state, the handle), `layer` (a route's settings), `service` (answers from memory),
 //!   `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for one), `run` (the run itself; the only file that spawns), `supervision`
-//!   (of its deadline, its panics, and whether anybody wants it).
-//! * **Protocols**: `typed`, and `http` with a file for each group of rules.
-//! * Beside them `telemetry` and `stats`: every event once, and counted.
+//!   (of its deadline, its panics, and whether anybody wants it), `audit` (behind a fresh hit).
+//! * **Protocols**: `typed`, and `http` with a file for each group of rules; in `http/audit` those of the auditor.
+//! * Beside them `telemetry` and `stats`: every event once, and counted; and `testing`, for the tests of users.
 
+mod audit;
 mod cache;
 mod clock;
 mod entry;
@@ -100,6 +103,7 @@ mod store;
 mod supervision;
 mod sync;
 mod telemetry;
+pub mod testing;
 mod typed;
 
 pub use crate::{

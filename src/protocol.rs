@@ -7,7 +7,7 @@
 //! The engine knows nothing of HTTP, and a protocol nothing of flights, memory or tasks. What passes between them is
 //! data: a key, a [`View`](Protocol::View) of the request, a [`Judgement`] on the response.
 
-use std::{fmt, pin::Pin, time::Duration};
+use std::{fmt, future::ready, pin::Pin, time::Duration};
 
 use crate::{
     entry::{Entry, Fields},
@@ -90,6 +90,30 @@ pub trait Prepare<Req>: Protocol {
     /// What is to be told of a request that goes past the cache.
     #[doc(hidden)]
     fn passed(&self, after: &Self::After) -> Option<Outcome>;
+
+    /// Whether the service is to be audited behind this fresh hit.
+    #[doc(hidden)]
+    fn is_sampled(&self, _: &Self::View) -> bool {
+        false
+    }
+
+    /// Has requests like this one run, each a bit different, and says of each finding what the response depends on though
+    /// nobody keyed it. Responses are handed to [`Capture::finish`].
+    #[doc(hidden)]
+    fn audit<R, F>(
+        &self,
+        request: Self::Request,
+        _cache: usize,
+        _freshness: &Freshness,
+        run: R,
+    ) -> impl Future<Output = Vec<String>> + Send
+    where
+        R: FnMut(Self::Request, Self::After) -> F + Send,
+        F: Future<Output = ()> + Send,
+    {
+        drop((request, run));
+        ready(Vec::new())
+    }
 
     /// What the response may use of a request that nobody will be called with.
     #[doc(hidden)]

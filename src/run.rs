@@ -132,6 +132,14 @@ where
     }
 }
 
+/// Starts a task that is no run, behind a reader. Outside a runtime it is given up at once.
+#[allow(clippy::disallowed_methods, reason = "this is the file that may")]
+pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(telemetry::in_span(RunKind::Background, task));
+    }
+}
+
 async fn run<S, P, Req>(job: JobOf<S, P, Req>)
 where
     P: Prepare<Req> + Capture<S::Response>,

@@ -9,7 +9,7 @@ use std::{
 use tower_service::Service;
 
 use crate::{
-    clock,
+    audit, clock,
     flight::Course,
     freshness::Verdict,
     future::ResponseFuture,
@@ -152,6 +152,11 @@ where
     route.cache.shared().telemetry.tell(Event::Answered(outcome));
     let replay = |spare| route.protocol.replay(entry, age, &view, outcome, spare);
     ResponseFuture::done(match behind {
+        Behind::Nothing if seen.verdict() == Verdict::Fresh && route.protocol.is_sampled(&view) => {
+            let response = replay(P::Spare::default());
+            audit::behind::<S, P, Req>(route, inner.clone(), request);
+            response
+        }
         Behind::Nothing => replay(route.protocol.spare(request)),
         Behind::Refresh => {
             // The reader's request is the one that is re-run.

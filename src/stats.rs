@@ -70,6 +70,8 @@ pub struct Stats {
     pub evicted: u64,
     /// Operations that the shared store did not carry out.
     pub store_failures: u64,
+    /// Inputs on which stored responses depend though nobody keyed them, as far as audits have found out.
+    pub audit_findings: u64,
     bypassed_for: [u64; DETAILS],
     refused_for: [u64; DETAILS],
 }
@@ -94,6 +96,7 @@ pub(crate) struct Counters {
     invalidated: AtomicU64,
     evicted: AtomicU64,
     store_failures: AtomicU64,
+    audit_findings: AtomicU64,
     bypassed_for: [AtomicU64; DETAILS],
     refused_for: [AtomicU64; DETAILS],
 }
@@ -163,6 +166,7 @@ impl Counters {
             }
             Event::Evicted { entries } => drop(self.evicted.fetch_add(entries as u64, Relaxed)),
             Event::StoreFailed => one_more(&self.store_failures),
+            Event::Leak => one_more(&self.audit_findings),
         }
     }
 
@@ -193,6 +197,7 @@ impl Counters {
             invalidated: of(&self.invalidated),
             evicted: of(&self.evicted),
             store_failures: of(&self.store_failures),
+            audit_findings: of(&self.audit_findings),
             bypassed_for: self.bypassed_for.each_ref().map(of),
             refused_for: self.refused_for.each_ref().map(of),
         }
@@ -217,6 +222,7 @@ impl Default for Counters {
             invalidated: AtomicU64::default(),
             evicted: AtomicU64::default(),
             store_failures: AtomicU64::default(),
+            audit_findings: AtomicU64::default(),
             bypassed_for: [const { AtomicU64::new(0) }; DETAILS],
             refused_for: [const { AtomicU64::new(0) }; DETAILS],
         }
@@ -273,6 +279,7 @@ mod tests {
             Event::Invalidated { purged: false, entries: 2 },
             Event::Evicted { entries: 5 },
             Event::StoreFailed,
+            Event::Leak,
         ] {
             counters.count(&event);
         }
@@ -287,7 +294,7 @@ mod tests {
         let runs = [stats.runs_completed, stats.runs_failed, stats.runs_panicked, stats.runs_timed_out];
         assert_eq!((runs, stats.runs_abandoned, stats.run_time), ([1; 4], 1, 5 * took));
         assert_eq!((stats.refreshes_dropped, stats.purges, stats.expiries, stats.invalidated), (1, 1, 1, 9));
-        assert_eq!((stats.evicted, stats.store_failures), (5, 1));
+        assert_eq!((stats.evicted, stats.store_failures, stats.audit_findings), (5, 1, 1));
     }
 
     #[test] // P95

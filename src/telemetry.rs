@@ -36,6 +36,8 @@ pub(crate) enum Event {
     },
     /// The shared store did not do as it was told.
     StoreFailed,
+    /// An audit found out on what a stored response depends though nobody keyed it.
+    Leak,
 }
 
 /// How a run ended.
@@ -58,6 +60,12 @@ impl Telemetry {
     pub(crate) fn tell(&self, event: Event) {
         self.0.count(&event);
         trace(&event);
+    }
+
+    /// Tells what an audit has found, in its words.
+    pub(crate) fn warn_of_leak(&self, leak: &str) {
+        self.tell(Event::Leak);
+        warn_of_leak(leak);
     }
 
     pub(crate) fn stats(&self, gauges: &Gauges) -> Stats {
@@ -96,11 +104,33 @@ fn trace(event: &Event) {
         Event::Invalidated { purged, entries } => tracing::debug!(target: "cacheback", purged, entries, "invalidated"),
         Event::Evicted { entries } => tracing::trace!(target: "cacheback", entries, "evicted"),
         Event::StoreFailed => tracing::warn!(target: "cacheback", "the shared store did not carry out an operation"),
+        // It is told in its own words: see `Telemetry::warn_of_leak`.
+        Event::Leak => {}
     }
 }
 
 #[cfg(not(feature = "tracing"))]
 fn trace(_: &Event) {}
+
+#[cfg(feature = "tracing")]
+fn warn_of_leak(leak: &str) {
+    tracing::warn!(target: "cacheback", leak, "requests share a response that should not");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn warn_of_leak(_: &str) {}
+
+/// A layer is told to audit, and cannot make the requests that this takes.
+#[cfg(feature = "tracing")]
+pub(crate) fn warn_of_unfit_body() {
+    tracing::warn!(
+        target: "cacheback",
+        "nothing is audited: `audit` makes bodies of axum's type, `audit_with` those that the service takes"
+    );
+}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn warn_of_unfit_body() {}
 
 /// Watches for a route that is bypassed nearly always: its layer does nothing, and somebody should know.
 #[derive(Debug, Default)]

@@ -3,7 +3,11 @@
 
 mod support;
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use cacheback::{CachebackLayer, Freshness, Key};
 use support::{
@@ -107,6 +111,22 @@ fn without_time_a_drain_waits_for_as_long_as_it_takes() {
         gate.open();
         assert!(draining.await.unwrap());
     });
+}
+
+#[test] // P27 P68
+fn without_time_an_audit_goes_on_and_outside_of_any_runtime_there_is_none() {
+    let layer = CachebackLayer::new(secs(1_000)).audit_with(1, axum::body::Body::empty);
+    let origin = web::Origin::new(|seen| format!("dnt {}", seen.field("dnt")));
+    let app = origin.behind(layer.clone());
+    timeless().block_on(web::get(&app, "/"));
+    let outside = pin!(web::get(&app, "/")).poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(hit) = outside else { panic!("a hit waits for nothing") };
+    assert_eq!((hit.text(), origin.runs(), layer.cache().stats().runs), ("dnt ", 1, 0));
+    timeless().block_on(async {
+        web::get(&app, "/").await;
+        layer.cache().settled().await;
+    });
+    assert_eq!(layer.cache().stats().audit_findings, 1);
 }
 
 #[test] // P27

@@ -9,7 +9,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use support::typed::{Act, Origin, ask, idle, layer, pass, secs};
+use cacheback::CachebackLayer;
+use support::{
+    http as web,
+    typed::{Act, Origin, ask, idle, layer, pass, secs},
+};
 use tower::Layer as _;
 use tracing::{
     Event, Subscriber,
@@ -92,6 +96,32 @@ async fn a_run_is_a_span_of_its_own_that_follows_from_the_request_that_brought_i
         assert!(told.iter().any(|line| line.starts_with("in run: message=run ended end=Completed")), "{told:#?}");
         pass(secs(11)).await;
     }
+}
+
+#[tokio::test(start_paused = true)] // P68 P95
+async fn what_an_audit_finds_is_told_once_and_by_name() {
+    let layer = CachebackLayer::new(secs(60)).audit_with(1, axum::body::Body::empty);
+    let app = web::Origin::new(|seen| format!("in {}", seen.field("accept-language"))).behind(layer.clone());
+    let (told, _listening) = Told::listen();
+    for _ in 0..5 {
+        web::get(&app, "/x").await;
+        layer.cache().settled().await;
+    }
+    let leaks: Vec<_> = told.take().into_iter().filter(|line| line.contains("leak=")).collect();
+    let words = "the body depends on `accept-language`, which neither the key nor `Vary` names";
+    assert_eq!(leaks, [format!("in run: message=requests share a response that should not leak={words:?}")]);
+}
+
+#[tokio::test(start_paused = true)] // P68 P95
+async fn an_audit_that_cannot_make_requests_is_warned_of_once() {
+    let layer = CachebackLayer::new(secs(60)).audit_with(1, || "no body of axum's");
+    let app = web::Origin::new(|_| "x").behind(layer.clone());
+    let (told, _listening) = Told::listen();
+    for _ in 0..5 {
+        web::get(&app, "/x").await;
+        layer.cache().settled().await;
+    }
+    assert_eq!(told.take().iter().filter(|line| line.contains("nothing is audited")).count(), 1);
 }
 
 #[tokio::test(start_paused = true)] // P95

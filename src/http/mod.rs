@@ -25,6 +25,7 @@ use crate::{
     status::{CacheStatus, Detail, Outcome},
 };
 
+pub(crate) mod audit;
 mod body;
 mod cache_control;
 mod conditional;
@@ -41,6 +42,7 @@ pub use body::Body;
 pub use parts::{Background, ForceRefresh, NoStore};
 pub use stored::StoredResponse;
 
+use audit::Sampling;
 use conditional::Conditions;
 use parts::{Caches, Contribution};
 use policy::{Head, Policy};
@@ -88,7 +90,8 @@ use stored::{Reuse, StatusName, Storing};
 /// no task-local values of the request's.
 ///
 /// Extensions are not part of the key. A handler that answers by one (the client's address, a user or a session that a
-/// middleware further out has put there) needs `key_by`, or [`NoStore`]; and a `Set-Cookie` that is added further out is
+/// middleware further out has put there) needs `key_by`, or [`NoStore`]: [`testing::audit`](crate::testing::audit) finds
+/// those that do, and all else that a handler reads though it is not keyed. A `Set-Cookie` that is added further out is
 /// not seen here.
 #[derive(Clone)]
 pub struct Http {
@@ -100,6 +103,8 @@ pub struct Http {
     unsafe_invalidates: bool,
     enabled: bool,
     when: Option<Arc<WhenFn>>,
+    /// Which hits are audited; without it none are.
+    sampling: Option<Arc<Sampling>>,
 }
 
 type WhenFn = dyn Fn(&Parts) -> bool + Send + Sync;
@@ -115,6 +120,8 @@ pub enum After {
     Purge(Outcome, Option<unsafe_methods::Target>),
     /// Tell the layer further out what this one would have done.
     Contribute(Option<Contribution>),
+    /// Tell the auditor what would be stored.
+    Report(Box<audit::Probed>),
 }
 
 impl Default for Http {
@@ -127,6 +134,7 @@ impl Default for Http {
             unsafe_invalidates: true,
             enabled: true,
             when: None,
+            sampling: None,
         }
     }
 }
@@ -171,12 +179,16 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         survey.content |= !request.body().is_end_stream() && request.body().size_hint().exact() != Some(0);
         let caches = request.extensions().get::<Caches>();
         let nested = caches.is_some();
+        let probe = caches.and_then(|caches| caches.probe.clone());
         let outer = caches.and_then(|caches| caches.rules_of(cache));
         let outer = outer.map(|rules| self.rules.are_kept_by(rules));
 
         let mut keyed = self.key(&request, &survey, key);
         if keyed.is_ok() && (self.when.is_some() || self.rules.key_by.is_some()) {
             (request, keyed) = self.ask(request, key);
+        }
+        if let (None, Some(probe)) = (outer, probe) {
+            return self.probe(request, probe, keyed, cache, freshness, key);
         }
         match (outer, keyed) {
             // A layer of this cache further out stores the response, under its own rules: where those are not ours,
@@ -221,8 +233,26 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
     fn passed(&self, after: &After) -> Option<Outcome> {
         match after {
             After::Say(outcome) | After::Purge(outcome, _) => Some(*outcome),
-            After::Nothing | After::Contribute(_) => None,
+            After::Nothing | After::Contribute(_) | After::Report(_) => None,
         }
+    }
+
+    fn is_sampled(&self, view: &View) -> bool {
+        self.sampling.as_ref().is_some_and(|sampling| !view.no_store && sampling.is_due())
+    }
+
+    fn audit<R, F>(
+        &self,
+        request: Request<B>,
+        cache: usize,
+        freshness: &Freshness,
+        run: R,
+    ) -> impl Future<Output = Vec<String>> + Send
+    where
+        R: FnMut(Request<B>, After) -> F + Send,
+        F: Future<Output = ()> + Send,
+    {
+        self.audit_once(request, cache, freshness, run)
     }
 
     fn spare(&self, mut request: Request<B>) -> Extensions {
@@ -325,11 +355,15 @@ where
     }
 
     fn finish(&self, response: Response<B>, after: After) -> (Response<Body<B>>, Vec<Scope>) {
+        let after = match after {
+            After::Report(probed) => return (self.report(response, *probed), Vec::new()),
+            after => after,
+        };
         let status = response.status();
         let mut response = response.map(Body::passing);
         let mut scopes = Vec::new();
         match after {
-            After::Nothing => {}
+            After::Nothing | After::Report(_) => {}
             After::Say(outcome) => {
                 stored::announce(&mut response, outcome.forwarded(Some(status.as_u16())), &self.name);
             }

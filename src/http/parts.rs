@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::freshness::Freshness;
+use crate::{freshness::Freshness, http::audit::Probe};
 
 /// Says that a response must not be stored, nor given to anyone else who waits for it.
 ///
@@ -61,18 +61,23 @@ pub struct Contribution {
     pub(crate) negative: Arc<[(StatusCode, Freshness)]>,
 }
 
-/// In the extensions of a request: these caches, further out, are about to store its response under these key rules.
+/// In the extensions of a request, what layers further out say to those further in.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Caches(Vec<(usize, Arc<[u8]>)>);
+pub(crate) struct Caches {
+    /// These caches are about to store its response under these key rules.
+    storing: Vec<(usize, Arc<[u8]>)>,
+    /// It is run for an audit.
+    pub(crate) probe: Option<Probe>,
+}
 
 impl Caches {
     pub(crate) fn push(&mut self, cache: usize, rules: &Arc<[u8]>) {
-        self.0.push((cache, Arc::clone(rules)));
+        self.storing.push((cache, Arc::clone(rules)));
     }
 
     /// The rules under which this cache is about to store the response, if it is.
     pub(crate) fn rules_of(&self, cache: usize) -> Option<&[u8]> {
-        self.0.iter().find(|(other, _)| *other == cache).map(|(_, rules)| &**rules)
+        self.storing.iter().find(|(other, _)| *other == cache).map(|(_, rules)| &**rules)
     }
 }
 

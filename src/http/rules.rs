@@ -321,7 +321,7 @@ fn options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The cookies of a request: name, and the pair as it was sent.
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers
         .get_all(header::COOKIE)
         .iter()
@@ -353,14 +353,14 @@ pub(crate) fn received_uri<'a>(uri: &'a Uri, _: &'a Extensions) -> (&'a Uri, Opt
 }
 
 #[cfg(feature = "axum")]
-fn change_received_uri(extensions: &mut Extensions, change: impl FnOnce(&mut Uri)) {
+pub(crate) fn change_received_uri(extensions: &mut Extensions, change: impl FnOnce(&mut Uri)) {
     if let Some(axum::extract::OriginalUri(original)) = extensions.get_mut::<axum::extract::OriginalUri>() {
         change(original);
     }
 }
 
 #[cfg(not(feature = "axum"))]
-fn change_received_uri(_: &mut Extensions, _: impl FnOnce(&mut Uri)) {}
+pub(crate) fn change_received_uri(_: &mut Extensions, _: impl FnOnce(&mut Uri)) {}
 
 impl fmt::Debug for KeyRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

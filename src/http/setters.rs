@@ -8,6 +8,7 @@ use crate::{
     freshness::Freshness,
     http::{
         Http,
+        audit::Sampling,
         rules::{Keep, KeyBy, KeyRules},
     },
     layer::CachebackLayer,
@@ -240,6 +241,46 @@ impl CachebackLayer<Http> {
         }
         let name = name.map(Into::into);
         self.set_protocol(|http| http.name.0 = name)
+    }
+}
+
+/// # Audits
+impl CachebackLayer<Http> {
+    /// Audits one fresh hit in so many, behind its reader, who is answered as always: the request is run again with what
+    /// the key and `Vary` leave out changed, and if the response changes too, that is told by name: once, as a warning
+    /// of `tracing` (feature `tracing`), and as [`Stats::audit_findings`](crate::Stats::audit_findings).
+    /// [`testing::audit`](crate::testing::audit) does the same in a test, more thoroughly.
+    ///
+    /// An audit calls the handler three times as long as all is well, and some dozens of times when it has found
+    /// something new: with all that the handler brings about, and with values that nobody has sent. Such a request has
+    /// [`Background`](crate::Background) in its extensions. A layer has one audit at a time, which counts as a refresh
+    /// against their limit, and ends with [`refresh_timeout`](Self::refresh_timeout) at the latest. Where there is no
+    /// room for it the hit is not audited. Nothing is stored.
+    ///
+    /// What stands further out than the layer takes no part: a field that a middleware there has read is not found by
+    /// its name, and what it put into the request's extensions stays as it is.
+    ///
+    /// This is for services that take axum's `Body`; [`audit_with`](Self::audit_with) is for others.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0: then none is meant.
+    #[cfg(feature = "axum")]
+    #[track_caller]
+    pub fn audit(self, one_in: u64) -> Self {
+        self.audit_with(one_in, axum::body::Body::empty)
+    }
+
+    /// As [`audit`](Self::audit), for a service that takes bodies of this type: the function makes empty ones.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0: then none is meant.
+    #[track_caller]
+    pub fn audit_with<B: Send + 'static>(self, one_in: u64, body: impl Fn() -> B + Send + Sync + 'static) -> Self {
+        assert!(one_in > 0, "audit(0) would audit no hit; leave it out instead");
+        let sampling = Arc::new(Sampling::new(one_in, body));
+        self.set_protocol(|http| http.sampling = Some(sampling))
     }
 }
 

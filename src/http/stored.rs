@@ -154,6 +154,10 @@ impl StoredResponse {
         Body::whole(self.body.clone(), self.trailers.as_deref().cloned())
     }
 
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_deref()
+    }
+
     /// What the response takes in memory.
     pub(crate) fn weight(&self) -> usize {
         let map = |headers: &HeaderMap| {
