@@ -37,7 +37,7 @@
 //! | Variants are kept apart as `Vary` says | `tests/vary.rs` |
 //! | HTTP's rules for shared caches are kept in application mode | `tests/http_caching.rs` |
 //! | Bodies stream as without the layer, and what is stored is whole | `tests/streaming.rs` |
-//! | An invalidation wins over every run that started before it | `tests/invalidation.rs` |
+//! | An invalidation reaches what it names, and wins over every run that started before it | `tests/invalidation.rs`, `tests/races.rs` |
 //! | By hand: what is put wins over older runs, a look leaves no trace, an explanation is true, a forced run is new, every request is counted once | `tests/handle.rs` |
 //! | A runtime without time, or one that is gone, breaks nothing | `tests/runtimes.rs` |
 //! | A run is a span that follows from its request; each event is told once | `tests/telemetry.rs` |

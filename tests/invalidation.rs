@@ -1,4 +1,4 @@
-//! An invalidation wins over every run that started before it; the soft form lets the stale response be served once more.
+//! An invalidation reaches what it names and nothing else; the soft form lets the stale response be served once more.
 
 mod support;
 
@@ -17,8 +17,8 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use cacheback::{Cache, CacheStatus, CachebackLayer, Detail, Freshness, Http, Key, Scope, Tags};
-use support::http::{Clients, Origin, Reply, get, get_with, pass, request, secs, send, settle};
+use cacheback::{Cache, CacheStatus, CachebackLayer, Freshness, Http, Key, Scope, Tags};
+use support::http::{Clients, Origin, Reply, get, get_with, pass, secs, settle};
 use tokio::task::{self, JoinSet};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
@@ -350,58 +350,7 @@ async fn on_an_absent_key_an_invalidation_starts_nothing() {
     assert!(on_a(&app).await.outcome().is_stored());
 }
 
-// ---- runs under way ----
-
-#[tokio::test(start_paused = true)] // P30, P31
-async fn a_cold_fill_that_was_overtaken_serves_those_who_wait_and_is_not_stored() {
-    for how in [How::Expire, How::Purge] {
-        for scope in scopes() {
-            let what = format!("{how:?} {scope:?}");
-            let origin = tagged();
-            let (app, cache) = with_cache(&origin);
-            origin.only_the_first(0);
-            let page = || request("GET", "/x/1?q=1", &[("host", "a.example")]);
-            let mut before = Clients::new();
-            before.send(&app, page()).await;
-            before.send(&app, page()).await;
-            origin.begun(1).await;
-            assert_eq!(invalidate(&cache, how, &scope).await, 0);
-
-            // The old run lands; those who come afterwards wait for none of it.
-            let mut after = Clients::new();
-            after.send(&app, page()).await;
-            after.send(&app, page()).await;
-            origin.only_the_first(1);
-            let before = before.answers().await;
-            assert_eq!([before[0].text(), before[1].text()], ["1", "1"], "{what}");
-            assert!(before.iter().all(|answer| !answer.outcome().is_stored()), "{what}");
-            assert!(before.iter().all(|answer| answer.outcome().detail() == Some(Detail::Invalidated)), "{what}");
-
-            origin.begun(2).await;
-            origin.release();
-            let after = after.answers().await;
-            assert_eq!([after[0].text(), after[1].text()], ["2", "2"], "{what}");
-            assert_eq!((origin.runs(), on_a(&app).await.text()), (2, "2"), "{what}");
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)] // P30
-async fn who_comes_after_a_purge_by_uri_does_not_even_wait_for_the_old_run() {
-    let origin = tagged();
-    let (app, cache) = with_cache(&origin);
-    origin.only_the_first(0);
-    let mut clients = Clients::new();
-    clients.get(&app, "/x/1", &[]).await;
-    origin.begun(1).await;
-    cache.purge_path("/x/1").await.expect("purged");
-    clients.get(&app, "/x/1", &[]).await;
-    origin.begun(2).await;
-    origin.release();
-    let answers = clients.answers().await;
-    assert_eq!([answers[0].text(), answers[1].text()], ["1", "2"]);
-    assert_eq!(get(&app, "/x/1").await.text(), "2");
-}
+// ---- runs under way: what races.rs leaves out ----
 
 #[tokio::test(start_paused = true)] // P30, P31
 async fn who_comes_between_two_purges_by_tag_gets_nothing_that_the_first_one_reaches() {
@@ -415,85 +364,6 @@ async fn who_comes_between_two_purges_by_tag_gets_nothing_that_the_first_one_rea
     }
     origin.release();
     assert_eq!(clients.answers().await.iter().map(Reply::text).collect::<Vec<_>>(), ["1", "2"]);
-}
-
-#[tokio::test(start_paused = true)] // P31
-async fn a_refresh_that_was_overtaken_is_not_stored() {
-    for how in [How::Expire, How::Purge] {
-        for scope in scopes() {
-            let what = format!("{how:?} {scope:?}");
-            let origin = tagged();
-            let (app, cache) = with_cache(&origin);
-            on_a(&app).await;
-            pass(61.0).await;
-            origin.only_the_first(1);
-            assert!(on_a(&app).await.outcome().is_stale());
-            origin.begun(2).await;
-            assert_eq!(invalidate(&cache, how, &scope).await, 1);
-            origin.release();
-            cache.settled().await;
-            settle().await;
-            let next = on_a(&app).await;
-            match how {
-                How::Purge => assert_eq!((next.text(), next.outcome().status()), ("3", CacheStatus::UriMiss), "{what}"),
-                How::Expire => {
-                    assert_eq!((next.text(), next.outcome().is_stale()), ("1", true), "{what}");
-                    settle().await;
-                    assert_eq!(on_a(&app).await.text(), "3", "{what}");
-                }
-            }
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)] // P31
-async fn a_too_stale_run_that_was_overtaken_is_not_stored() {
-    for how in [How::Expire, How::Purge] {
-        for scope in scopes() {
-            let origin = tagged();
-            let (app, cache) = with_cache(&origin);
-            on_a(&app).await;
-            pass(121.0).await;
-            origin.only_the_first(1);
-            let mut clients = Clients::new();
-            clients.send(&app, request("GET", "/x/1?q=1", &[("host", "a.example")])).await;
-            origin.begun(2).await;
-            assert_eq!(invalidate(&cache, how, &scope).await, 1);
-            origin.release();
-            assert_eq!(clients.answers().await[0].text(), "2");
-            assert_eq!(on_a(&app).await.text(), "3", "{how:?} {scope:?}");
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)] // P31
-async fn a_purged_entry_does_not_come_back_by_its_refresh_failing() {
-    let origin = failing_after(1);
-    let (app, cache) = with_cache(&origin);
-    get(&app, "/x").await;
-    pass(61.0).await;
-    origin.only_the_first(1);
-    get(&app, "/x").await;
-    origin.begun(2).await;
-    cache.purge_path("/x").await.expect("purged");
-    origin.release();
-    settle().await;
-    assert_eq!(get(&app, "/x").await.status, StatusCode::SERVICE_UNAVAILABLE);
-}
-
-#[tokio::test(start_paused = true)] // P30
-async fn a_reader_of_a_too_stale_response_does_not_fall_back_on_what_was_purged() {
-    let origin = failing_after(1);
-    let (app, cache) = with_cache(&origin);
-    get(&app, "/x").await;
-    pass(121.0).await;
-    origin.only_the_first(1);
-    let mut clients = Clients::new();
-    clients.get(&app, "/x", &[]).await;
-    origin.begun(2).await;
-    cache.purge_path("/x").await.expect("purged");
-    origin.release();
-    assert_eq!(clients.answers().await[0].status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test(start_paused = true)] // P22, P25
@@ -531,99 +401,6 @@ async fn a_failure_that_a_newer_success_overtook_puts_nothing_off() {
     assert_eq!(origin.runs(), 3, "the refresh of what was purged has failed");
     let stale = get(&app, "/x").await;
     assert_eq!((stale.outcome().is_stale(), stale.outcome().detail()), (true, None));
-}
-
-#[tokio::test(start_paused = true)] // P25, P33
-async fn a_run_that_started_earlier_never_replaces_a_later_one() {
-    let origin = tagged();
-    let (app, cache) = with_cache(&origin);
-    origin.only_the_first(0);
-    let mut old = Clients::new();
-    old.get(&app, "/x/1", &[]).await;
-    origin.begun(1).await;
-    cache.purge_path("/x/1").await.expect("purged");
-    // Both answer at one time, and the one that started first is the first to land.
-    let mut new = Clients::new();
-    new.get(&app, "/x/1", &[]).await;
-    origin.begun(2).await;
-    origin.release();
-    new.answers().await;
-    old.answers().await;
-    assert_eq!(get(&app, "/x/1").await.text(), "2");
-}
-
-#[tokio::test(start_paused = true)] // P31
-async fn what_is_invalidated_elsewhere_leaves_a_run_alone() {
-    let origin = tagged();
-    let (app, cache) = with_cache(&origin);
-    origin.only_the_first(0);
-    let mut clients = Clients::new();
-    clients.get(&app, "/x/1", &[]).await;
-    origin.begun(1).await;
-    for scope in [Scope::path("/x/2"), Scope::uri("/x/1?q=1"), Scope::path("http://b.example/x/1")] {
-        cache.purge(scope.expect("a scope")).await.expect("purged");
-    }
-    cache.purge_tag("y").await.expect("purged");
-    cache.expire(&Key::from("/x/1")).await.expect("expired");
-    origin.release();
-    assert!(clients.answers().await[0].outcome().is_stored());
-    assert_eq!(get(&app, "/x/1").await.text(), "1");
-}
-
-#[tokio::test(start_paused = true)] // P31
-async fn a_body_that_was_overtaken_while_it_streamed_is_not_stored() {
-    use axum::body::{Body, Bytes};
-    use http_body_util::BodyExt as _;
-    use tokio::sync::mpsc;
-
-    /// A body whose pieces come from the test.
-    struct Sent(mpsc::Receiver<Bytes>);
-    impl http_body::Body for Sent {
-        type Data = Bytes;
-        type Error = std::convert::Infallible;
-        fn poll_frame(
-            mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-            self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(http_body::Frame::data(piece))))
-        }
-    }
-
-    let (pieces, rest) = mpsc::channel(8);
-    let rest = std::sync::Mutex::new(Some(rest));
-    let origin = Origin::new(move |seen| match rest.lock().expect("not poisoned").take() {
-        Some(rest) => Response::new(Body::new(Sent(rest))),
-        None => seen.run.to_string().into_response(),
-    });
-    let (app, cache) = with_cache(&origin);
-    pieces.send(Bytes::from("old ")).await.expect("somebody reads");
-    let streaming = tower::ServiceExt::oneshot(app.clone(), request("GET", "/x", &[])).await.expect("a response");
-    cache.purge_path("/x").await.expect("purged");
-    pieces.send(Bytes::from("body")).await.expect("somebody reads");
-    drop(pieces);
-    let body = streaming.into_body().collect().await.expect("a whole body").to_bytes();
-    assert_eq!(body, "old body", "its reader gets all of it");
-    cache.settled().await;
-    assert_eq!(get(&app, "/x").await.text(), "2");
-}
-
-#[tokio::test(start_paused = true)] // P31, P36
-async fn an_unsafe_request_overtakes_a_refresh() {
-    let origin = tagged();
-    let (app, cache) = with_cache(&origin);
-    get(&app, "/x").await;
-    pass(61.0).await;
-    origin.only_the_first(1);
-    get(&app, "/x").await;
-    origin.begun(2).await;
-    let mut post = Clients::new();
-    post.send(&app, request("POST", "/x", &[])).await;
-    origin.begun(3).await;
-    origin.release();
-    post.answers().await;
-    cache.settled().await;
-    assert_eq!(get(&app, "/x").await.text(), "4", "neither what was stored nor what its refresh brought");
-    assert_eq!(send(&app, request("HEAD", "/x", &[])).await.outcome().status(), CacheStatus::Hit);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)] // P30, P31
