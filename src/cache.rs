@@ -295,8 +295,9 @@ impl<V> Shared<V> {
 }
 
 impl CacheBuilder {
-    /// How much memory responses may take, in bytes; default 64 MiB. It is divided into parts of 8 MiB and more: a single
-    /// response that is larger than such a part, or than the whole where that is less, is not stored.
+    /// How much memory responses may take, in bytes, with all that is known about them; default 64 MiB. Tables, and what
+    /// is under way, come to a quarter more at most. It is divided into parts of 8 MiB and more: a single response that is
+    /// larger than seven eighths of such a part, or of the whole where that is less, is not stored.
     pub fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes;
         self

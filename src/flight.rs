@@ -23,6 +23,7 @@ use crate::{
     scope::Scope,
     status::Detail,
     sync::{self, Mutex, MutexGuard, PoisonError},
+    tables::give_back,
 };
 
 /// What a run is for: a key and, where the request fields that select among its variants are known, their values.
@@ -155,6 +156,7 @@ impl<V> Flights<V> {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let gone: Vec<_> = shard.extract_if(|course, _| scope.matches_key(&course.key)).collect();
+            give_back(&mut shard);
             drop(shard);
             drop(gone);
         }
@@ -185,6 +187,7 @@ impl<V> Flights<V> {
         let mut shard = self.shard(&flight.course);
         if shard.get(&flight.course).is_some_and(|current| Arc::ptr_eq(current, flight)) {
             shard.remove(&flight.course);
+            give_back(&mut shard);
         }
     }
 }
@@ -224,6 +227,7 @@ impl<V> Lead<V> {
         }
         if shard.get(&self.flight.course).is_some_and(|current| Arc::ptr_eq(current, &self.flight)) {
             shard.remove(&self.flight.course);
+            give_back(&mut shard);
         }
         true
     }

@@ -16,6 +16,7 @@ use crate::{
     key::{self, Key},
     scope::{Reach, Scope, UriScope},
     sync::{self, Mutex, MutexGuard, PoisonError},
+    tables::give_back,
 };
 
 #[derive(Debug)]
@@ -53,8 +54,15 @@ pub(crate) enum Heading<'a> {
     Tag(&'a str),
 }
 
-/// What one posting takes in memory, on average.
-pub(crate) const POSTING_WEIGHT: usize = 72;
+impl Heading<'_> {
+    /// What a posting under it takes in memory, on average.
+    pub(crate) fn weight(self) -> usize {
+        match self {
+            Self::Path => 56,
+            Self::Tag(_) => 96,
+        }
+    }
+}
 
 impl Index {
     pub(crate) fn new() -> Self {
@@ -96,6 +104,7 @@ impl Index {
                     && posting.get_mut().remove(key, serial)
                 {
                     posting.remove();
+                    give_back(&mut postings);
                 }
             }
         }
@@ -175,9 +184,7 @@ impl Posting {
                 if keys.get(key) == Some(&serial) {
                     keys.remove(key);
                 }
-                if keys.len() * 4 < keys.capacity() {
-                    keys.shrink_to_fit();
-                }
+                give_back(keys);
                 keys.is_empty()
             }
         }

@@ -43,6 +43,7 @@
 //! | A run is a span that follows from its request; each event is told once | `tests/telemetry.rs` |
 //! | What a handler reads and nobody keyed is found by name, and nothing else is | `tests/audit.rs` |
 //! | It composes: axum, tower, tower-http, hyper, inside and outside, one in another | `tests/composition.rs` |
+//! | Stored responses and all that is known of their keys take the memory that was configured and a quarter more at most; what is read often stays | `tests/memory.rs` |
 //! | Nothing panics, whatever requests and responses come | `tests/no_panics.rs` |
 //!
 //! # Features
@@ -63,7 +64,7 @@
 //! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (of a remote tier).
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
-//!   `interest` (whether anybody wants a run), `permits` (how many go on in the background).
+//!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back).
 //! * **Engine**: `cache` (shared state, the handle), `layer` (a route's settings), `service` (answers from memory),
 //!   `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for one), `run` (the run itself; the only file that spawns), `supervision`
 //!   (of its deadline, its panics, and whether anybody wants it), `audit` (behind a fresh hit).
@@ -102,6 +103,7 @@ mod status;
 mod store;
 mod supervision;
 mod sync;
+mod tables;
 mod telemetry;
 pub mod testing;
 mod typed;

@@ -144,6 +144,19 @@ impl Scope {
         &self.0
     }
 
+    /// What it takes in memory beside itself.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.0 {
+            Reach::Key(key) => key.len(),
+            Reach::Uri(UriScope { authority, path, extent }) => {
+                let query = if let Extent::Query(Some(query)) = extent { query.len() } else { 0 };
+                authority.as_ref().map_or(0, |authority| authority.len()) + path.len() + query
+            }
+            Reach::Tag(name) | Reach::Namespace(name) => name.len(),
+            Reach::Everything => 0,
+        }
+    }
+
     /// Whether what is stored under this key with these tags is reached.
     pub(crate) fn matches(&self, key: &Key, tags: &Tags) -> bool {
         match &self.0 {
