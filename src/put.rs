@@ -112,8 +112,9 @@ where
     shared.flights.detach(&Scope::from(&key));
     match shared.land(&key, &entry, None, route.settings.max_variants) {
         None => shared.telemetry.tell(Event::Stored),
-        // What came later has won already.
-        Some(Detail::Invalidated | Detail::Superseded) => {}
+        // What came later has won already. An expiry leaves what it reached: older than this it is over all the same.
+        Some(Detail::Invalidated) => shared.memory.update(&key, clock::now(), |slot| slot.clear_for(&entry)),
+        Some(Detail::Superseded) => {}
         Some(detail) => return Err(refused(detail)),
     }
     Ok(())

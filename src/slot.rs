@@ -101,15 +101,11 @@ impl<V> Slot<V> {
 
     /// Takes in a new entry, in place of the one that it refreshes and of those that the same requests would select.
     pub(crate) fn admit(&mut self, entry: Arc<Entry<V>>, refreshed: Option<&Arc<Entry<V>>>, most: usize) -> Admission {
-        let same = |kept: &Kept<V>| {
-            entry.variant.is_none()
-                || kept.entry.variant.is_none()
-                || (kept.entry.variant == entry.variant && kept.entry.judged.fields == entry.judged.fields)
-        };
-        if self.variants.iter().any(|kept| kept.entry.run > entry.run && same(kept)) {
+        if self.variants.iter().any(|kept| kept.entry.run > entry.run && kept.is_selected_with(&entry)) {
             return Admission::Superseded;
         }
-        self.variants.retain(|kept| !same(kept) && refreshed.is_none_or(|old| !Arc::ptr_eq(old, &kept.entry)));
+        self.clear_for(&entry);
+        self.variants.retain(|kept| refreshed.is_none_or(|old| !Arc::ptr_eq(old, &kept.entry)));
         while self.variants.len() >= most {
             self.drop_one();
         }
@@ -122,6 +118,11 @@ impl<V> Slot<V> {
         self.mark = None;
         self.back_off = None;
         Admission::Stored
+    }
+
+    /// Lets go of what is older than this entry and selected by the same requests.
+    pub(crate) fn clear_for(&mut self, entry: &Entry<V>) {
+        self.variants.retain(|kept| kept.entry.run > entry.run || !kept.is_selected_with(entry));
     }
 
     /// Makes the slot no heavier than this, as long as there is more than one variant.
@@ -226,6 +227,13 @@ impl<V> Slot<V> {
 }
 
 impl<V> Kept<V> {
+    /// Whether the same requests select this and that entry.
+    fn is_selected_with(&self, entry: &Entry<V>) -> bool {
+        self.entry.variant.is_none()
+            || entry.variant.is_none()
+            || (self.entry.variant == entry.variant && self.entry.judged.fields == entry.judged.fields)
+    }
+
     /// The verdict at this moment, and the age that led to it.
     pub(crate) fn verdict(&self, now: Instant) -> (Verdict, Duration) {
         let age = self.entry.age(now);

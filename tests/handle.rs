@@ -17,6 +17,7 @@ use cacheback::{
 use http::Request;
 use support::{
     http::{self as web, Clients, Fields, get_with, headers, request, send, settle},
+    net::scripted,
     typed::{Act, Down, Gate, Get, Origin, answers, ask, at_once, crowd, idle, layer, pass, secs},
 };
 use tower::Layer;
@@ -77,6 +78,21 @@ async fn a_run_that_started_before_a_put_is_not_stored_though_what_was_put_is_go
     origin.release();
     assert_eq!(clients.answers().await[0].text(), "1");
     assert_eq!(web::get(&app, "/").await.text(), "2", "the answer of run 1 is older than what was put");
+}
+
+#[tokio::test(start_paused = true)] // P33, P34
+async fn what_is_older_than_a_put_is_over_though_an_expiry_came_before_the_put_was_done() {
+    let (origin, layer) = (web::Origin::counting(), CachebackLayer::new(WINDOWS));
+    let app = origin.behind(layer.clone());
+    assert_eq!(web::get(&app, "/").await.text(), "1");
+    let (mut script, body) = scripted();
+    let mut put = pin!(layer.put(request("GET", "/", &[]), http::Response::new(body)));
+    assert!(tokio::time::timeout(secs(1), put.as_mut()).await.is_err(), "its body is not there yet");
+    layer.cache().expire_path("/").await.unwrap();
+    script.data("put");
+    script.end();
+    put.await.unwrap();
+    assert_eq!(web::get(&app, "/").await.text(), "2");
 }
 
 #[tokio::test(start_paused = true)] // P33
