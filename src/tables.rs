@@ -32,6 +32,7 @@ mod tests {
             moved += usize::from(table.capacity() < capacity);
             assert!(table.capacity() <= SMALL.max(table.len() * 4), "{} for {}", table.capacity(), table.len());
         }
-        assert!(moved <= 10, "moved {moved} times");
+        // Each time it gives back half at least: twice the logarithm leaves room for what removals themselves cost.
+        assert!(moved <= 20, "moved {moved} times");
     }
 }
