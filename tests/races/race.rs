@@ -314,6 +314,10 @@ impl Race {
         if refused.is_none() && cell.stage != Stage::Stored {
             self.stored = Some(Kept::new("old", cell.begins()));
         }
+        if cell.kind == Kind::Put && self.stored.is_some_and(|kept| kept.text == "kept") {
+            // What is older than a put is over once that is done, whatever became of the put itself.
+            self.stored = None;
+        }
         if cell.begins_when_old_lands() {
             self.running.push("late");
         }
@@ -395,9 +399,14 @@ impl Race {
         Vec::new()
     }
 
-    /// Whoever comes now gets what was stored last, and nothing runs.
+    /// Whoever comes now gets what was stored last, and nothing runs; or there is nothing left, and a new run.
     async fn end(&mut self) {
         let last = self.send(get("last", PAGE));
+        if self.stored.is_none() {
+            self.running.push("last");
+            self.sees("nothing is left").await;
+            return self.succeed("last", vec![last]).await;
+        }
         self.sees("all is over").await;
         self.gets_stored("all is over", last).await;
     }
