@@ -260,7 +260,7 @@ async fn the_status_and_the_headers_count_as_well() {
 #[tokio::test(start_paused = true)] // P68
 async fn a_response_that_may_not_be_stored_then_counts_by_what_it_says() {
     for changed in [
-        (|| (NoStore, "yours").into_response()) as fn() -> Response,
+        (|| with(NoStore, "yours")) as fn() -> Response,
         || ([("cache-control", "private")], "yours").into_response(),
         || ([("set-cookie", "a=1")], "yours").into_response(),
         || (StatusCode::INTERNAL_SERVER_ERROR, "yours").into_response(),
@@ -286,7 +286,7 @@ async fn a_response_that_may_not_be_stored_then_counts_by_what_it_says() {
 #[tokio::test(start_paused = true)] // P68 P44
 async fn a_response_that_may_not_be_stored_is_covered_by_the_vary_of_the_one_that_is() {
     let app = behind(minute(), |seen| match seen.headers.contains_key("x-debug") {
-        true => (NoStore, "yours").into_response(),
+        true => with(NoStore, "yours"),
         false => ([("vary", "x-debug")], "all").into_response(),
     });
     let audited = passes(app, x(&[])).await;
@@ -661,7 +661,7 @@ async fn a_response_that_is_not_stored_is_no_pass() {
     for (respond, detail, word) in [
         ((|_| ([("set-cookie", "a=1")], "x").into_response()) as Respond, Detail::SetCookie, "set-cookie"),
         (|_| ([("cache-control", "private")], "x").into_response(), Detail::Private, "private"),
-        (|_| (NoStore, "x").into_response(), Detail::HandlerSaidNo, "handler"),
+        (|_| with(NoStore, "x"), Detail::HandlerSaidNo, "handler"),
         (|_| StatusCode::NOT_FOUND.into_response(), Detail::Status, "status"),
         (|_| "x".repeat(2 << 20).into_response(), Detail::TooLarge, "too-large"),
         (|_| chunks((0..20).map(|_| vec![b'x'; 100_000]), true).into_response(), Detail::TooLarge, "too-large"),
@@ -671,7 +671,7 @@ async fn a_response_that_is_not_stored_is_no_pass() {
             Detail::BodyFailed,
             "body-failed",
         ),
-        (|_| (Freshness::exact(secs(0)), "x").into_response(), Detail::NoLifetime, "no-lifetime"),
+        (|_| with(Freshness::exact(secs(0)), "x"), Detail::NoLifetime, "no-lifetime"),
     ] {
         let refused = refused(behind(minute(), respond), x(&[])).await;
         assert_eq!((refused.kind(), refused.detail()), (AuditErrorKind::NotStored, Some(detail)));
@@ -1097,6 +1097,13 @@ fn extensions<T: Clone + Send + Sync + 'static>(value: T) -> http::Extensions {
     let mut extensions = http::Extensions::new();
     extensions.insert(value);
     extensions
+}
+
+/// A response with something in its extensions. (With feature `axum` a handler would say it as a part.)
+fn with<T: Clone + Send + Sync + 'static>(said: T, body: &'static str) -> Response {
+    let mut response = body.into_response();
+    response.extensions_mut().insert(said);
+    response
 }
 
 /// A body that is made as it is read.
