@@ -3,6 +3,8 @@
 
 pub mod by_hand;
 pub mod http;
+pub mod model;
 pub mod net;
 pub mod routes;
 pub mod typed;
+pub mod world;
