@@ -30,6 +30,8 @@ mod body;
 mod cache_control;
 mod conditional;
 mod credentials;
+#[cfg(all(test, not(cacheback_model)))]
+mod fuzz;
 mod parts;
 mod policy;
 mod request;
