@@ -182,6 +182,11 @@ impl UriScope {
         &self.path
     }
 
+    /// The query that is meant, where it is one, or none at all.
+    pub(crate) fn query(&self) -> Option<Option<&[u8]>> {
+        if let Extent::Query(query) = &self.extent { Some(query.as_deref()) } else { None }
+    }
+
     /// Whether other paths than its own are reached as well: those that go on from it.
     pub(crate) fn goes_below(&self) -> bool {
         self.extent == Extent::Below
