@@ -24,6 +24,7 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache as Engine};
 
 use crate::{
     clock::Instant,
+    entry::Entry,
     index::Index,
     key::Key,
     scope::Scope,
@@ -122,7 +123,7 @@ impl<V> Memory<V> {
         let mut slot = old.as_deref().cloned().unwrap_or_else(|| Slot::new(key.clone()));
         slot.drop_past(now);
         let result = change(&mut slot);
-        slot.lighten((self.engine.shard_capacity() as f64 * HOT) as u64);
+        slot.lighten(self.heaviest());
         slot.serial = self.serial.fetch_add(1, Relaxed) + 1;
         let serial = slot.serial;
         if slot.is_idle() {
@@ -143,6 +144,13 @@ impl<V> Memory<V> {
         (result, Displaced { rejected, _slots: displaced })
     }
 
+    /// Whether this entry is light enough to be kept, if need be as the only variant of its key.
+    pub(crate) fn would_take(&self, key: &Key, entry: &Arc<Entry<V>>) -> bool {
+        let mut slot = self.peek(key).as_deref().cloned().unwrap_or_else(|| Slot::new(key.clone()));
+        slot.admit(Arc::clone(entry), None, 1);
+        slot.weight() <= self.heaviest()
+    }
+
     /// Expires or removes what a scope reaches: how many entries that were.
     pub(crate) fn invalidate(&self, scope: &Scope, force: Force, now: Instant) -> usize {
         let reached = |key| self.update(key, now, |slot| slot.invalidate(scope, force, now));
@@ -160,6 +168,11 @@ impl<V> Memory<V> {
     /// How many bytes are in use, and how many keys are known.
     pub(crate) fn usage(&self) -> (u64, usize) {
         (self.engine.weight(), self.engine.len())
+    }
+
+    /// What a slot may weigh.
+    fn heaviest(&self) -> u64 {
+        (self.engine.shard_capacity() as f64 * HOT) as u64
     }
 
     fn forget(&self, slot: &Slot<V>) {
@@ -195,14 +208,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{
-        clock,
-        entry::{Early, Entry},
-        freshness::Freshness,
-        protocol::Judgement,
-        scope::Tags,
-        slot::Admission,
-    };
+    use crate::{clock, entry::Early, freshness::Freshness, protocol::Judgement, scope::Tags, slot::Admission};
 
     fn store(memory: &Memory<()>, key: &Key, run: u64, weight: usize, tag: &str) {
         let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
