@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    key::{self, Key},
+    key::{self, Key, KeyBuf},
     scope::{Reach, Scope, UriScope},
     sync::{self, Mutex, MutexGuard, PoisonError},
     tables::give_back,
@@ -145,21 +145,31 @@ fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The keys of one path that a scope reaches. A path may have many queries: which are meant they say themselves.
+/// The keys of one path that a scope reaches.
 fn at(paths: &BTreeMap<ByPath, u64>, uri: &UriScope, scope: &Scope) -> Vec<Key> {
-    let from = from(paths, uri).take_while(|key| ByPath::path_of(key) == uri.path());
-    from.filter(|key| scope.matches_key(key)).cloned().collect()
+    visited(paths, uri).filter(|key| scope.matches_key(key)).cloned().collect()
+}
+
+/// The keys of one path; where one query is meant those with that alone. A path may have no end of queries, and a client
+/// may have each of its unsafe requests look for one.
+fn visited<'a>(paths: &'a BTreeMap<ByPath, u64>, uri: &UriScope) -> impl Iterator<Item = &'a Key> {
+    let mut head = KeyBuf::default();
+    if let Some(query) = uri.query() {
+        head.path_and_query(uri.path(), query);
+    }
+    let from = from(paths, uri.path(), head.as_slice());
+    from.take_while(move |key| ByPath::path_of(key) == uri.path() && key::bytes(key).starts_with(head.as_slice()))
 }
 
 /// The keys of a path and of those below it that a scope reaches.
 fn below(paths: &BTreeMap<ByPath, u64>, uri: &UriScope, scope: &Scope) -> Vec<Key> {
-    let from = from(paths, uri).take_while(|key| ByPath::path_of(key).starts_with(uri.path()));
+    let from = from(paths, uri.path(), b"").take_while(|key| ByPath::path_of(key).starts_with(uri.path()));
     from.filter(|key| scope.matches_key(key)).cloned().collect()
 }
 
-/// All keys from a path on.
-fn from<'a>(paths: &'a BTreeMap<ByPath, u64>, uri: &UriScope) -> impl Iterator<Item = &'a Key> + use<'a> {
-    let first: &dyn Place = &uri.path();
+/// All keys from a path on, and from those of its keys that begin so.
+fn from<'a>(paths: &'a BTreeMap<ByPath, u64>, path: &[u8], head: &[u8]) -> impl Iterator<Item = &'a Key> + use<'a> {
+    let first: &dyn Place = &(path, head);
     paths.range::<dyn Place, _>((Bound::Included(first), Bound::Unbounded)).map(|(ByPath(key), _)| key)
 }
 
@@ -214,14 +224,14 @@ impl Place for ByPath {
     }
 }
 
-/// A path stands before all of its keys.
-impl Place for &[u8] {
+/// A path stands before all of its keys, and how keys begin before those that do.
+impl Place for (&[u8], &[u8]) {
     fn path(&self) -> &[u8] {
-        self
+        self.0
     }
 
     fn rest(&self) -> &[u8] {
-        b""
+        self.1
     }
 }
 
@@ -275,7 +285,7 @@ impl Eq for ByPath {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::{KeyBuf, UriParts};
+    use crate::key::UriParts;
 
     fn key(path: &str, query: Option<&str>) -> Key {
         let mut key = KeyBuf::default();
@@ -332,5 +342,27 @@ mod tests {
         assert_eq!(below.len(), 4 * 3, "{below:?}");
         assert_eq!(found(&index, &Scope::path_prefix("/x/1").unwrap()).len(), 2 * 3);
         assert_eq!(found(&index, &Scope::path_prefix("/").unwrap()).len(), pages.len() * 3);
+    }
+
+    #[test] // P34, P36
+    fn of_the_many_queries_of_a_path_only_the_one_that_is_meant_is_visited() {
+        let key = |path: &str, query: Option<&str>, authority: Option<&str>| {
+            let mut key = KeyBuf::default();
+            let query = query.map(str::as_bytes);
+            key.uri(UriParts { path: path.as_bytes(), query, authority: authority.map(str::as_bytes) }, Some(b"n"));
+            (ByPath(key.to_key()), 1)
+        };
+        let mut paths: BTreeMap<_, _> = (0..1_000).map(|n| key("/x", Some(&n.to_string()), None)).collect();
+        paths.extend([key("/x", None, None), key("/x", None, Some("a")), key("/x", Some(""), None)]);
+        paths.extend([key("/x", Some("7"), Some("a")), key("/x7", Some("7"), None), key("/", Some("7"), None)]);
+        for (scope, expected) in [("/x", 2), ("/x?", 1), ("/x?7", 2), ("/x?77", 1), ("/x?1000", 0), ("//a/x?7", 0)] {
+            let scope = Scope::uri(scope).unwrap();
+            let Reach::Uri(uri) = scope.reach() else { panic!("it is a URI") };
+            assert_eq!(visited(&paths, uri).count(), expected, "{scope:?}");
+            assert_eq!(at(&paths, uri, &scope).len(), expected, "{scope:?}");
+        }
+        let all = Scope::path("/x").unwrap();
+        let Reach::Uri(uri) = all.reach() else { panic!("it is a URI") };
+        assert_eq!(visited(&paths, uri).count(), 1_004);
     }
 }

@@ -59,9 +59,10 @@ impl Journal {
         if state.runs.is_empty() {
             return;
         }
-        let number = state.clock;
-        state.records.push_back((number, scope.clone()));
-        state.has_grown(scope);
+        let (number, scope) = (state.clock, scope.in_short());
+        let weight = weight(&scope);
+        state.records.push_back((number, scope));
+        state.has_grown(weight);
     }
 
     /// Records that runs of this key which are older than this one count for nothing any more, whatever becomes of what
@@ -74,8 +75,9 @@ impl Journal {
         // Those that started since are newer: the record goes where the run's own number is.
         let at = state.records.partition_point(|(number, _)| *number < run.number);
         let scope = Scope::from(key);
-        state.records.insert(at, (run.number, scope.clone()));
-        state.has_grown(&scope);
+        let weight = weight(&scope);
+        state.records.insert(at, (run.number, scope));
+        state.has_grown(weight);
     }
 
     /// The number of the last run or invalidation.
@@ -100,9 +102,9 @@ impl Journal {
 }
 
 impl State {
-    /// Counts a record that was added, and keeps no more of them than there is room for.
-    fn has_grown(&mut self, scope: &Scope) {
-        self.taken += weight(scope);
+    /// Counts a record of this weight that was added, and keeps no more of them than there is room for.
+    fn has_grown(&mut self, weight: usize) {
+        self.taken += weight;
         while self.taken > ROOM
             && let Some(number) = self.drop_oldest()
         {
@@ -168,7 +170,7 @@ mod tests {
         clock,
         entry::{Early, Entry},
         freshness::Freshness,
-        key,
+        key::{self, KeyBuf, UriParts},
         protocol::Judgement,
         slot::Force,
     };
@@ -191,6 +193,24 @@ mod tests {
         assert!(voided(&journal, &old, "b", &Tags::new(["t"])));
         assert!(!voided(&journal, &old, "b", &Tags::default()));
         assert!(!voided(&journal, &new, "a", &Tags::new(["t"])));
+    }
+
+    #[test] // P31, P65
+    fn a_few_invalidations_of_very_long_uris_void_no_runs_of_others() {
+        let journal = Arc::new(Journal::default());
+        let run = journal.start();
+        let long = |n: usize| format!("{n}{}", "x".repeat(60_000));
+        for n in 0..50 {
+            journal.record(&Scope::uri(&format!("/{}", long(n))).unwrap());
+            journal.record(&Scope::uri(&format!("http://a/q?{}", long(n))).unwrap());
+        }
+        let is_voided = |path: &str, query: Option<&str>| {
+            let (path, query, mut key) = (path.as_bytes(), query.map(str::as_bytes), KeyBuf::default());
+            key.uri(UriParts { path, query, authority: Some(b"a") }, None);
+            journal.land(run.number(), &key.to_key(), &Tags::default(), |voided| voided)
+        };
+        assert!(is_voided(&format!("/{}", long(7)), None) && is_voided("/q", Some(&long(7))));
+        assert!(!is_voided("/", None) && !is_voided("/7", None) && !is_voided("/q/7", None));
     }
 
     #[test] // P33

@@ -74,12 +74,17 @@ pub(crate) fn bytes(key: &Key) -> &[u8] {
 impl KeyBuf {
     /// Begins a key that stands for a URI in a namespace.
     pub(crate) fn uri(&mut self, uri: UriParts<'_>, namespace: Option<&[u8]>) {
-        self.0.clear();
-        self.0.push(URI);
-        self.part(Some(uri.path));
-        self.part(uri.query);
+        self.path_and_query(uri.path, uri.query);
         self.part(uri.authority);
         self.part(namespace);
+    }
+
+    /// Begins as all keys of this path with this query do.
+    pub(crate) fn path_and_query(&mut self, path: &[u8], query: Option<&[u8]>) {
+        self.0.clear();
+        self.0.push(URI);
+        self.part(Some(path));
+        self.part(query);
     }
 
     /// Makes the key somebody's own bytes.

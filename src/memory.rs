@@ -24,6 +24,7 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache as Engine};
 
 use crate::{
     clock::Instant,
+    entry::Entry,
     index::Index,
     key::Key,
     scope::Scope,
@@ -60,6 +61,13 @@ pub(crate) struct Displaced<V> {
     /// The engine would not take the new version itself: it is too heavy.
     pub(crate) rejected: bool,
     _slots: Vec<Arc<Slot<V>>>,
+    _evicted: Option<Evicted>,
+}
+
+/// How many responses were evicted: told when the writer has let go of its locks, for a subscriber is somebody else's code.
+struct Evicted {
+    entries: usize,
+    telemetry: Arc<Telemetry>,
 }
 
 #[derive(Clone)]
@@ -122,7 +130,7 @@ impl<V> Memory<V> {
         let mut slot = old.as_deref().cloned().unwrap_or_else(|| Slot::new(key.clone()));
         slot.drop_past(now);
         let result = change(&mut slot);
-        slot.lighten((self.engine.shard_capacity() as f64 * HOT) as u64);
+        slot.lighten(self.heaviest());
         slot.serial = self.serial.fetch_add(1, Relaxed) + 1;
         let serial = slot.serial;
         if slot.is_idle() {
@@ -134,13 +142,18 @@ impl<V> Memory<V> {
             self.engine.insert_with_lifecycle(key, Arc::new(slot), &mut displaced);
         }
         let rejected = displaced.iter().any(|slot| slot.serial == serial);
-        let evicted = displaced.iter().filter(|slot| slot.key != *key).map(|slot| slot.variants.len()).sum();
-        if evicted > 0 {
-            self.telemetry.tell(Event::Evicted { entries: evicted });
-        }
+        let entries = displaced.iter().filter(|slot| slot.key != *key).map(|slot| slot.variants.len()).sum();
+        let evicted = (entries > 0).then(|| Evicted { entries, telemetry: Arc::clone(&self.telemetry) });
         displaced.extend(old);
         displaced.iter().for_each(|slot| self.forget(slot));
-        (result, Displaced { rejected, _slots: displaced })
+        (result, Displaced { rejected, _slots: displaced, _evicted: evicted })
+    }
+
+    /// Whether this entry is light enough to be kept, if need be as the only variant of its key.
+    pub(crate) fn would_take(&self, key: &Key, entry: &Arc<Entry<V>>) -> bool {
+        let mut slot = self.peek(key).as_deref().cloned().unwrap_or_else(|| Slot::new(key.clone()));
+        slot.admit(Arc::clone(entry), None, 1);
+        slot.weight() <= self.heaviest()
     }
 
     /// Expires or removes what a scope reaches: how many entries that were.
@@ -162,6 +175,11 @@ impl<V> Memory<V> {
         (self.engine.weight(), self.engine.len())
     }
 
+    /// What a slot may weigh.
+    fn heaviest(&self) -> u64 {
+        (self.engine.shard_capacity() as f64 * HOT) as u64
+    }
+
     fn forget(&self, slot: &Slot<V>) {
         slot.headings().for_each(|heading| self.index.remove(heading, &slot.key, slot.serial));
     }
@@ -174,6 +192,12 @@ impl<V> Memory<V> {
 
 fn lock(stripe: &Mutex<()>) -> MutexGuard<'_, ()> {
     stripe.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Evicted {
+    fn drop(&mut self) {
+        self.telemetry.tell(Event::Evicted { entries: self.entries });
+    }
 }
 
 impl<V> Weighter<Key, Arc<Slot<V>>> for Weigh {
@@ -195,14 +219,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{
-        clock,
-        entry::{Early, Entry},
-        freshness::Freshness,
-        protocol::Judgement,
-        scope::Tags,
-        slot::Admission,
-    };
+    use crate::{clock, entry::Early, freshness::Freshness, protocol::Judgement, scope::Tags, slot::Admission};
 
     fn store(memory: &Memory<()>, key: &Key, run: u64, weight: usize, tag: &str) {
         let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
@@ -224,6 +241,25 @@ mod tests {
         assert_eq!(memory.invalidate(&Scope::tag("t"), Force::Purge, clock::now()), kept);
         assert!(memory.index.is_empty());
         assert_eq!(memory.usage(), (0, 0));
+    }
+
+    #[test] // P95
+    #[cfg(feature = "tracing")]
+    fn what_is_evicted_is_told_under_no_lock() {
+        use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+        struct Try(Arc<Memory<()>>, Arc<AtomicU64>);
+        impl<S: tracing::Subscriber> Layer<S> for Try {
+            fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+                assert!(self.0.stripes.iter().all(|stripe| stripe.try_lock().is_ok()), "nobody writes meanwhile");
+                self.1.fetch_add(1, Relaxed);
+            }
+        }
+        let (memory, told) = (Arc::new(Memory::new(1 << 20, Arc::default())), Arc::default());
+        let subscriber = tracing_subscriber::registry().with(Try(Arc::clone(&memory), Arc::clone(&told)));
+        tracing::subscriber::with_default(subscriber, || {
+            (1..100).for_each(|run| store(&memory, &Key::from(run.to_string()), run, 100_000, "t"));
+        });
+        assert!(told.load(Relaxed) > 0);
     }
 
     #[test]

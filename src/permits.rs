@@ -105,7 +105,10 @@ impl Drop for Permit {
         let mut state = permits.lock();
         state.free += 1;
         self.0.held.fetch_sub(1, Relaxed);
-        if state.free == permits.limit {
+        let all_back = state.free == permits.limit;
+        // Whoever is woken may ask how many are out before this returns.
+        drop(state);
+        if all_back {
             permits.all_back.notify_waiters();
         }
     }
@@ -149,6 +152,24 @@ mod tests {
         drop(held);
         assert!(all_back.as_mut().poll(&mut cx).is_ready());
         assert!(share.take().is_none());
+    }
+
+    #[test] // P27
+    fn who_waits_for_the_last_permit_is_woken_under_no_lock() {
+        struct Ask(Arc<Permits>, AtomicUsize);
+        impl std::task::Wake for Ask {
+            fn wake(self: Arc<Self>) {
+                self.1.fetch_add(1 + usize::from(self.0.state.try_lock().is_err()), Relaxed);
+            }
+        }
+        let permits = Arc::new(Permits::new(64));
+        let held = permits.share().take();
+        let ask = Arc::new(Ask(Arc::clone(&permits), AtomicUsize::new(0)));
+        let waker = std::task::Waker::from(Arc::clone(&ask));
+        let mut all_back = std::pin::pin!(permits.all_back());
+        assert!(all_back.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        drop(held);
+        assert_eq!(ask.1.load(Relaxed), 1, "woken once, and free to ask");
     }
 
     #[test] // P24

@@ -107,6 +107,12 @@ where
         },
     };
     let (key, entry) = (key.to_key(), route.entry(judged, value, &sight, started, run.number()));
+    if entry.age(clock::now()) >= entry.freshness().gone_at() {
+        return Err(refused(Detail::NoLifetime));
+    }
+    if !shared.memory.would_take(&key, &entry) {
+        return Err(refused(Detail::TooLarge));
+    }
     // Also when it is gone again by the time that they land; and nobody comes to wait for them any more.
     shared.journal.supersede(&run, &key);
     shared.flights.detach(&Scope::from(&key));

@@ -7,6 +7,9 @@ use crate::{
     key::{Key, UriParts},
 };
 
+/// A URI with more bytes than this is long: few are.
+const LONG: usize = 512;
+
 /// What an invalidation reaches. See [`Cache::expire`](crate::Cache::expire) and [`Cache::purge`](crate::Cache::purge).
 ///
 /// ```
@@ -51,6 +54,8 @@ enum Extent {
     Queries,
     /// The path, and every path that goes on from it with a segment of its own, with every query.
     Below,
+    /// Every path that begins so, with every query.
+    Beginning,
 }
 
 /// The groups that a response belongs to, by which it can be invalidated.
@@ -140,6 +145,22 @@ impl Scope {
         }))
     }
 
+    /// The same, or for a long URI, whose length is the choice of whoever sends it, something short that reaches more: the
+    /// path with every query, or all paths that begin as this one does.
+    pub(crate) fn in_short(&self) -> Self {
+        match &self.0 {
+            Reach::Uri(UriScope { path, extent, .. }) if self.weight() > LONG => {
+                let (path, extent) = match (path.get(..LONG), extent) {
+                    (Some(beginning), _) => (beginning, Extent::Beginning),
+                    (None, Extent::Query(_)) => (&**path, Extent::Queries),
+                    (None, extent) => (&**path, extent.clone()),
+                };
+                Self(Reach::Uri(UriScope { authority: None, path: path.into(), extent }))
+            }
+            _ => self.clone(),
+        }
+    }
+
     pub(crate) fn reach(&self) -> &Reach {
         &self.0
     }
@@ -182,6 +203,11 @@ impl UriScope {
         &self.path
     }
 
+    /// The query that is meant, where it is one, or none at all.
+    pub(crate) fn query(&self) -> Option<Option<&[u8]>> {
+        if let Extent::Query(query) = &self.extent { Some(query.as_deref()) } else { None }
+    }
+
     /// Whether other paths than its own are reached as well: those that go on from it.
     pub(crate) fn goes_below(&self) -> bool {
         self.extent == Extent::Below
@@ -192,6 +218,7 @@ impl UriScope {
             && match &self.extent {
                 Extent::Query(query) => *uri.path == *self.path && uri.query == query.as_deref(),
                 Extent::Queries => *uri.path == *self.path,
+                Extent::Beginning => uri.path.starts_with(&self.path),
                 Extent::Below => uri.path.strip_prefix(&*self.path).is_some_and(|rest| {
                     // A prefix that ends with a slash ends with a segment.
                     rest.is_empty() || rest.starts_with(b"/") || self.path.ends_with(b"/")
@@ -250,6 +277,7 @@ impl fmt::Debug for Scope {
                     Extent::Query(query) => (query.as_deref(), ""),
                     Extent::Queries => (None, " with every query"),
                     Extent::Below => (None, " and all below"),
+                    Extent::Beginning => (None, " and all that begins so"),
                 };
                 write!(f, "{}{rest}", UriParts { path, query, authority: authority.as_deref() })
             }

@@ -1126,3 +1126,18 @@ impl http_body::Body for Later {
         Poll::Ready(Some(Ok(Frame::data(made))))
     }
 }
+
+#[tokio::test(start_paused = true)] // P68
+async fn a_request_of_very_many_cookies_is_not_audited_and_its_reader_is_answered() {
+    let origin = forgetful();
+    let layer = audited(1).ignore_cookies();
+    let app = origin.behind(layer.clone());
+    let first = ask(&app, "/x").await;
+    for (cookies, is_audited) in [(1_000, false), (200, true)] {
+        let sent = (0..cookies).map(|n| format!("c{n}=1")).collect::<Vec<_>>().join("; ");
+        let hit = support::http::send(&app, x(&[("cookie", &sent)])).await;
+        assert_eq!((hit.outcome().status(), hit.text()), (CacheStatus::Hit, first.text()));
+        layer.cache().settled().await;
+        assert_eq!(origin.runs() > 1, is_audited, "{cookies}: {} runs", origin.runs());
+    }
+}

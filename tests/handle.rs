@@ -34,6 +34,30 @@ fn forced(method: &str, uri: &str) -> Request<Body> {
 // ---- put ----
 
 #[tokio::test(start_paused = true)] // P33
+async fn a_put_that_is_refused_changes_nothing_and_voids_no_run() {
+    let lasting = layer().weigh(|value| if *value == 77 { usize::MAX } else { 8 });
+    for (layer, words) in [(lasting, "too-large"), (layer().freshness(Freshness::exact(secs(0))), "no-lifetime")] {
+        let origin = Origin::new();
+        let service = layer.layer(origin.service());
+        ask(&service, "stored").await.unwrap();
+        origin.next_time(Act::Hang);
+        let _leader = crowd(&service, "filled", 1).await;
+        idle().await;
+        let explained = async || {
+            let (stored, filled) = (layer.explain(Get("stored")).await, layer.explain(Get("filled")).await);
+            format!("{stored}, {filled}")
+        };
+        let before = explained().await;
+        for key in ["stored", "filled"] {
+            let error = layer.put(Get(key), 77).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused);
+            assert!(error.to_string().ends_with(words), "{error}");
+        }
+        assert_eq!(explained().await, before);
+    }
+}
+
+#[tokio::test(start_paused = true)] // P33
 async fn what_is_put_is_read_and_lives_as_long_as_the_layer_says() {
     let (origin, layer) = (Origin::new(), layer().freshness(WINDOWS));
     let service = layer.layer(origin.service());

@@ -255,7 +255,7 @@ impl CachebackLayer<Http> {
     /// something new: with all that the handler brings about, and with values that nobody has sent. Such a request has
     /// [`Background`](crate::Background) in its extensions. A layer has one audit at a time, which counts as a refresh
     /// against their limit, and ends with [`refresh_timeout`](Self::refresh_timeout) at the latest. Where there is no
-    /// room for it the hit is not audited. Nothing is stored.
+    /// room for it the hit is not audited, and neither is a request with more than 256 fields and cookies. Nothing is stored.
     ///
     /// What stands further out than the layer takes no part: a field that a middleware there has read is not found by
     /// its name, and what it put into the request's extensions stays as it is.

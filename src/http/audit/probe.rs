@@ -124,12 +124,13 @@ impl Probe {
         loop {
             let runs = reports.iter_mut().filter_map(|report| report.made.as_mut().ok());
             let underway = runs.filter_map(|run| run.whole.poll(cx).is_pending().then_some(())).count();
-            let more = mem::take(&mut *self.lock());
+            let mut more = self.lock();
             if more.is_empty() {
-                *self.lock() = reports;
+                // Under the same lock: a service may report from another thread.
+                *more = reports;
                 return if underway == 0 { Poll::Ready(()) } else { Poll::Pending };
             }
-            reports.extend(more);
+            reports.append(&mut more);
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
     http::{
         After, Http,
         audit::{Examination, Input, Leak, Plan, Probe, Trial},
+        rules::cookies,
     },
     key::KeyBuf,
     protocol::{Prepare, Prepared, RunKind},
@@ -30,6 +31,10 @@ use crate::{
 
 /// So many inputs are told of: a handler that answers by whatever it is sent has no end of them.
 const MOST: usize = 64;
+
+/// A request with more fields and cookies than this is not audited. Each of them is changed in turn, at the cost of all the
+/// others: a client could keep a thread busy by sending very many.
+const MOST_OF_A_REQUEST: usize = 256;
 
 /// One hit in so many, and what came of it.
 pub(crate) struct Sampling {
@@ -85,6 +90,9 @@ impl Http {
             return Vec::new();
         }
         let request = request.into_parts().0;
+        if request.headers.len() + cookies(&request.headers).count() > MOST_OF_A_REQUEST {
+            return Vec::new();
+        }
         let prepare = |request: Parts| {
             let request = Request::from_parts(request, sampling.body::<B>()?);
             match self.prepare(request, cache, freshness, &mut KeyBuf::default()) {
