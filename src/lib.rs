@@ -41,7 +41,7 @@
 //! | By hand: what is put wins over older runs, a look leaves no trace, an explanation is true, a forced run is new, every request is counted once | `tests/handle.rs` |
 //! | A runtime without time, or one that is gone, breaks nothing | `tests/runtimes.rs` |
 //! | A run is a span that follows from its request; each event is told once | `tests/telemetry.rs` |
-//! | What a handler reads and nobody keyed is found by name, and nothing else is | `tests/audit.rs` |
+//! | What a handler reads and nobody keyed is found by name, as far as it is changed, and nothing else is | `tests/audit.rs` |
 //! | It composes: axum, tower, tower-http, hyper, inside and outside, one in another | `tests/composition.rs` |
 //! | Stored responses and all that is known of their keys take the memory that was configured and a quarter more at most; what is read often stays | `tests/memory.rs` |
 //! | Nothing panics, whatever requests and responses come | `tests/no_panics.rs` |
@@ -66,8 +66,9 @@
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
 //!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back).
 //! * **Engine**: `cache` (shared state, the handle), `layer` (a route's settings), `service` (answers from memory),
-//!   `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for one), `run` (the run itself; the only file that spawns), `supervision`
-//!   (of its deadline, its panics, and whether anybody wants it), `audit` (behind a fresh hit).
+//!   `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for one), `run` (the run itself; the
+//!   only file that spawns), `supervision` (of its deadline, its panics, and whether anybody wants it), `audit` (behind a
+//!   fresh hit).
 //! * **Protocols**: `typed`, and `http` with a file for each group of rules; in `http/audit` those of the auditor.
 //! * Beside them `telemetry` and `stats`: every event once, and counted; and `testing`, for the tests of users.
 

@@ -19,7 +19,8 @@ use crate::{
 
 impl<P: Protocol> CachebackLayer<P> {
     /// Stores a response for a request, under the key and by the rules of this layer, as if the wrapped service had just
-    /// answered with it.
+    /// answered with it. Of an HTTP request the host is part of the key: give it the one that clients ask for, in its URI
+    /// or in `Host`.
     ///
     /// It wins over every run that started before it, wherever that is: a run that is under way is not stored when it
     /// lands. An invalidation that comes after it wins over it as usual.

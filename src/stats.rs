@@ -28,9 +28,9 @@ pub struct Stats {
     pub bytes: u64,
     /// Keys of which something is known at this moment.
     pub keys: usize,
-    /// Runs under way at this moment.
+    /// Runs under way at this moment, and audits.
     pub runs: usize,
-    /// Of these, the ones that nobody waits for: refreshes, and runs whose clients went away.
+    /// Of these, the ones that nobody waits for: refreshes, audits, and runs whose clients went away.
     pub refreshes: usize,
     /// Requests answered by a fresh response at once.
     pub hits: u64,

@@ -55,14 +55,14 @@
 //! What would be stored: status, fields, body and trailers as they come to the layer, without the fields about one exchange
 //! that it does not store, and without `Date`. What stands further out (compression, CORS) may do as it likes.
 //!
-//! The request is run unchanged three times first; words that differ among these runs, as counters, clocks and ids do, may
+//! The request is run unchanged three times first; words (letters, digits, `-` and `_`) that differ among these runs, as counters, clocks and ids do, may
 //! differ in the changed ones too. A suspicion is confirmed by further runs, changed and unchanged in turn. A response
 //! that leaves too little to compare makes the audit [inconclusive](AuditErrorKind::Inconclusive).
 //!
 //! # What an audit does
 //!
-//! It calls the handler some hundred times, with all that the handler brings about. Nothing is looked up, stored or
-//! invalidated.
+//! It calls the handler some hundred times, with all that the handler brings about. Nothing is looked up or
+//! stored, and nothing invalidated, unless a listed input makes an unsafe method of the request's.
 
 use std::{any, fmt, slice};
 

@@ -130,6 +130,16 @@ async fn each_cookie_of_a_layer_with_key_by_is_an_input_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)] // P68
+async fn a_cookie_without_a_name_is_not_named_by_its_value() {
+    let app = behind(minute().key_by(|_| Some(Vec::new())), |seen| {
+        format!("secret: {}", seen.field("cookie").contains("hunter2"))
+    });
+    let words = "the body depends on `cookie`, which neither the key nor `Vary` names";
+    assert_eq!(said(app.clone(), x(&[("cookie", "a=1; hunter2")])).await, words);
+    assert_eq!(said(app, x(&[("cookie", "hunter2")])).await, words);
+}
+
+#[tokio::test(start_paused = true)] // P68
 async fn what_a_test_lists_is_tried_as_well() {
     #[derive(Clone)]
     struct Tenant(u32);
@@ -382,6 +392,28 @@ async fn what_changes_once_in_a_while_is_not_laid_at_the_door_of_an_input() {
     for turn in [7, 10, 11, 30] {
         let app = behind(minute(), move |seen| format!("it is half past {}", seen.run / turn));
         passes(app, x(&[])).await;
+    }
+}
+
+#[tokio::test(start_paused = true)] // P68
+async fn a_service_that_fails_from_some_run_on_is_laid_at_the_door_of_no_input() {
+    let failing = |first: usize, status| {
+        Origin::new(move |seen| if seen.run < first { (StatusCode::OK, "a page") } else { (status, "too many") })
+    };
+    for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::TOO_MANY_REQUESTS, StatusCode::NOT_FOUND] {
+        for first in [4, 5, 6, 30] {
+            let refused = refused(failing(first, status).behind(minute()), x(&[])).await;
+            assert_eq!(refused.kind(), AuditErrorKind::Inconclusive, "{status} from run {first} on: {refused}");
+        }
+        for first in 2..=5 {
+            let layer = audited(1);
+            let app = failing(first, status).behind(layer.clone());
+            for _ in 0..2 {
+                ask(&app, "/x").await;
+            }
+            layer.cache().settled().await;
+            assert_eq!(layer.cache().stats().audit_findings, 0, "{status} from run {first} on");
+        }
     }
 }
 

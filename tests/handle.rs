@@ -69,6 +69,20 @@ async fn what_is_put_is_read_and_lives_as_long_as_the_layer_says() {
     assert_eq!((ask(&service, "k").await, origin.runs()), (Ok(1), 1));
 }
 
+#[tokio::test(start_paused = true)] // P26 P33 P62
+async fn what_is_put_or_warmed_by_a_uri_with_a_host_is_for_clients_of_that_host() {
+    let origin = web::Origin::with_fields(&[]);
+    let layer = CachebackLayer::new(secs(60));
+    let app = origin.behind(layer.clone());
+    let status = async |host| get_with(&app, "/", &[("host", host)]).await.outcome().status();
+    layer.put(request("GET", "http://a.example/", &[]), "put".into_response()).await.unwrap();
+    send(&app, forced("GET", "http://b.example/")).await;
+    for host in ["a.example", "b.example"] {
+        assert_eq!(status(host).await, CacheStatus::Hit, "{host}");
+    }
+    assert_eq!((status("c.example").await, origin.runs()), (CacheStatus::UriMiss, 2));
+}
+
 #[tokio::test(start_paused = true)] // P33
 async fn a_run_that_started_before_a_put_is_not_stored_whatever_was_purged_between() {
     for purged in [false, true] {

@@ -93,8 +93,8 @@ use stored::{Reuse, StatusName, Storing};
 ///
 /// Extensions are not part of the key. A handler that answers by one (the client's address, a user or a session that a
 /// middleware further out has put there) needs `key_by`, or [`NoStore`]: [`testing::audit`](crate::testing::audit) finds
-/// those that do, and all else that a handler reads though it is not keyed. A `Set-Cookie` that is added further out is
-/// not seen here.
+/// those that read the client's address or what its test lists, and fields and cookies that a handler reads though nobody
+/// keyed them. A `Set-Cookie` that is added further out is not seen here.
 #[derive(Clone)]
 pub struct Http {
     rules: KeyRules,

@@ -30,7 +30,8 @@ use crate::{freshness::Freshness, http::audit::Probe};
 pub struct NoStore;
 
 /// In the extensions of a request: it is answered by a new run, whatever is stored, and the response is stored as that of
-/// any other run. That is how code in the same process warms a cache; no field of a request can ask for it.
+/// any other run. That is how code in the same process warms a cache; no field of a request can ask for it. The host is
+/// part of the key: a request that warms a page has the one that clients ask for, in its URI or in `Host`.
 ///
 /// The run starts after the request has come: one that is under way already does not count. Requests of this kind that
 /// wait together share one run. What the run answers is the answer, a failure too; a failure leaves what is stored as it is.
@@ -42,7 +43,7 @@ pub struct NoStore;
 /// use tower::ServiceExt;
 ///
 /// async fn warm(app: Router) -> StatusCode {
-///     let request = Request::get("/quotes/42").extension(ForceRefresh).body(Body::empty());
+///     let request = Request::get("http://example.org/quotes/42").extension(ForceRefresh).body(Body::empty());
 ///     app.oneshot(request.expect("a request")).await.expect("a router never fails").status()
 /// }
 /// # }

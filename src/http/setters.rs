@@ -251,8 +251,8 @@ impl CachebackLayer<Http> {
     /// of `tracing` (feature `tracing`), and as [`Stats::audit_findings`](crate::Stats::audit_findings).
     /// [`testing::audit`](crate::testing::audit) does the same in a test, more thoroughly.
     ///
-    /// An audit calls the handler three times as long as all is well, and some dozens of times when it has found
-    /// something new: with all that the handler brings about, and with values that nobody has sent. Such a request has
+    /// An audit calls the handler three times as long as all is well, and some dozens of times for each finding
+    /// that is new: with all that the handler brings about, and with values that nobody has sent. Such a request has
     /// [`Background`](crate::Background) in its extensions. A layer has one audit at a time, which counts as a refresh
     /// against their limit, and ends with [`refresh_timeout`](Self::refresh_timeout) at the latest. Where there is no
     /// room for it the hit is not audited, and neither is a request with more than 256 fields and cookies. Nothing is stored.

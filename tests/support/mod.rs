@@ -1,5 +1,5 @@
 //! What the tests share. Each test file is a crate of its own and uses a part of it.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::disallowed_methods, clippy::unwrap_used)]
 
 pub mod by_hand;
 pub mod http;

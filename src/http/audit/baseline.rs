@@ -1,6 +1,6 @@
 //! What runs of one request agree in: counters, clocks and ids that change by themselves are left out of a comparison.
 //!
-//! A text is cut into words (letters and digits) and what stands between them. Where runs of the unchanged request have
+//! A text is cut into words (letters, digits, `-` and `_`, so that an id is one) and what stands between them. Where runs of the unchanged request have
 //! other words at one place, that place is open: anything may stand there. If they differ in the number of words nothing
 //! can be said of the text.
 
@@ -21,7 +21,8 @@ pub(crate) struct Answer<'a> {
 /// What the runs of one request agree in.
 #[derive(Debug)]
 pub(crate) struct Baseline {
-    status: StatusCode,
+    /// Of all runs, if they agree in it.
+    status: Option<StatusCode>,
     fields: BTreeMap<Field, Text>,
     body: Text,
 }
@@ -53,7 +54,7 @@ struct Text {
 impl Baseline {
     pub(crate) fn of(answer: Answer<'_>) -> Self {
         let fields = answer.fields().into_iter().map(|(field, text)| (field, Text::new(text))).collect();
-        Self { status: answer.head.status(), fields, body: Text::new(answer.body()) }
+        Self { status: Some(answer.head.status()), fields, body: Text::new(answer.body()) }
     }
 
     /// Takes in one more run. Whether it is one: with another status it is something else.
@@ -67,7 +68,8 @@ impl Baseline {
         }
         self.fields.extend(theirs.into_iter().map(|(field, text)| (field, Text::unsteady(text))));
         self.body.widen(&answer.body());
-        answer.head.status() == self.status
+        self.status = self.status.filter(|status| *status == answer.head.status());
+        self.status.is_some()
     }
 
     /// Which part of a response is one that no run of the unchanged request would give.
@@ -75,7 +77,7 @@ impl Baseline {
         if self.body.steady && (answer.whole.is_none() || self.body.differs(&answer.body())) {
             return Some(Part::Body);
         }
-        if answer.head.status() != self.status {
+        if self.status.is_some_and(|status| status != answer.head.status()) {
             return Some(Part::Status);
         }
         let mut theirs = answer.fields();
@@ -144,13 +146,13 @@ impl Text {
     }
 }
 
-/// Letters and digits, and what stands between them, in turn.
+/// Words, and what stands between them, in turn.
 fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.chunk_by(|one, next| is_letter(*one) == is_letter(*next))
 }
 
 fn is_letter(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || !byte.is_ascii()
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || !byte.is_ascii()
 }
 
 impl fmt::Display for Part {
@@ -181,6 +183,7 @@ mod tests {
             (&["plain"][..], "plain", "other"),
             (&["run 9 of /x", "run 10 of /x"], "run 11 of /x", "run 11 of /y"),
             (&["<p id=a1>Hallo</p>", "<p id=b2>Hallo</p>"], "<p id=c3>Hallo</p>", "<p id=c3>Bonjour</p>"),
+            (&["id V1StGXR8_Z5jdHi6B-myT", "id 3-u_x"], "id Uakgb_J5m9g-0JDMbcJqL", "no Uakgb_J5m9g-0JDMbcJqL"),
             (&["12:00:01", "12:00:02"], "12:00:59", "12:00-59"),
             (&["grüße 1", "grüße 2"], "grüße 3", "grüne 3"),
             (&["a 1 b 1", "a 2 b 1", "a 2 b 2"], "a 7 b 7", "a 7 c 7"),

@@ -95,13 +95,16 @@ impl Trial {
 
     fn cookies(headers: &HeaderMap) -> Vec<Self> {
         let mut trials: Vec<Self> = Vec::new();
-        for (name, pair) in cookies(headers) {
+        for (name, pair) in cookies(headers).filter(|(_, pair)| pair.contains(&b'=')) {
             let Ok(name) = std::str::from_utf8(name) else { continue };
             let input = Input::Cookie(name.to_owned());
             if trials.iter().all(|trial| trial.input != input) {
                 let value = another(pair.splitn(2, |byte| *byte == b'=').nth(1).unwrap_or_default());
                 trials.push(Self::new(input, [cookie(name, Some(value)), cookie(name, None)]));
             }
+        }
+        if cookies(headers).any(|(_, pair)| !pair.contains(&b'=')) {
+            trials.push(Self::new(Input::Header(COOKIE), [Self::change(remove_nameless_cookies)]));
         }
         if trials.is_empty() {
             trials.push(Self::new(Input::Header(COOKIE), [field(COOKIE, HeaderValue::from_static("audit=1"))]));
@@ -157,11 +160,22 @@ pub(crate) fn cookie(name: &str, value: Option<HeaderValue>) -> Change {
         let others = cookies(&request.headers).filter(|(cookie, _)| *cookie != name.as_bytes());
         let mut pairs: Vec<_> = others.map(|(_, pair)| pair.to_vec()).collect();
         pairs.extend(value.as_ref().map(|value| [name.as_bytes(), b"=", value.as_bytes()].concat()));
-        match HeaderValue::from_bytes(&pairs.join(&b"; "[..])) {
-            Ok(pairs) if !pairs.is_empty() => drop(request.headers.insert(header::COOKIE, pairs)),
-            _ => drop(request.headers.remove(header::COOKIE)),
-        }
+        set_cookies(request, &pairs);
     })
+}
+
+/// A cookie without a name is a value alone, which no report may repeat: such cookies are one input, named by the field.
+fn remove_nameless_cookies(request: &mut Parts) {
+    let named = cookies(&request.headers).filter(|(_, pair)| pair.contains(&b'='));
+    let named: Vec<_> = named.map(|(_, pair)| pair.to_vec()).collect();
+    set_cookies(request, &named);
+}
+
+fn set_cookies(request: &mut Parts, pairs: &[Vec<u8>]) {
+    match HeaderValue::from_bytes(&pairs.join(&b"; "[..])) {
+        Ok(pairs) if !pairs.is_empty() => drop(request.headers.insert(header::COOKIE, pairs)),
+        _ => drop(request.headers.remove(header::COOKIE)),
+    }
 }
 
 /// Another value of its kind: a handler that reads a number may answer to no word.
