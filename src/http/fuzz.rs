@@ -117,10 +117,11 @@ fn what_a_run_sees_of_a_request_has_the_key_of_that_request() {
         let http = input.rules();
         let Some(request) = input.request() else { return };
         let Some(before) = key(&http, &request) else { return };
+        let asked = view(&request);
         let (mut parts, body) = request.into_parts();
         http.rules.project(&mut parts);
         let seen = Request::from_parts(parts, body);
-        assert_eq!(key(&http, &seen), Some(before), "{seen:?}");
+        assert_eq!(key(&http, &seen), Some(before), "{asked} seen as {}", view(&seen));
         // Seen once more it is the same: there is one view of a request.
         let (mut parts, body) = seen.into_parts();
         let once = view(&Request::from_parts(parts.clone(), ()));

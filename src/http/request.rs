@@ -226,6 +226,10 @@ impl Survey {
             if is_authority(authority) { Ok(normal) } else { Err(Detail::Authority) }
         };
         let own = received.authority().map(|authority| normal(authority.as_str().as_bytes())).transpose()?;
+        if own.as_deref().is_some_and(<[u8]>::is_empty) {
+            // A port and no host (RFC 9110 §4.2.1).
+            return Err(Detail::Authority);
+        }
         let host = match self.hosts {
             0 => None,
             1 => parts.headers.get(header::HOST).map(|host| normal(host.as_bytes())).transpose()?,
