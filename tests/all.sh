@@ -1,7 +1,7 @@
 #!/bin/sh
 # Every check of this repository, on a machine that has Rust: sh tests/all.sh
 # Formatting, lints, all tests with all features and with none, doc tests (the README's among them), the models of what
-# threads share, a million URLs, the docs, examples and benches. The first step that fails ends it.
+# threads share, a million URLs, a minute under fire, the docs, examples and benches. The first step that fails ends it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -21,6 +21,7 @@ step cargo test --locked --no-default-features --lib --tests
 step env RUSTFLAGS="--cfg cacheback_model" cargo test --locked --profile model \
     --target-dir "${CARGO_TARGET_DIR:-target}/models" --lib models::
 step cargo test --locked --release --all-features --test memory a_million
+step cargo run --locked --release --all-features --example soak -- --seconds 60
 step env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 step cargo build --locked --examples
 step cargo test --locked --all-features --benches
