@@ -23,17 +23,90 @@ use crate::{
 
 /// What fields are made of. A byte stands for one of these, so that what is random is legible now and then.
 const WORDS: [&str; 64] = [
-    "no-store", "no-cache", "private", "public", "max-age", "s-maxage", "must-revalidate", "stale-while-revalidate",
-    "=", "=\"", "\"", ",", ", ", ";", " ", "\t", "0", "1", "60", "99999999999999999999", "-1", "1.5", "*", "accept",
-    "cookie", "theme=dark", "a=1", "; ", "%2F", "%", "/", "//", "..", ".", "?", "&", "q=1", "utm_source=x", "#", ":",
-    "a.example", "A.Example", ":80", ":443", "http://", "https://", "@", "\\", "W/\"", "\"x\"", "GMT", "Sun, 06 Nov 1994",
-    "08:49:37", "keep-alive", "host", "x-forwarded-host", "connection", "\u{e9}", "[::1]", "", "x", "y", "~", "|",
+    "no-store",
+    "no-cache",
+    "private",
+    "public",
+    "max-age",
+    "s-maxage",
+    "must-revalidate",
+    "stale-while-revalidate",
+    "=",
+    "=\"",
+    "\"",
+    ",",
+    ", ",
+    ";",
+    " ",
+    "\t",
+    "0",
+    "1",
+    "60",
+    "99999999999999999999",
+    "-1",
+    "1.5",
+    "*",
+    "accept",
+    "cookie",
+    "theme=dark",
+    "a=1",
+    "; ",
+    "%2F",
+    "%",
+    "/",
+    "//",
+    "..",
+    ".",
+    "?",
+    "&",
+    "q=1",
+    "utm_source=x",
+    "#",
+    ":",
+    "a.example",
+    "A.Example",
+    ":80",
+    ":443",
+    "http://",
+    "https://",
+    "@",
+    "\\",
+    "W/\"",
+    "\"x\"",
+    "GMT",
+    "Sun, 06 Nov 1994",
+    "08:49:37",
+    "keep-alive",
+    "host",
+    "x-forwarded-host",
+    "connection",
+    "\u{e9}",
+    "[::1]",
+    "",
+    "x",
+    "y",
+    "~",
+    "|",
 ];
 
 /// The names that requests are made of.
 const NAMES: [&str; 16] = [
-    "host", "cookie", "authorization", "accept", "accept-language", "connection", "x-forwarded-host", "x-forwarded-proto",
-    "x-original-url", "if-none-match", "if-modified-since", "cache-control", "x-key", "x-own", "te", "content-length",
+    "host",
+    "cookie",
+    "authorization",
+    "accept",
+    "accept-language",
+    "connection",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-original-url",
+    "if-none-match",
+    "if-modified-since",
+    "cache-control",
+    "x-key",
+    "x-own",
+    "te",
+    "content-length",
 ];
 
 /// Takes bytes apart, front to back. Where they are at their end all that is left is zeros.
@@ -147,7 +220,8 @@ fn requests_with_one_key_have_one_view_of_all_that_is_keyed() {
             let (mut parts, _) = request.into_parts();
             http.rules.project(&mut parts);
             let mut lines = Vec::new();
-            for name in ["host", "x-forwarded-host", "x-forwarded-proto", "x-original-url"] {
+            // An authority is one whether it comes in the URI, in `Host`, or in both.
+            for name in ["x-forwarded-host", "x-forwarded-proto", "x-original-url"] {
                 lines.extend(parts.headers.get_all(name).iter().cloned());
             }
             for name in &http.rules.key_headers {
