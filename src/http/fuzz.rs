@@ -147,9 +147,9 @@ impl Bytes<'_> {
     fn request(&mut self) -> Option<Request<String>> {
         let mut request = Request::new(String::new());
         let reference = self.text();
-        let start = if self.byte() % 2 == 0 { &b"/"[..] } else { b"" };
+        let start = if self.byte().is_multiple_of(2) { &b"/"[..] } else { b"" };
         *request.uri_mut() = Uri::try_from([start, &reference].concat()).ok()?;
-        *request.method_mut() = if self.byte() % 4 == 0 { Method::HEAD } else { Method::GET };
+        *request.method_mut() = if self.byte().is_multiple_of(4) { Method::HEAD } else { Method::GET };
         *request.headers_mut() = self.fields();
         Some(request)
     }
