@@ -97,12 +97,11 @@ where
     let (forced, role) = (route.protocol.is_forced(&view), route.protocol.role(&view));
     let course = Course { key: key.clone(), variant: route.variant(&seen, None, &request) };
     let under_way = shared.flights.is_under_way(&course);
+    let may_refresh = !under_way && role != Role::Read && run::can_start() && !shared.permits.are_withdrawn();
     // Lots are not drawn in advance.
     let settings = Settings { early_refresh: None, ..route.settings.clone() };
     let (outcome, plan) = match seen.hit(&settings).filter(|_| !forced) {
-        Some((outcome, Behind::Refresh)) if !under_way && role != Role::Read && run::can_start() => {
-            (outcome, Plan::Refresh)
-        }
+        Some((outcome, Behind::Refresh)) if may_refresh => (outcome, Plan::Refresh),
         Some((outcome, _)) => (outcome, Plan::Nothing),
         None => {
             let found = forced && seen.entry().is_some();

@@ -95,7 +95,8 @@ where
             Joined::Lead(lead) => {
                 let again = seeker.look(&request);
                 let variant = seeker.route.variant(&again, fields.as_ref(), &request);
-                if again.state() != seen.state() || variant.as_ref() != lead.variant() {
+                let changed = again.state() != seen.state() || variant.as_ref() != lead.variant();
+                if changed || seeker.hit(&again).is_some() {
                     seen = again;
                     continue;
                 }

@@ -68,6 +68,11 @@ impl Permits {
         self.lock().withdrawn = true;
     }
 
+    /// Whether nobody gets one any more.
+    pub(crate) fn are_withdrawn(&self) -> bool {
+        self.lock().withdrawn
+    }
+
     /// Waits until none is out.
     pub(crate) async fn all_back(&self) {
         loop {

@@ -452,6 +452,7 @@ async fn a_drained_cache_begins_no_refresh_and_waits_for_those_under_way() {
 
     assert!(!layer.cache().drain(secs(5)).await, "it is still under way");
     assert_eq!(ask(&service, "b").await, Ok(2), "stale as it is");
+    assert_eq!(layer.explain(Get("b")).await.plan(), Plan::Nothing);
     idle().await;
     assert_eq!((origin.runs(), layer.cache().stats().refreshes_dropped), (3, 1));
     let (cache, drained) = (layer.cache().clone(), gate.clone());

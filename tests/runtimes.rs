@@ -147,6 +147,25 @@ fn a_runtime_with_time_is_known_after_one_without_on_the_same_thread() {
 }
 
 #[test] // P27
+fn one_who_waits_on_another_runtime_than_the_one_that_is_gone_gets_on() {
+    let (origin, layer) = (Origin::new(), layer().freshness(secs(1_000)));
+    let service = layer.layer(origin.service());
+    let runtime = || Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (still, gone, stays) = (runtime(), runtime(), runtime());
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut leader = Box::pin(ask(&service, "k"));
+    {
+        // Its run waits for a runtime that stands still.
+        let _still = still.enter();
+        assert!(leader.as_mut().poll(&mut cx).is_pending());
+    }
+    let mut follower = Box::pin(ask(&service, "k"));
+    gone.block_on(async { assert!(tokio::time::timeout(secs(1), &mut follower).await.is_err()) });
+    drop(gone);
+    assert_eq!(stays.block_on(follower), Ok(1), "its timer is gone: its patience is over, and it leads");
+}
+
+#[test] // P27
 fn a_runtime_that_is_gone_takes_its_runs_with_it_and_frees_their_keys() {
     let (origin, layer) = (Origin::new(), layer().freshness(secs(1_000)));
     let service = layer.layer(origin.service());
