@@ -29,7 +29,7 @@ where
 {
     let Some(permit) = route.share.take() else { return };
     let (route, running) = (Arc::clone(route), route.cache.shared().running.start());
-    run::spawn(async move {
+    run::start_audit(async move {
         let reported = Arc::clone(&route);
         let call = move |request, after| {
             let (call, route) = (Call::new(service.clone(), request), Arc::clone(&reported));

@@ -128,15 +128,15 @@ where
     Req: 'static,
 {
     if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(telemetry::in_span(job.kind, run::<S, P, Req>(job)));
+        runtime.spawn(telemetry::in_run_span(job.kind, run::<S, P, Req>(job)));
     }
 }
 
-/// Starts a task that is no run, behind a reader. Outside a runtime it is given up at once.
+/// Starts an audit behind a reader, which is no run. Outside a runtime it is given up at once.
 #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
-pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn start_audit(audit: impl Future<Output = ()> + Send + 'static) {
     if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(telemetry::in_span(RunKind::Background, task));
+        runtime.spawn(telemetry::in_audit_span(audit));
     }
 }
 

@@ -80,17 +80,31 @@ impl End {
 
 /// Puts a run into a span of its own, which follows from the one that it was started in: it may outlive that one.
 #[cfg(feature = "tracing")]
-pub(crate) fn in_span<F: Future>(kind: RunKind, run: F) -> impl Future<Output = F::Output> {
+pub(crate) fn in_run_span<F: Future>(kind: RunKind, run: F) -> impl Future<Output = F::Output> {
     let background = kind == RunKind::Background;
     let span = tracing::info_span!(target: "cacheback", parent: None, "run", background);
     span.follows_from(tracing::Span::current());
     tracing::Instrument::instrument(run, span)
 }
 
+/// The same for an audit.
+#[cfg(feature = "tracing")]
+pub(crate) fn in_audit_span<F: Future>(audit: F) -> impl Future<Output = F::Output> {
+    let span = tracing::info_span!(target: "cacheback", parent: None, "audit");
+    span.follows_from(tracing::Span::current());
+    tracing::Instrument::instrument(audit, span)
+}
+
 /// Leaves a run as it is.
 #[cfg(not(feature = "tracing"))]
-pub(crate) fn in_span<F: Future>(_: RunKind, run: F) -> F {
+pub(crate) fn in_run_span<F: Future>(_: RunKind, run: F) -> F {
     run
+}
+
+/// Leaves an audit as it is.
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn in_audit_span<F: Future>(audit: F) -> F {
+    audit
 }
 
 #[cfg(feature = "tracing")]

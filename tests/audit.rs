@@ -857,6 +857,13 @@ async fn a_finding_is_told_once_for_each_input_of_a_layer() {
     ask(&app, "/x").await;
     other.cache().settled().await;
     assert_eq!(other.cache().stats().audit_findings, 1, "another layer has its own");
+
+    // So has one that a setter made of a clone, in the same cache.
+    let app = origin.behind(layer.clone().namespace("n"));
+    ask(&app, "/x").await;
+    ask(&app, "/x").await;
+    layer.cache().settled().await;
+    assert_eq!(layer.cache().stats().audit_findings, 2);
 }
 
 #[tokio::test(start_paused = true)] // P68

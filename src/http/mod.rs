@@ -106,7 +106,7 @@ pub struct Http {
     enabled: bool,
     when: Option<Arc<WhenFn>>,
     /// Which hits are audited; without it none are.
-    sampling: Option<Arc<Sampling>>,
+    sampling: Option<Sampling>,
 }
 
 type WhenFn = dyn Fn(&Parts) -> bool + Send + Sync;

@@ -279,7 +279,7 @@ impl CachebackLayer<Http> {
     #[track_caller]
     pub fn audit_with<B: Send + 'static>(self, one_in: u64, body: impl Fn() -> B + Send + Sync + 'static) -> Self {
         assert!(one_in > 0, "audit(0) would audit no hit; leave it out instead");
-        let sampling = Arc::new(Sampling::new(one_in, body));
+        let sampling = Sampling::new(one_in, body);
         self.set_protocol(|http| http.sampling = Some(sampling))
     }
 }

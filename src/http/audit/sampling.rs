@@ -9,8 +9,8 @@ use std::{
     collections::HashSet,
     fmt,
     sync::{
-        Once,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, Once,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -36,11 +36,13 @@ const MOST: usize = 64;
 /// others: a client could keep a thread busy by sending very many.
 const MOST_OF_A_REQUEST: usize = 256;
 
-/// One hit in so many, and what came of it.
+/// One hit in so many, and what came of it. A copy is another layer's: nothing has come of it yet.
 pub(crate) struct Sampling {
     every: u64,
     hits: AtomicU64,
-    body: Box<MakeBody>,
+    body: Arc<MakeBody>,
+    /// Enough was told.
+    over: AtomicBool,
     /// What was told of. Whoever audits holds it meanwhile, so that one audit is under way at a time.
     told: Mutex<HashSet<Input>>,
     unfit: Once,
@@ -51,8 +53,12 @@ type MakeBody = dyn Fn() -> Box<dyn Any + Send> + Send + Sync;
 
 impl Sampling {
     pub(crate) fn new<B: Send + 'static>(every: u64, body: impl Fn() -> B + Send + Sync + 'static) -> Self {
-        let body = Box::new(move || Box::new(body()) as Box<_>);
-        Self { every, hits: AtomicU64::new(0), body, told: Mutex::default(), unfit: Once::new() }
+        Self::with(every, Arc::new(move || Box::new(body()) as Box<_>))
+    }
+
+    fn with(every: u64, body: Arc<MakeBody>) -> Self {
+        let (hits, over) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { every, hits, body, over, told: Mutex::default(), unfit: Once::new() }
     }
 
     /// An empty body, if it is of this type.
@@ -66,7 +72,7 @@ impl Sampling {
 
     /// Counts a hit. Whether it is one to audit.
     pub(crate) fn is_due(&self) -> bool {
-        self.hits.fetch_add(1, Relaxed) % self.every == self.every - 1
+        self.hits.fetch_add(1, Relaxed) % self.every == self.every - 1 && !self.over.load(Relaxed)
     }
 }
 
@@ -86,9 +92,6 @@ impl Http {
     {
         let Some(sampling) = &self.sampling else { return Vec::new() };
         let Ok(mut told) = sampling.told.try_lock() else { return Vec::new() };
-        if told.len() >= MOST {
-            return Vec::new();
-        }
         let request = request.into_parts().0;
         if request.headers.len() + cookies(&request.headers).count() > MOST_OF_A_REQUEST {
             return Vec::new();
@@ -127,7 +130,14 @@ impl Http {
         });
         let leaks = examination.search(trials).await;
         told.extend(leaks.iter().map(|leak| leak.input().clone()));
+        sampling.over.store(told.len() >= MOST, Relaxed);
         leaks.iter().map(Leak::to_string).collect()
+    }
+}
+
+impl Clone for Sampling {
+    fn clone(&self) -> Self {
+        Self::with(self.every, Arc::clone(&self.body))
     }
 }
 
