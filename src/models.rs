@@ -56,7 +56,11 @@ fn with_preemptions(most: usize, model: impl Fn() + Send + Sync + 'static) {
 /// `LOOM_MAX_PREEMPTIONS` sets another bound for all models.
 fn run(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     // Time is tokio's, and stands still unless a model moves it on.
-    let time = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let time = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("it needs nothing");
     let _time = time.enter();
     let mut builder = Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(preemptions);
