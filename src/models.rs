@@ -4,9 +4,10 @@
 //! each time lets the threads take their steps in another order, until none is left that could make a difference, or none
 //! with so few preemptions (see [`with_preemptions`]). A thread that nobody wakes any more is a deadlock and fails it.
 //!
-//! What has locks of its own takes each of its operations in one step: the engine of the memory tier, which never calls
-//! code that takes another lock; tokio's channel to the one who leads, and its `Notify`. What is only counted, or a hint
-//! of when something was used, takes none. `Arc` is that of `std`. All keys share one lock of each kind.
+//! The engine of the memory tier has locks of its own, and never calls code that takes another lock: each of its
+//! operations is one step. tokio's channel to the one who leads, its `Notify`, and what is only counted or a hint take no
+//! steps of their own: they happen together with what comes before them. `Arc` is that of `std`. All keys share one lock
+//! of each kind.
 //!
 //! They run by themselves, built with `--cfg cacheback_model` (see tests/all.sh): outside of a model such a lock panics.
 

@@ -221,22 +221,28 @@ fn a_forced_run_starts_after_it_was_asked_for() {
 
 #[test] // P33
 fn what_is_put_beats_every_run_that_started_before_it() {
-    with_preemptions(2, || {
-        let (page, cache) = (Arc::<Page>::default(), cache().build());
-        let reader = Reader::new(&cache, &page, Page::show_slowly);
-        let writer = {
-            let (page, reader) = (Arc::clone(&page), reader.clone());
-            thread::spawn(move || {
-                page.written.store(1, SeqCst);
-                let Ok(response) = block_on(page.show());
-                block_on(reader.layer.put(Request::<String>::default(), response)).unwrap();
-                assert_eq!(reader.read(), 1);
-            })
-        };
-        reader.read();
-        writer.join().unwrap();
-        assert_eq!(reader.read(), 1);
-    });
+    for stays in [true, false] {
+        with_preemptions(2, move || {
+            let (page, cache) = (Arc::<Page>::default(), cache().build());
+            let reader = Reader::new(&cache, &page, Page::show_slowly);
+            let writer = {
+                let (page, reader) = (Arc::clone(&page), reader.clone());
+                thread::spawn(move || {
+                    page.written.store(1, SeqCst);
+                    let Ok(response) = block_on(page.show());
+                    block_on(reader.layer.put(Request::<String>::default(), response)).unwrap();
+                    if !stays {
+                        // As if it had to make room for something else.
+                        cache.shared().memory.invalidate(&Scope::everything(), Force::Purge, clock::now());
+                    }
+                    assert_eq!(reader.read(), 1);
+                })
+            };
+            reader.read();
+            writer.join().unwrap();
+            assert_eq!(reader.read(), 1);
+        });
+    }
 }
 
 #[test] // P30, P31
