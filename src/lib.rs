@@ -60,7 +60,7 @@
 //!
 //! * **Vocabulary**: `key` (what identifies a response), `freshness` (how long it lives), `scope` (what an invalidation
 //!   names), `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only file that reads time), `sync`
-//!   (locks, also as models have them), `error`.
+//!   (what threads share state by), `error`.
 //! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (of a remote tier).
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
@@ -70,7 +70,8 @@
 //!   only file that spawns), `supervision` (of its deadline, its panics, and whether anybody wants it), `audit` (behind a
 //!   fresh hit).
 //! * **Protocols**: `typed`, and `http` with a file for each group of rules; in `http/audit` those of the auditor.
-//! * Beside them `telemetry` and `stats`: every event once, and counted; and `testing`, for the tests of users.
+//! * Beside them `telemetry` and `stats`: every event once, and counted; `testing`, for the tests of users; and `models`:
+//!   what threads share, in every order of its steps.
 
 mod audit;
 mod cache;

@@ -4,9 +4,10 @@
 //! each time lets the threads take their steps in another order, until none is left that could make a difference, or none
 //! with so few preemptions (see [`with_preemptions`]). A thread that nobody wakes any more is a deadlock and fails it.
 //!
-//! What has locks of its own takes each of its operations in one step: the engine of the memory tier, which never calls
-//! code that takes another lock; tokio's channel to the one who leads, and its `Notify`. What is only counted, or a hint
-//! of when something was used, takes none. `Arc` is that of `std`. All keys share one lock of each kind.
+//! The engine of the memory tier has locks of its own, and never calls code that takes another lock: each of its
+//! operations is one step. tokio's channel to the one who leads, its `Notify`, and what is only counted or a hint take no
+//! steps of their own: they happen together with what comes before them. `Arc` is that of `std`. All keys share one lock
+//! of each kind.
 //!
 //! They run by themselves, built with `--cfg cacheback_model` (see tests/all.sh): outside of a model such a lock panics.
 
@@ -56,7 +57,11 @@ fn with_preemptions(most: usize, model: impl Fn() + Send + Sync + 'static) {
 /// `LOOM_MAX_PREEMPTIONS` sets another bound for all models.
 fn run(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     // Time is tokio's, and stands still unless a model moves it on.
-    let time = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let time = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("it needs nothing");
     let _time = time.enter();
     let mut builder = Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(preemptions);

@@ -9,7 +9,7 @@ use std::{
 
 use http::{Request, Response, StatusCode};
 use tokio::{sync::SetOnce, task};
-use tower::{Layer as _, Service, service_fn};
+use tower::{Layer as _, Service as _, service_fn, util::BoxCloneSyncService};
 
 use super::*;
 use crate::{Cache, CacheBuilder, Cacheback, CachebackLayer, Http, Scope, Tags, slot::Force};
@@ -38,15 +38,11 @@ impl Page {
         self.show().await
     }
 
-    async fn miss(self: Arc<Self>) -> Shown {
+    async fn miss_when_open(self: Arc<Self>) -> Shown {
+        self.open.wait().await;
         let Ok(mut response) = self.show().await;
         *response.status_mut() = StatusCode::NOT_FOUND;
         Ok(response)
-    }
-
-    async fn miss_when_open(self: Arc<Self>) -> Shown {
-        self.open.wait().await;
-        self.miss().await
     }
 
     async fn hang(self: Arc<Self>) -> Shown {
@@ -63,19 +59,27 @@ impl Page {
 
 /// Somebody who reads a page by way of a cache.
 #[derive(Clone)]
-struct Reader<S> {
+struct Reader {
     layer: CachebackLayer,
-    service: Cacheback<S, Http>,
+    service: Cacheback<BoxCloneSyncService<Request<String>, Response<String>, Infallible>, Http>,
 }
 
-impl<S> Reader<S>
-where
-    S: Service<Request<String>, Response = Response<String>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    fn call(&self) -> impl Future<Output = usize> + use<S> {
+type Waiting = Pin<Box<dyn Future<Output = usize>>>;
+
+impl Reader {
+    fn new<F>(cache: &Cache, page: &Arc<Page>, show: fn(Arc<Page>) -> F) -> Self
+    where
+        F: Future<Output = Shown> + Send + 'static,
+    {
+        let (page, layer) = (Arc::clone(page), cache.layer(Duration::from_secs(60)));
+        let origin = BoxCloneSyncService::new(service_fn(move |_| show(Arc::clone(&page))));
+        let service = layer.layer(origin);
+        Self { layer, service }
+    }
+
+    fn call(&self) -> Waiting {
         let response = self.service.clone().call(Request::default());
-        async move { written(response.await) }
+        Box::pin(async move { written(response.await) })
     }
 
     /// What is written on the page that is shown.
@@ -87,40 +91,18 @@ where
     fn refresh(&self) -> usize {
         written(block_on(self.service.refresh(Request::default())))
     }
-}
 
-type Waiting = Pin<Box<dyn Future<Output = ()>>>;
-
-/// Somebody who has called and has no answer yet.
-fn waiting<S>(reader: &Reader<S>) -> Waiting
-where
-    S: Service<Request<String>, Response = Response<String>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    let call = reader.call();
-    let mut call = Box::pin(async move { _ = call.await });
-    assert!(poll_elsewhere(&mut call).is_pending());
-    call
+    /// Has called, and has no answer yet.
+    fn waits(&self) -> Waiting {
+        let mut call = self.call();
+        assert!(poll_elsewhere(&mut call).is_pending());
+        call
+    }
 }
 
 fn written<B>(shown: Result<Response<B>, Infallible>) -> usize {
     let Ok(response) = shown;
-    response.headers()["written"].to_str().unwrap().parse().unwrap()
-}
-
-fn reader<F>(
-    cache: &Cache,
-    page: &Arc<Page>,
-    show: fn(Arc<Page>) -> F,
-) -> Reader<
-    impl Service<Request<String>, Response = Response<String>, Error = Infallible, Future: Send> + Clone + Send + use<F>,
->
-where
-    F: Future<Output = Shown> + Send + 'static,
-{
-    let (page, layer) = (Arc::clone(page), cache.layer(Duration::from_secs(60)));
-    let service = layer.layer(service_fn(move |_| show(Arc::clone(&page))));
-    Reader { layer, service }
+    response.headers()["written"].to_str().ok().and_then(|written| written.parse().ok()).expect("a number")
 }
 
 fn cache() -> CacheBuilder {
@@ -131,7 +113,7 @@ fn cache() -> CacheBuilder {
 fn of_two_who_find_nothing_one_runs() {
     with_preemptions(3, || {
         let page = Arc::<Page>::default();
-        let reader = reader(&cache().build(), &page, Page::show);
+        let reader = Reader::new(&cache().build(), &page, Page::show);
         let other = reader.clone();
         let other = thread::spawn(move || other.read());
         reader.read();
@@ -144,7 +126,7 @@ fn of_two_who_find_nothing_one_runs() {
 fn of_two_who_find_it_stale_one_has_it_refreshed_behind() {
     with_preemptions(2, || {
         let (page, cache) = (Arc::<Page>::default(), cache().build());
-        let reader = reader(&cache, &page, Page::show);
+        let reader = Reader::new(&cache, &page, Page::show);
         loom::stop_exploring();
         reader.read();
         block_on(cache.settled());
@@ -166,8 +148,8 @@ fn one_who_follows_is_served_when_the_leader_goes() {
     for refreshes in [0, 1] {
         with_preemptions(2, move || {
             let page = Arc::<Page>::default();
-            let reader = reader(&cache().max_refreshes(refreshes).build(), &page, Page::show_slowly);
-            let leaves = waiting(&reader);
+            let reader = Reader::new(&cache().max_refreshes(refreshes).build(), &page, Page::show_slowly);
+            let leaves = reader.waits();
             let leaves = thread::spawn(move || drop(leaves));
             reader.read();
             leaves.join().unwrap();
@@ -181,11 +163,11 @@ fn one_who_follows_is_served_when_the_leader_goes() {
 fn a_run_that_nobody_wants_any_more_is_given_up() {
     with_preemptions(3, || {
         let (page, cache) = (Arc::<Page>::default(), cache().max_refreshes(0).build());
-        let reader = reader(&cache, &page, Page::hang);
-        let leaves = waiting(&reader);
+        let reader = Reader::new(&cache, &page, Page::hang);
+        let leaves = reader.waits();
         let leaves = thread::spawn(move || drop(leaves));
         // This one comes and goes as well: it follows that run, or leads another one.
-        drop(waiting(&reader));
+        drop(reader.waits());
         leaves.join().unwrap();
         block_on(cache.settled());
     });
@@ -195,8 +177,8 @@ fn a_run_that_nobody_wants_any_more_is_given_up() {
 fn a_panic_is_the_leaders_alone() {
     with_preemptions(2, || {
         let page = Arc::<Page>::default();
-        let reader = reader(&cache().build(), &page, Page::panic_at_first);
-        let read = |reader: Reader<_>| move || catch_unwind(AssertUnwindSafe(|| reader.read())).is_ok();
+        let reader = Reader::new(&cache().build(), &page, Page::panic_at_first);
+        let read = |reader: Reader| move || catch_unwind(AssertUnwindSafe(|| reader.read())).is_ok();
         let other = thread::spawn(read(reader.clone()));
         let served = [read(reader)(), other.join().unwrap()];
         assert_eq!(served.iter().filter(|served| **served).count(), 1);
@@ -205,11 +187,11 @@ fn a_panic_is_the_leaders_alone() {
 
 #[test] // P15
 fn what_is_not_stored_is_for_all_who_came_aboard() {
-    for leader in [block_on, |call| drop(call)] as [fn(Waiting); 2] {
+    for leader in [|call| _ = block_on(call), drop] as [fn(Waiting); 2] {
         with_preemptions(3, move || {
             let page = Arc::<Page>::default();
-            let reader = reader(&cache().build(), &page, Page::miss_when_open);
-            let (leads, follows) = (waiting(&reader), waiting(&reader));
+            let reader = Reader::new(&cache().build(), &page, Page::miss_when_open);
+            let (leads, follows) = (reader.waits(), reader.waits());
             page.open.set(()).unwrap();
             let leads = thread::spawn(move || leader(leads));
             block_on(follows);
@@ -223,7 +205,7 @@ fn what_is_not_stored_is_for_all_who_came_aboard() {
 fn a_forced_run_starts_after_it_was_asked_for() {
     with_preemptions(2, || {
         let page = Arc::<Page>::default();
-        let reader = reader(&cache().build(), &page, Page::show);
+        let reader = Reader::new(&cache().build(), &page, Page::show);
         let writer = {
             let (page, reader) = (Arc::clone(&page), reader.clone());
             thread::spawn(move || {
@@ -239,22 +221,28 @@ fn a_forced_run_starts_after_it_was_asked_for() {
 
 #[test] // P33
 fn what_is_put_beats_every_run_that_started_before_it() {
-    with_preemptions(2, || {
-        let (page, cache) = (Arc::<Page>::default(), cache().build());
-        let reader = reader(&cache, &page, Page::show_slowly);
-        let writer = {
-            let (page, reader) = (Arc::clone(&page), reader.clone());
-            thread::spawn(move || {
-                page.written.store(1, SeqCst);
-                let Ok(response) = block_on(page.show());
-                block_on(reader.layer.put(Request::<String>::default(), response)).unwrap();
-                assert_eq!(reader.read(), 1);
-            })
-        };
-        reader.read();
-        writer.join().unwrap();
-        assert_eq!(reader.read(), 1);
-    });
+    for stays in [true, false] {
+        with_preemptions(2, move || {
+            let (page, cache) = (Arc::<Page>::default(), cache().build());
+            let reader = Reader::new(&cache, &page, Page::show_slowly);
+            let writer = {
+                let (page, reader) = (Arc::clone(&page), reader.clone());
+                thread::spawn(move || {
+                    page.written.store(1, SeqCst);
+                    let Ok(response) = block_on(page.show());
+                    block_on(reader.layer.put(Request::<String>::default(), response)).unwrap();
+                    if !stays {
+                        // As if it had to make room for something else.
+                        cache.shared().memory.invalidate(&Scope::everything(), Force::Purge, clock::now());
+                    }
+                    assert_eq!(reader.read(), 1);
+                })
+            };
+            reader.read();
+            writer.join().unwrap();
+            assert_eq!(reader.read(), 1);
+        });
+    }
 }
 
 #[test] // P30, P31
@@ -262,7 +250,7 @@ fn who_comes_after_a_purge_sees_nothing_older() {
     for scope in [Scope::uri("/").unwrap(), Scope::tag("page"), Scope::everything()] {
         with_preemptions(2, move || {
             let (page, cache) = (Arc::<Page>::default(), cache().build());
-            let reader = reader(&cache, &page, Page::show);
+            let reader = Reader::new(&cache, &page, Page::show);
             let writer = {
                 let (page, reader, scope) = (Arc::clone(&page), reader.clone(), scope.clone());
                 thread::spawn(move || {
