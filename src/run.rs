@@ -275,7 +275,13 @@ impl<P: Protocol> Settling<'_, P> {
         let refusal = shared.land(self.lead.key(), &entry, self.stale, most);
         match refusal {
             None => shared.telemetry.tell(Event::Stored),
-            Some(Detail::Invalidated) => shared.telemetry.tell(Event::Refused(Detail::Invalidated)),
+            Some(Detail::Invalidated) => {
+                shared.telemetry.tell(Event::Refused(Detail::Invalidated));
+                // What it says counts for nothing any more. That it failed does.
+                if entry.judged.failed {
+                    back_off(self.route, self.lead, self.stale.is_some());
+                }
+            }
             Some(detail) => self.unstored(&entry.judged, detail),
         }
         self.lead.land(Landing::Shared(Landed { entry, refusal, status: self.status }));

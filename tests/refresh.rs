@@ -17,6 +17,7 @@ use axum::{
 use cacheback::{Background, Cache, CacheStatus, CachebackLayer, Detail, Freshness, Key, NoStore};
 use http::{Method, StatusCode, header};
 use http_body::Body as _;
+use tokio::task::JoinSet;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer};
 
 mod support;
@@ -356,6 +357,25 @@ async fn server_errors_and_429_back_off() {
         pass(secs(10)).await;
         assert_pauses(&origin, async || assert_eq!(at_once(get(&app, "/")).await.text, "hello")).await;
     }
+}
+
+#[tokio::test(start_paused = true)] // P22
+async fn a_failure_that_others_wait_for_backs_off_though_its_key_expired_meanwhile() {
+    let (origin, layer, gate) = (Origin::new(), CachebackLayer::new(LONG_STALE), Gate::new());
+    let app = app(&origin, layer.clone(), |run, _| match run {
+        1 => "hello".into_response(),
+        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    });
+    get(&app, "/").await;
+    pass(secs(4_000)).await;
+    origin.next_time(Act::AnswerAfter(gate.clone()));
+    let readers: JoinSet<_> = [get(&app, "/"), get(&app, "/")].into_iter().collect();
+    idle().await;
+    layer.cache().expire_path("/").await.unwrap();
+    gate.open();
+    assert!(at_once(readers.join_all()).await.iter().all(|seen| seen.text == "hello"));
+    assert_eq!(at_once(get(&app, "/")).await.text, "hello");
+    assert_eq!(origin.runs(), 2, "too stale, and put off");
 }
 
 #[tokio::test(start_paused = true)] // P22
