@@ -98,7 +98,7 @@ fn main() -> ExitCode {
         world.figures.violation("a runtime panicked as it was dropped");
     }
     runtime.block_on(world.check_at_the_end());
-    println!("{}", world.figures.table());
+    println!("{}\n{}", world.told(), world.figures.table());
     if world.figures.violations() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

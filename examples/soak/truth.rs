@@ -35,6 +35,9 @@ struct Place {
     done: AtomicU64,
 }
 
+/// Does something when it is dropped: also where a runtime goes, and what it was to do with it.
+struct Finally<F: Fn()>(F);
+
 /// What a reader may count on, whose request begins now: the versions below which nothing may come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Floor {
@@ -91,12 +94,13 @@ impl Truth {
     {
         let (version, number, place) = (self.next_version(), self.next_run(), self.place(route, page));
         place.begun.fetch_add(1, SeqCst);
-        let done = put(version, number).await;
-        self.puts().insert(number, self.version());
-        if done {
+        let _done = Finally(|| {
+            self.puts().insert(number, self.version());
+            place.done.fetch_add(1, SeqCst);
+        });
+        if put(version, number).await {
             place.put[variant].fetch_max(version, SeqCst);
         }
-        place.done.fetch_add(1, SeqCst);
     }
 
     /// The version below which nothing comes that this put does not have to give way to. What is begun while it is put
@@ -114,17 +118,21 @@ impl Truth {
 
     async fn invalidating(&self, reach: Reach, work: impl Future<Output = bool>, floor: fn(&Place) -> &AtomicU64) {
         let version = self.next_version();
-        let all = || Route::ALL.into_iter().flat_map(|route| (0..PAGES).map(move |page| (route, Page(page))));
-        let covered = || all().filter(|(route, page)| reach.covers(*route, *page)).map(|(r, p)| self.place(r, p));
-        for place in covered() {
+        let all = Route::ALL.into_iter().flat_map(|route| (0..PAGES).map(move |page| (route, Page(page))));
+        let covered = all.filter(|(route, page)| reach.covers(*route, *page));
+        let covered: Vec<_> = covered.map(|(route, page)| self.place(route, page)).collect();
+        for place in &covered {
             place.begun.fetch_add(1, SeqCst);
         }
-        let done = work.await;
-        for place in covered() {
-            if done {
+        let _done = Finally(|| {
+            for place in &covered {
+                place.done.fetch_add(1, SeqCst);
+            }
+        });
+        if work.await {
+            for place in &covered {
                 floor(place).fetch_max(version, SeqCst);
             }
-            place.done.fetch_add(1, SeqCst);
         }
     }
 
@@ -138,5 +146,11 @@ impl Truth {
 
     fn place(&self, route: Route, page: Page) -> &Place {
         &self.places[route as usize * PAGES + page.0]
+    }
+}
+
+impl<F: Fn()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }

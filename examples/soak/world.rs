@@ -108,6 +108,19 @@ impl World {
         }
     }
 
+    /// What the caches did beside answering.
+    pub(crate) fn told(&self) -> String {
+        let told = |name: &str, stats: Stats| {
+            let Stats { stored, refused, evicted, refreshes_dropped, runs_timed_out, runs_abandoned, .. } = stats;
+            format!(
+                "{name}: {stored} stored, {refused} refused, {evicted} evicted; {refreshes_dropped} refreshes dropped, \
+                 {runs_timed_out} runs timed out, {runs_abandoned} given up"
+            )
+        };
+        let typed = self.typed_layer.cache();
+        format!("{}\n{}", told("pages", self.cache.stats()), told("typed", typed.stats()))
+    }
+
     /// Whether the caches counted what their clients saw. An error says nothing of how it came about.
     fn check_sums(&self, pages: &Stats, typed: &Stats) {
         let of = |count| self.figures.of(count);
