@@ -67,8 +67,8 @@ impl Model {
         let fallback = kept.filter(|kept| self.verdict(kept, asked) != Verdict::Gone);
         let must = fallback.filter(|kept| self.verdict(kept, asked) != Verdict::TooStale || self.backs_off(kept));
         let (must, fallback) = (must.map(|must| must.nr), fallback.map(|fallback| fallback.nr));
-        let (polled, answered, left, to_refresh, dropped) = (None, false, false, None, self.refreshes_dropped);
-        let ask = Ask { nr, client, key, forced, asked, polled, answered, left, must, fallback, to_refresh, dropped };
+        let dropped = self.refreshes_dropped;
+        let ask = Ask { nr, client, key, forced, asked, must, fallback, dropped, ..Ask::default() };
         self.asks.push(ask);
     }
 
@@ -113,7 +113,8 @@ impl Model {
         law!(put.is_none(), "run {r} is older than what was put as {:?}", put.map(|put| put.nr));
         // P23: what another run took away is gone.
         let took_away = |other: &&Run| other.replaces == Some(r) && other.took_away(ask.asked.nr);
-        let gone = self.runs.iter().filter(took_away).any(|other| !self.is_reached(other, other.since..EVER, None));
+        let counts = |other: &Run| !self.is_reached(other, other.since..EVER, None) && !self.is_overtaken(other);
+        let gone = self.runs.iter().filter(took_away).any(counts);
         law!(!gone, "run {r} was taken away before request {a}");
         if waited && landed.at == self.now.at {
             return Ok(()); // P1: born stale or not, it is for those who wait.
@@ -149,7 +150,7 @@ impl Model {
 
     /// P11, P53: nobody but the one who leads reads a body that breaks.
     fn read(&self, ask: usize, run: &Run, end: End) -> Law {
-        let own = run.ask == Some(ask) && !run.has_landed_as(Landing::Stored);
+        let own = run.ask == Some(ask) && run.end == Some(End::Broken);
         law!(end == End::Whole || own, "request {ask} reads of run {} what is not whole", run.nr);
         Ok(())
     }
@@ -193,7 +194,7 @@ impl Model {
         let background = background || asked.answered || asked.must.is_some();
         let alone = self.may_be_marked(key) || self.may_be_released(asked);
         let kept = self.kept(key, client).filter(|kept| self.verdict(kept, self.now) != Verdict::Gone);
-        let kept = kept.filter(|kept| kept.settled <= Some(self.calm));
+        let kept = kept.filter(|kept| kept.settled <= Some(self.calm.nr));
         if let Some(kept) = kept.filter(|_| !forced) {
             // P3, P8, P10
             let again = self.runs.iter().any(|run| run.background && run.replaces == Some(kept.nr));
@@ -206,8 +207,9 @@ impl Model {
         let beside = |other: &&Run| other.is_under_way() && !self.may_run_beside(other, client);
         let beside = self.of(key).filter(|_| !alone).find(beside);
         law!(beside.is_none(), "run {nr} for request {ask} starts beside run {:?}", beside.map(|other| other.nr));
-        let run =
-            Run { ask: Some(ask), background, replaces: kept.map(|kept| kept.nr), alone, ..self.run(client, key) };
+        let replaces = kept.map(|kept| kept.nr);
+        let cold = !self.of(key).any(|run| run.has_landed_as(Landing::Stored));
+        let run = Run { ask: Some(ask), background, replaces, cold, alone, ..self.run(client, key) };
         self.runs.push(run);
         // P24
         let refreshes = self.runs.iter().filter(|run| run.background && run.is_under_way()).count();
@@ -223,22 +225,8 @@ impl Model {
 
     /// A run that starts now.
     fn run(&self, client: usize, key: usize) -> Run {
-        Run {
-            nr: self.runs.len(),
-            ask: None,
-            client,
-            key,
-            background: false,
-            started: self.now,
-            since: self.calm,
-            answer: None,
-            head: None,
-            landed: None,
-            settled: None,
-            sure: true,
-            replaces: None,
-            alone: false,
-        }
+        let (nr, started, since) = (self.runs.len(), self.now, self.calm.nr);
+        Run { nr, client, key, started, since, sure: true, ..Run::default() }
     }
 
     /// P11, P13: a run is dropped at its deadline, or when nobody wants it and it may not become a refresh.
@@ -265,15 +253,19 @@ impl Model {
         let under_way = self.runs.iter().filter(|run| run.settled.is_none()).count();
         let lost = refreshes_dropped > self.refreshes_dropped && under_way < self.rules.refreshes;
         law!(!lost, "a refresh is dropped beside {under_way} runs");
+        let last = self.calm;
         self.note_calm();
         self.refreshes_dropped = refreshes_dropped;
         for ask in self.asks.iter().filter(|ask| !ask.is_over()) {
             self.waits_for_something(ask)?;
+            self.waits_with_others(ask, last)?;
+            self.is_let_go(ask, last)?;
         }
         for ask in 0..self.asks.len() {
             if let Some(run) = self.asks[ask].to_refresh.take() {
                 law!(self.is_refreshed(&self.asks[ask]), "nobody refreshes run {run} behind request {ask}");
             }
+            self.asks[ask].follows = self.leader_of(&self.asks[ask]);
         }
         self.runs.iter().filter(|run| run.is_under_way() && run.head.is_none()).try_for_each(|run| self.is_wanted(run))
     }
@@ -282,15 +274,53 @@ impl Model {
     fn waits_for_something(&self, ask: &Ask) -> Law {
         let (Some(polled), a) = (ask.polled, ask.nr) else { return Ok(()) };
         law!(self.of(ask.key).any(Run::is_under_way), "request {a} waits, and there is no run");
-        let over = |run: &&Run| run.ask == Some(a) && (run.head.is_some() || !run.is_under_way());
-        let own = self.runs.iter().find(over);
-        law!(own.is_none(), "request {a} waits for run {:?}, which is over", own.map(|own| own.nr));
+        let own = self.run_of(ask);
+        let over = own.filter(|own| own.head.is_some() || !own.is_under_way());
+        law!(over.is_none(), "request {a} waits for run {:?}, which is over", over.map(|own| own.nr));
         let landings = self.of(ask.key).filter_map(|run| Some(run.landed?.0.at));
         let since = landings.fold(polled.at, Duration::max);
+        // Those who come to wait for a run wait that long, and others who came to wait for these.
+        let last = self.of(ask.key).map(|run| run.started.at).fold(since, Duration::max);
+        let hopeful = own.is_some() || self.now.at < last + 2 * (WAIT + TICK);
+        law!(hopeful, "request {a} waits for ever, and nobody leads one more run");
         let in_time = self.now.at < since + self.rules.soft.map_or(REFRESH, secs).min(REFRESH) + TICK;
         let better = self.better_than_nothing(ask).filter(|_| !in_time);
         law!(better.is_none(), "request {a} waits too long: there is run {:?}", better.map(|better| better.nr));
         Ok(())
+    }
+
+    /// P15: where responses could not be shared nobody waits for another one's.
+    fn waits_with_others(&self, ask: &Ask, last: Moment) -> Law {
+        let new = ask.polled.is_some_and(|polled| polled.nr > last.nr);
+        let marked = new && self.run_of(ask).is_none() && self.is_marked(ask.key, ask.asked);
+        law!(!marked, "request {} waits for another one's response though the key is marked", ask.nr);
+        Ok(())
+    }
+
+    /// P10, P15, P16: all who wait for a run are let go when it lands.
+    fn is_let_go(&self, ask: &Ask, last: Moment) -> Law {
+        let landed = |run: &&Run| run.settled == Some(self.now.nr) && run.sure && last.at == self.now.at;
+        let Some(run) = ask.follows.map(|run| &self.runs[run]).filter(landed) else { return Ok(()) };
+        let too_old = ask.forced && ask.polled.is_some_and(|polled| run.since < polled.nr);
+        let voided = too_old || self.is_overtaken(run) || self.is_reached(run, run.since..EVER, None);
+        let waits = match run.landed {
+            Some((_, Landing::Stored | Landing::Shared)) => run.suits(ask.client) && !voided,
+            Some((_, Landing::Personal | Landing::Failed)) => self.run_of(ask).is_none() && !voided,
+            _ => false,
+        };
+        law!(!waits, "request {} waits on though run {} landed: {:?}", ask.nr, run.nr, run.landed);
+        Ok(())
+    }
+
+    fn run_of(&self, ask: &Ask) -> Option<&Run> {
+        self.runs.iter().find(|run| run.ask == Some(ask.nr))
+    }
+
+    /// The run that a request waits for, where there is no other.
+    fn leader_of(&self, ask: &Ask) -> Option<usize> {
+        let waits = ask.polled.is_some() && !ask.is_over() && self.run_of(ask).is_none();
+        let mut runs = self.of(ask.key).filter(|run| waits && run.is_under_way());
+        runs.next().filter(|_| runs.next().is_none()).map(|run| run.nr)
     }
 
     /// P5, P34: behind a stale response there is a refresh, unless the key backs off or there are too many.

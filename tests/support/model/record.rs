@@ -16,18 +16,18 @@ pub struct Model {
     pub(super) invalidations: Vec<Invalidation>,
     pub(super) now: Moment,
     /// When it was calm for the last time.
-    pub(super) calm: u64,
+    pub(super) calm: Moment,
     pub(super) refreshes_dropped: u64,
 }
 
 /// Which event, and when.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moment {
     pub(super) nr: u64,
     pub(super) at: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ask {
     pub(super) nr: usize,
     pub(super) client: usize,
@@ -41,13 +41,15 @@ pub(super) struct Ask {
     pub(super) must: Option<usize>,
     /// The run that is better than a failure.
     pub(super) fallback: Option<usize>,
+    /// The run that it waits for.
+    pub(super) follows: Option<usize>,
     /// The run that it was answered with at once though it was stale: somebody has to refresh it.
     pub(super) to_refresh: Option<usize>,
     /// How many refreshes had been dropped when it came.
     pub(super) dropped: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Run {
     pub(super) nr: usize,
     /// Whose request it answers; nobody's if it was put.
@@ -60,6 +62,8 @@ pub(super) struct Run {
     pub(super) since: u64,
     pub(super) answer: Option<Answer>,
     pub(super) head: Option<Moment>,
+    /// What became of its body, if that came later.
+    pub(super) end: Option<End>,
     /// When it was let land, and as what. The engine took note by `settled`.
     pub(super) landed: Option<(Moment, Landing)>,
     pub(super) settled: Option<u64>,
@@ -67,6 +71,10 @@ pub(super) struct Run {
     pub(super) sure: bool,
     /// The run whose response was certainly stored when it started.
     pub(super) replaces: Option<usize>,
+    /// Nothing was stored when it started.
+    pub(super) cold: bool,
+    /// The response of a newer run was certainly stored when it landed: it knew no better.
+    pub(super) outdone: bool,
     /// It may be one that nobody can join.
     pub(super) alone: bool,
 }
@@ -99,13 +107,17 @@ pub(super) enum Verdict {
     Gone,
 }
 
+/// The first pause after a failed run, and the longest.
+const FIRST_PAUSE: Duration = secs(1);
+const LAST_PAUSE: Duration = secs(60);
+
 /// From now on.
 pub(super) const EVER: u64 = u64::MAX;
 
 impl Model {
     pub fn new(rules: Rules) -> Self {
         let (asks, runs, invalidations, now) = (vec![], vec![], vec![], Moment { nr: 0, at: Duration::ZERO });
-        Self { rules, asks, runs, invalidations, now, calm: 0, refreshes_dropped: 0 }
+        Self { rules, asks, runs, invalidations, now, calm: now, refreshes_dropped: 0 }
     }
 
     /// Runs that were called and did not answer yet.
@@ -123,18 +135,27 @@ impl Model {
 
     pub(super) fn note_answer(&mut self, run: usize, with: Answer, later: bool) {
         let now = self.now;
-        let run = &mut self.runs[run];
-        (run.head, run.answer) = (Some(now), Some(with));
-        let at_its_head = matches!(with, Answer::Personal | Answer::Fail | Answer::Panic);
-        run.landed = run.landed.or((at_its_head || !later).then(|| (now, with.lands_as())));
+        (self.runs[run].head, self.runs[run].answer) = (Some(now), Some(with));
+        if !later || matches!(with, Answer::Personal | Answer::Fail | Answer::Panic) {
+            self.land(run, with.lands_as());
+        }
     }
 
     pub(super) fn note_end(&mut self, run: usize, end: End) {
         let now = self.now;
-        let run = &mut self.runs[run];
-        let (Some(answer), None) = (run.answer, run.landed) else { return };
-        run.sure = !run.may_have_landed_early(now.at);
-        run.landed = Some((now, if end == End::Broken { Landing::Failed } else { answer.lands_as() }));
+        let ended = &mut self.runs[run];
+        ended.end = Some(end);
+        if let (Some(answer), None) = (ended.answer, ended.landed) {
+            ended.sure = !ended.may_have_landed_early(now.at);
+            self.land(run, if end == End::Broken { Landing::Failed } else { answer.lands_as() });
+        }
+    }
+
+    fn land(&mut self, run: usize, landing: Landing) {
+        let Run { key, started, .. } = self.runs[run];
+        let newer = |client| self.kept(key, client).is_some_and(|kept| kept.since > started.nr);
+        self.runs[run].outdone = newer(0) || newer(1);
+        self.runs[run].landed = Some((self.now, landing));
     }
 
     /// P53: a body that is not complete in time is its reader's.
@@ -154,7 +175,7 @@ impl Model {
         for run in self.runs.iter_mut().filter(|run| run.landed.is_some() && run.settled.is_none()) {
             run.settled = Some(now.nr);
         }
-        self.calm = now.nr;
+        self.calm = now;
     }
 
     // ---- what is stored ----
@@ -230,6 +251,11 @@ impl Model {
         then.any(|invalidation| self.reaches_key(invalidation.reach, run.key))
     }
 
+    /// P33: whether something was put since the run's start: the run counts for nothing any more.
+    pub(super) fn is_overtaken(&self, run: &Run) -> bool {
+        self.of(run.key).any(|put| put.ask.is_none() && put.started.nr > run.since)
+    }
+
     fn reaches_key(&self, reach: Reach, key: usize) -> bool {
         match reach {
             Reach::Key(named) | Reach::Path(named) => named == key,
@@ -257,20 +283,31 @@ impl Model {
         };
         other.alone
             || self.is_detached(other, other.since..EVER)
-            || self.of(other.key).any(|put| put.ask.is_none() && put.started.nr > other.since)
+            || self.is_overtaken(other)
             || self.now.at - other.started.at >= super::WAIT
             || self.of(other.key).any(told_apart)
     }
 
     /// P15: whether the key's responses could not be shared lately, so that requests need not wait for one another.
     pub(super) fn may_be_marked(&self, key: usize) -> bool {
-        let mut marks = self.of(key).filter(|run| run.may_be_personal(self.now.at));
+        let mut marks = self.of(key).filter(|run| run.may_be_personal(self.now.at) && !run.outdone);
         marks.any(|mark| {
             let landed = mark.landed.map_or(self.now, |(landed, _)| landed);
             let lifts = |run: &Run| run.landed.is_some_and(|(at, _)| mark.settled.is_some_and(|mark| at.nr > mark));
-            let admitted = |run: &Run| self.is_admitted(run) && run.settled <= Some(self.calm);
+            let admitted = |run: &Run| self.is_admitted(run) && run.settled <= Some(self.calm.nr);
             let lifted = self.of(key).any(|run| lifts(run) && admitted(run));
             self.now.at < landed.at + MARK + TICK && !lifted
+        })
+    }
+
+    /// P15: whether they certainly could not, and nothing was stored since, nor forgotten.
+    pub(super) fn is_marked(&self, key: usize, when: Moment) -> bool {
+        self.of(key).any(|mark| {
+            let Some((landed, Landing::Personal)) = mark.landed.filter(|_| mark.sure) else { return false };
+            let stored = |run: &Run| run.landed.is_some_and(|(at, how)| how == Landing::Stored && at.nr > mark.since);
+            let lifted = self.of(key).any(stored);
+            let lately = mark.settled.is_some_and(|settled| settled < when.nr) && when.at < landed.at + MARK;
+            lately && !lifted && !self.is_detached(mark, mark.since..EVER)
         })
     }
 
@@ -283,19 +320,30 @@ impl Model {
 
     // ---- what failed ----
 
-    /// P22: whether the key is certainly put off: one run failed to replace what is kept, less than half a second ago,
-    /// and none before it.
+    /// P22: whether the key is certainly put off. The pause doubles with every failure to replace what is kept, and up to
+    /// half of it is left out.
     pub(super) fn backs_off(&self, kept: &Run) -> bool {
-        let mut failures = self.of(kept.key).filter(|run| run.has_failed());
-        let (Some(failure), None) = (failures.next(), failures.next()) else { return false };
-        let Some((landed, how)) = failure.landed else { return false };
-        let stored = |run: &Run| run.landed.is_some_and(|(at, how)| how == Landing::Stored && at.nr > failure.since);
-        failure.replaces == Some(kept.nr)
-            && how != Landing::Dropped
-            && failure.sure
-            && failure.settled.is_some()
-            && self.now.at < landed.at + Duration::from_millis(500)
-            && !self.of(kept.key).any(stored)
+        let Some((stored, _)) = kept.landed else { return false };
+        let mut failures: Vec<_> = self.of(kept.key).filter(|run| run.has_failed()).collect();
+        failures.retain(|run| run.settled.is_none_or(|settled| settled > stored.nr));
+        let after = |run: &Run| run.nr != kept.nr && run.landed.is_some_and(|(landed, _)| landed.nr > stored.nr);
+        if self.of(kept.key).any(|run| run.has_landed_as(Landing::Stored) && after(run)) {
+            return false;
+        }
+        let mut pause = FIRST_PAUSE;
+        let (mut from, mut until) = (Duration::ZERO, Duration::ZERO);
+        for failure in failures {
+            let Some((landed, how)) = failure.landed else { return false };
+            // The next one counts if it comes after the pause.
+            let counts = landed.nr > kept.settled.unwrap_or(EVER) && landed.at >= from;
+            let certain = failure.replaces == Some(kept.nr) && failure.sure && failure.settled.is_some();
+            if !counts || !certain || how == Landing::Dropped {
+                return false;
+            }
+            (from, until) = (landed.at + pause, landed.at + pause / 2);
+            pause = (2 * pause).min(LAST_PAUSE);
+        }
+        self.now.at < until
     }
 
     /// P22: whether the key may be put off: the pause doubles with every failure since something was stored.
@@ -307,10 +355,11 @@ impl Model {
         };
         let mut landings: Vec<_> = self.of(key).filter_map(|run| Some((run.landed?.0, run))).collect();
         landings.sort_by_key(|(landed, _)| landed.nr);
+        let varies = self.of(key).any(|run| matches!(run.answer, Some(Answer::Vary(_))));
         let (mut failures, mut until) = (0, Duration::ZERO);
         for (landed, run) in landings {
-            if run.has_failed() {
-                until = until.max(landed.at + secs(60).min(secs(1 << failures.min(6))));
+            if run.has_failed() && !run.cold && (!run.outdone || varies) {
+                until = until.max(landed.at + LAST_PAUSE.min(FIRST_PAUSE * (1 << failures.min(6))));
                 failures += 1;
             } else if self.is_admitted(run) && run.settled <= Some(when.nr) {
                 (failures, until) = (0, Duration::ZERO);
@@ -358,7 +407,8 @@ impl Run {
 
     /// Whether it may have put nothing in the place of what was stored.
     pub(super) fn may_take_away(&self, now: Duration) -> bool {
-        self.may_be_personal(now) || self.has_landed_as(Landing::Shared)
+        let answered = self.answer != Some(Answer::Unavailable);
+        answered && (self.may_be_personal(now) || self.has_landed_as(Landing::Shared))
     }
 
     /// Whether it certainly did, before this moment.

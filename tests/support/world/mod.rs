@@ -4,6 +4,8 @@
 //! are made while everything else stands still. So it is known what "at once" is; and the clone and the drop of a
 //! response, which are code of the service's, are places in the midst of a step where everything else may happen.
 
+#![allow(clippy::disallowed_methods, reason = "a test may read the clock, and wait")]
+
 use std::{
     cell::RefCell,
     fmt,
