@@ -14,6 +14,7 @@ use crate::{
     layer::Route,
     protocol::{Capture, Prepare},
     run,
+    supervision::catch_panic,
 };
 
 /// Audits the service for a request that was answered from memory, if there is a permit for it.
@@ -36,7 +37,8 @@ where
             async move {
                 // The answers of readers are written first, also where one thread does everything.
                 task::yield_now().await;
-                if let Ok(response) = call.await {
+                // An input that it has never seen may make it panic: that is one response that there is not.
+                if let Ok(Ok(response)) = catch_panic(call).await {
                     drop(route.protocol.finish(response, after));
                 }
             }

@@ -35,6 +35,16 @@ pub(crate) struct Supervised<'a, P: Protocol> {
     pub(crate) timer: Option<Pin<Box<Sleep>>>,
 }
 
+/// Code of the service's, up to its end or its panic.
+pub(crate) async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(payload) => Poll::Ready(Err(payload)),
+    })
+    .await
+}
+
 impl<P: Protocol> Supervised<'_, P> {
     /// Runs to the end, or to a stop. `poll_left` is ready when the one who leads does not wait any more.
     pub(crate) async fn run<T>(

@@ -55,9 +55,10 @@
 //! What would be stored: status, fields, body and trailers as they come to the layer, without the fields about one exchange
 //! that it does not store, and without `Date`. What stands further out (compression, CORS) may do as it likes.
 //!
-//! The request is run unchanged three times first; words (letters, digits, `-` and `_`) that differ among these runs, as counters, clocks and ids do, may
-//! differ in the changed ones too. A suspicion is confirmed by further runs, changed and unchanged in turn. A response
-//! that leaves too little to compare makes the audit [inconclusive](AuditErrorKind::Inconclusive).
+//! The request is run unchanged three times first; words (letters, digits, `-` and `_`) that differ among these runs, as
+//! counters, clocks and ids do, may differ in the changed ones too. A suspicion is confirmed by further runs, changed and
+//! unchanged in turn. A response that leaves too little to compare makes the audit
+//! [inconclusive](AuditErrorKind::Inconclusive).
 //!
 //! # What an audit does
 //!
@@ -71,7 +72,7 @@ use tower_service::Service;
 
 use crate::{
     future::Call,
-    http::audit::{Examination, Plan, Refusal, Trial, cookie, field},
+    http::audit::{Examination, Plan, Refusal, Trial, cookie, field, is_cookie_name},
     protocol::RunKind,
     status::Detail,
 };
@@ -186,10 +187,11 @@ impl Audit {
     ///
     /// # Panics
     ///
-    /// If the value cannot stand in a field.
+    /// If the name is no token, or the value cannot stand in a field.
     #[track_caller]
     pub fn cookie(self, name: &str, value: &str) -> Self {
         let Ok(value) = value.try_into() else { panic!("cookie({name:?}): that is no value of a cookie") };
+        assert!(is_cookie_name(name), "cookie({name:?}): that is no cookie name");
         self.list(Trial::new(Input::Cookie(name.to_owned()), [cookie(name, Some(value))]))
     }
 

@@ -1080,15 +1080,36 @@ async fn an_audit_of_a_hung_service_is_over_when_a_refresh_would_be() {
 async fn a_panic_in_an_audit_is_nobody_elses() {
     let origin = Origin::new(|seen| {
         assert!(!seen.headers.contains_key("dnt"), "this handler cannot bear it");
-        "the same for all"
+        format!("in {}", seen.field("accept-language"))
     });
     let layer = audited(1);
     let app = origin.behind(layer.clone());
     ask(&app, "/x").await;
-    for runs in [4, 7] {
-        assert_eq!(ask(&app, "/x").await.text(), "the same for all");
+    for _ in 0..2 {
+        assert_eq!(ask(&app, "/x").await.text(), "in ");
         layer.cache().settled().await;
-        assert_eq!((origin.runs(), layer.cache().stats().refreshes), (runs, 0), "and the next one has its turn");
+        let stats = layer.cache().stats();
+        assert_eq!((stats.audit_findings, stats.refreshes), (1, 0), "it hides nothing of what else there is to find");
+    }
+    assert!(origin.runs() < 80, "{} runs", origin.runs());
+}
+
+#[tokio::test(start_paused = true)] // P68
+async fn an_error_in_an_audit_hides_nothing_and_a_service_that_is_gone_is_left_alone() {
+    for (bears, findings, most) in [(usize::MAX, 1, 80), (3, 0, 15)] {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let (layer, counted) = (audited(1), Arc::clone(&runs));
+        let app = layer.layer(service_fn(move |request: Request| {
+            let lives = counted.fetch_add(1, SeqCst) < bears && !request.headers().contains_key("x-debug");
+            let language = format!("in {:?}", request.headers().get("accept-language"));
+            std::future::ready(lives.then(|| Response::new(Body::from(language))).ok_or("out of order"))
+        }));
+        for _ in 0..2 {
+            app.clone().oneshot(x(&[])).await.expect("it answers from memory, or for the first time");
+            layer.cache().settled().await;
+        }
+        assert_eq!(layer.cache().stats().audit_findings, findings);
+        assert!(runs.load(SeqCst) < most, "{} runs", runs.load(SeqCst));
     }
 }
 
@@ -1126,7 +1147,7 @@ async fn what_only_two_inputs_together_bring_about_costs_little_and_is_not_told(
 }
 
 #[test] // P68 P92
-#[should_panic(expected = "audit(0) would audit no hit")]
+#[should_panic(expected = "an audit of one hit in 0 is none")]
 fn an_audit_of_no_hit_at_all_panics_in_its_setter() {
     let _layer = audited(0);
 }

@@ -108,7 +108,7 @@ async fn what_an_audit_finds_is_told_once_and_by_name() {
         layer.cache().settled().await;
     }
     let leaks: Vec<_> = told.take().into_iter().filter(|line| line.contains("leak=")).collect();
-    let words = "the body depends on `accept-language`, which neither the key nor `Vary` names";
+    let words = "/x: the body depends on `accept-language`, which neither the key nor `Vary` names";
     assert_eq!(leaks, [format!("in audit: message=requests share a response that should not leak={words:?}")]);
 }
 

@@ -331,6 +331,12 @@ pub(crate) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8]
         .map(|pair| (pair.split(|byte| *byte == b'=').next().unwrap_or(pair).trim_ascii_end(), pair))
 }
 
+/// RFC 6265 §4.1.1.
+pub(crate) fn is_cookie_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_graphic() && !br#"()<>@,;:\"/[]?={}"#.contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
+}
+
 /// The name of a parameter, as it was sent.
 fn parameter(pair: &str) -> &str {
     pair.split_once('=').map_or(pair, |(name, _)| name)

@@ -9,7 +9,7 @@ use crate::{
     http::{
         Http,
         audit::Sampling,
-        rules::{Keep, KeyBy, KeyRules},
+        rules::{Keep, KeyBy, KeyRules, is_cookie_name},
     },
     layer::CachebackLayer,
 };
@@ -46,8 +46,7 @@ impl CachebackLayer<Http> {
     /// If it is no cookie name (RFC 6265 §4.1.1).
     #[track_caller]
     pub fn key_cookie(self, name: &str) -> Self {
-        let is_token = |byte: u8| byte.is_ascii_graphic() && !br#"()<>@,;:\"/[]?={}"#.contains(&byte);
-        assert!(!name.is_empty() && name.bytes().all(is_token), "key_cookie({name:?}): that is no cookie name");
+        assert!(is_cookie_name(name), "key_cookie({name:?}): that is no cookie name");
         let name = name.as_bytes().into();
         self.rules(|rules| {
             // Twice in the rules would be twice in what the handler sees.
@@ -278,7 +277,7 @@ impl CachebackLayer<Http> {
     /// If it is 0: then none is meant.
     #[track_caller]
     pub fn audit_with<B: Send + 'static>(self, one_in: u64, body: impl Fn() -> B + Send + Sync + 'static) -> Self {
-        assert!(one_in > 0, "audit(0) would audit no hit; leave it out instead");
+        assert!(one_in > 0, "an audit of one hit in 0 is none: leave it out instead");
         let sampling = Sampling::new(one_in, body);
         self.set_protocol(|http| http.sampling = Some(sampling))
     }

@@ -1,8 +1,8 @@
 //! What runs of one request agree in: counters, clocks and ids that change by themselves are left out of a comparison.
 //!
-//! A text is cut into words (letters, digits, `-` and `_`, so that an id is one) and what stands between them. Where runs of the unchanged request have
-//! other words at one place, that place is open: anything may stand there. If they differ in the number of words nothing
-//! can be said of the text.
+//! A text is cut into words (letters, digits, `-` and `_`, so that an id is one) and what stands between them. Where runs
+//! of the unchanged request have other words at one place, that place is open: anything may stand there. If they differ in
+//! the number of words nothing can be said of the text.
 
 use std::{collections::BTreeMap, fmt};
 

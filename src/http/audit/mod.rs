@@ -13,6 +13,7 @@ use std::{fmt, slice};
 
 use http::request::Parts;
 
+pub(crate) use crate::http::rules::is_cookie_name;
 use crate::{protocol::RunKind, status::Detail};
 
 mod baseline;
@@ -169,19 +170,28 @@ where
     }
 
     /// Makes the first change of each of these trials, all at once, and finds which of them matter: in halves, and in
-    /// halves of those, as far as there is a difference.
-    pub(crate) async fn search(&mut self, trials: Vec<Trial>) -> Vec<Leak> {
+    /// halves of those, as far as there is a difference, or no response by which it could be seen. No more than `most`
+    /// are looked for.
+    pub(crate) async fn search(&mut self, trials: Vec<Trial>, most: usize) -> Vec<Leak> {
         let (mut groups, mut leaks) = (vec![trials], Vec::new());
         groups.retain(|group| !group.is_empty());
-        while let Some(mut group) = groups.pop() {
+        while let Some(mut group) = groups.pop().filter(|_| leaks.len() < most) {
             let changes: Vec<_> = group.iter().filter_map(|trial| trial.changes.first()).cloned().collect();
             match (self.try_all(&changes).await, group.as_slice()) {
-                (Ok(_), _) => {}
                 (Err((part, naming)), [trial]) => leaks.push(Leak { input: trial.input.clone(), part, naming }),
-                (Err(_), _) => {
+                // One of them may be what the service does not answer, and hide what the others do.
+                (Err(_), _) | (Ok(Coverage::Bypassed), [_, _, ..]) => {
                     let half = group.split_off(group.len() / 2);
                     groups.extend([half, group]);
                 }
+                (Ok(Coverage::Bypassed), _) => {
+                    // Or it answers nothing any more.
+                    self.run_unchanged().await;
+                    if self.layers.iter().any(|layer| !layer.steady) {
+                        break;
+                    }
+                }
+                (Ok(_), _) => {}
             }
         }
         leaks

@@ -21,8 +21,8 @@ use crate::{
     freshness::Freshness,
     http::{
         After, Http,
-        audit::{Examination, Input, Leak, Plan, Probe, Trial},
-        rules::cookies,
+        audit::{Examination, Input, Plan, Probe, Trial},
+        rules::{cookies, received_uri},
     },
     key::KeyBuf,
     protocol::{Prepare, Prepared, RunKind},
@@ -128,10 +128,11 @@ impl Http {
             };
             exposed && !told.contains(&trial.input)
         });
-        let leaks = examination.search(trials).await;
+        let leaks = examination.search(trials, MOST.saturating_sub(told.len())).await;
         told.extend(leaks.iter().map(|leak| leak.input().clone()));
         sampling.over.store(told.len() >= MOST, Relaxed);
-        leaks.iter().map(Leak::to_string).collect()
+        let path = received_uri(&request.uri, &request.extensions).0.path();
+        leaks.iter().map(|leak| format!("{path}: {leak}")).collect()
     }
 }
 
