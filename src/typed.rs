@@ -9,7 +9,7 @@ use crate::{
     interest::Interest,
     key::{Key, KeyBuf},
     layer::CachebackLayer,
-    protocol::{Capture, Captured, Judgement, Prepare, Prepared, Protocol, Role, RunKind, Unfilled, sealed},
+    protocol::{Capture, Captured, Judgement, Prepare, Prepared, Protocol, Role, RunKind, Unfilled, Validated, sealed},
     scope::Scope,
     status::Outcome,
 };
@@ -125,7 +125,7 @@ impl<Req: Send + 'static, Res: Send + Sync + 'static> Prepare<Req> for Typed<Req
 
     fn spare(&self, _: Req) {}
 
-    fn project(&self, request: Req, _: RunKind, _: usize) -> (Req, ()) {
+    fn project(&self, request: Req, _: RunKind, _: usize, _: Option<&Res>) -> (Req, ()) {
         (request, ())
     }
 }
@@ -136,6 +136,10 @@ impl<Req: 'static, Res: Clone + Send + Sync + 'static> Capture<Res> for Typed<Re
 
     fn judge(&self, _: &Res, (): &(), freshness: &Freshness) -> Judgement {
         Judgement::storable(*freshness)
+    }
+
+    fn validate(&self, response: Res, _: &Entry<Res>, (): &(), _: &Freshness) -> Result<Validated<Res, Res>, Res> {
+        Err(response)
     }
 
     fn pass(&self, response: Res) -> Res {
