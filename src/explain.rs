@@ -107,7 +107,7 @@ where
             let found = forced && seen.entry().is_some();
             let outcome = Outcome::new(if found { CacheStatus::Request } else { seen.forward() });
             let marked = seen.is_marked();
-            let together = !marked && (!route.settings.opt_in || seen.slot.is_some());
+            let together = !seen.keeps_apart() && (!route.settings.opt_in || seen.slot.is_some());
             match role {
                 _ if !run::can_start() => (outcome, Plan::Forward),
                 _ if together && under_way && !forced => (outcome.collapsed_if(true), Plan::Join),

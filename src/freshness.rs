@@ -37,15 +37,26 @@ pub struct Freshness {
     lifetime: Duration,
     stale_while_revalidate: Duration,
     stale_if_error: Duration,
+    /// How long past the lifetime it is kept to be validated, though nobody gets it before it was.
+    kept: Duration,
 }
 
 /// What may be done with a response of some age.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     Fresh,
     Stale,
     TooStale,
+    /// It is worth nothing but its validators: a run may ask whether it is still what the service would answer.
+    Spent,
     Gone,
+}
+
+impl Verdict {
+    /// Whether anybody may get it, if only in place of a failure.
+    pub(crate) fn is_servable(self) -> bool {
+        self < Self::Spent
+    }
 }
 
 impl Freshness {
@@ -63,13 +74,15 @@ impl Freshness {
             lifetime,
             stale_while_revalidate: Self::DEFAULT_STALE_WHILE_REVALIDATE,
             stale_if_error: Self::DEFAULT_STALE_IF_ERROR,
+            kept: Duration::ZERO,
         }
     }
 
     /// Fresh for `lifetime` and never served stale.
     #[must_use]
     pub const fn exact(lifetime: Duration) -> Self {
-        Self { lifetime, stale_while_revalidate: Duration::ZERO, stale_if_error: Duration::ZERO }
+        let none = Duration::ZERO;
+        Self { lifetime, stale_while_revalidate: none, stale_if_error: none, kept: none }
     }
 
     /// How long after the lifetime a stale response is served at once while it is refreshed (RFC 5861 §3).
@@ -98,8 +111,10 @@ impl Freshness {
             Verdict::Fresh
         } else if age < self.stale_until() {
             Verdict::Stale
-        } else if age < self.gone_at() {
+        } else if age < self.too_stale_until() {
             Verdict::TooStale
+        } else if age < self.gone_at() {
+            Verdict::Spent
         } else {
             Verdict::Gone
         }
@@ -110,14 +125,26 @@ impl Freshness {
         match self.at(age) {
             Verdict::Fresh if !self.stale_while_revalidate.is_zero() => Verdict::Stale,
             Verdict::Fresh if !self.stale_if_error.is_zero() => Verdict::TooStale,
+            Verdict::Fresh if !self.kept.is_zero() => Verdict::Spent,
             Verdict::Fresh => Verdict::Gone,
             verdict => verdict,
         }
     }
 
-    /// The last horizon: from this age on nothing may be served.
+    /// The last horizon: from this age on it is of no use.
     pub(crate) fn gone_at(&self) -> Duration {
+        self.too_stale_until().max(self.lifetime.saturating_add(self.kept))
+    }
+
+    /// From this age on nobody gets it.
+    pub(crate) fn too_stale_until(&self) -> Duration {
         self.lifetime.saturating_add(self.stale_while_revalidate.max(self.stale_if_error))
+    }
+
+    /// The same horizons, and kept for so long past the lifetime to be validated.
+    pub(crate) const fn kept_for(mut self, window: Duration) -> Self {
+        self.kept = window;
+        self
     }
 
     /// The same windows after another lifetime.
@@ -228,6 +255,23 @@ mod tests {
         assert!(!due(59, 10, 1.0, 1.0), "the luckiest draw gives no head start");
         assert!(due(0, 1, 1.0, 0.0), "the unluckiest gives a long one, and no infinite one");
         assert!(!due(0, 0, 1.0, 0.0), "what costs nothing is never refreshed early");
+    }
+
+    #[test]
+    fn what_is_kept_to_be_validated_is_served_to_nobody() {
+        let kept = Freshness::exact(secs(60)).stale_if_error(secs(10)).kept_for(secs(30));
+        for (age, verdict) in [
+            (59, Verdict::Fresh),
+            (60, Verdict::TooStale),
+            (70, Verdict::Spent),
+            (89, Verdict::Spent),
+            (90, Verdict::Gone),
+        ] {
+            assert_eq!(kept.at(secs(age)), verdict);
+        }
+        assert_eq!(Freshness::exact(Duration::ZERO).kept_for(secs(1)).at(Duration::ZERO), Verdict::Spent);
+        assert_eq!(Freshness::exact(secs(60)).kept_for(secs(30)).at_expired(secs(1)), Verdict::Spent);
+        assert!(Verdict::TooStale.is_servable() && !Verdict::Spent.is_servable() && !Verdict::Gone.is_servable());
     }
 
     #[test]

@@ -366,7 +366,7 @@ impl<V> Sighting<V> {
                 Some((outcome().because(Some(Detail::BackOff)), Behind::Nothing))
             }
             Verdict::Stale => Some((outcome(), Behind::Refresh)),
-            Verdict::TooStale | Verdict::Gone => None,
+            Verdict::TooStale | Verdict::Spent | Verdict::Gone => None,
         }
     }
 
@@ -382,8 +382,20 @@ impl<V> Sighting<V> {
 
     /// The entry that may answer the request, now or should a run fail; and its age.
     pub(crate) fn entry(&self) -> Option<(&Arc<Entry<V>>, Duration)> {
-        let found = self.found.ok()?;
+        let found = self.found.ok().filter(|found| found.verdict.is_servable())?;
         Some((&self.slot.as_ref()?.variants.get(found.at)?.entry, found.age))
+    }
+
+    /// The entry that a run is to replace, and whether it may be served should that run fail.
+    pub(crate) fn base(&self) -> Option<(&Arc<Entry<V>>, bool)> {
+        let found = self.found.ok()?;
+        Some((&self.slot.as_ref()?.variants.get(found.at)?.entry, found.verdict.is_servable()))
+    }
+
+    /// Whether requests do not wait for one another: what was shared lately could not be, or each has it validated for
+    /// himself.
+    pub(crate) fn keeps_apart(&self) -> bool {
+        self.is_marked() || self.base().is_some_and(|(entry, servable)| !servable && entry.judged.validate)
     }
 
     /// The status of a request that goes forward.

@@ -12,7 +12,7 @@ use crate::{
     key::{self, Key},
     layer::{Behind, Route, Settings, Sighting, ttl},
     protocol::{Capture, Prepare, Protocol, Role},
-    run::{self, Delivery, Job},
+    run::{self, Base, Delivery, Job},
     service::refresh_behind,
     status::{CacheStatus, Detail, Outcome},
     telemetry::Event,
@@ -77,7 +77,7 @@ where
         }
         let course =
             Course { key: seeker.key.clone(), variant: seeker.route.variant(&seen, fields.as_ref(), &request) };
-        let together = !alone && !seen.is_marked() && (!seeker.route.settings.opt_in || seen.slot.is_some());
+        let together = !alone && !seen.keeps_apart() && (!seeker.route.settings.opt_in || seen.slot.is_some());
         let joined = match role {
             Role::Lead if together => flights.join(&course),
             Role::Lead => Joined::Lead(flights.solo(course)),
@@ -190,9 +190,11 @@ impl<S, P: Protocol> Seeker<S, P> {
         S::Future: Send,
         Req: 'static,
     {
-        let stale = seen.entry().map(|(entry, _)| Arc::clone(entry));
+        // One who asks for a new response is not content with the word that the old one is as good.
+        let validate = self.forced.is_none();
+        let base = seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate });
         let (job, interest, mut delivery) =
-            Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, stale, together);
+            Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, base, together);
         run::start::<S, P, Req>(job);
         let delivered = match patiently(&self.route.settings, self.may_fall_back(seen), &mut delivery).await {
             Some(delivered) => delivered,
@@ -293,7 +295,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         let slot = self.route.cache.shared().memory.get(key::bytes(&self.key))?;
         let kept = slot.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, stale))?;
         let (verdict, age) = kept.verdict(clock::now());
-        if verdict == Verdict::Gone {
+        if !verdict.is_servable() {
             return None;
         }
         // It is older than when it was found.

@@ -47,7 +47,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
                 let reached = slot.variants.iter().filter(|kept| scope.matches(&slot.key, kept.entry.tags()));
                 reached.map(|kept| Peeked::of(&slot.key, kept, now)).collect::<Vec<_>>()
             })
-            .filter(|peeked| peeked.verdict != Verdict::Gone)
+            .filter(|peeked| peeked.verdict.is_servable())
             .collect()
     }
 }

@@ -120,9 +120,16 @@ pub trait Prepare<Req>: Protocol {
     fn spare(&self, request: Self::Request) -> Self::Spare;
 
     /// The one view that every storable run has of its request, whoever sent it and why ever it runs. `cache` is the
-    /// identity that a layer further in recognises.
+    /// identity that a layer further in recognises; `stored` is what the service is to be asked about, whether it is still
+    /// what it would answer.
     #[doc(hidden)]
-    fn project(&self, request: Self::Request, run: RunKind, cache: usize) -> (Self::Request, Self::Sight);
+    fn project(
+        &self,
+        request: Self::Request,
+        run: RunKind,
+        cache: usize,
+        stored: Option<&Self::Value>,
+    ) -> (Self::Request, Self::Sight);
 }
 
 /// How responses of a type are judged, stored and given out again.
@@ -143,6 +150,19 @@ pub trait Capture<Res>: Protocol {
     /// The verdict on a response by its head: may it be stored, may it be shared, for how long.
     #[doc(hidden)]
     fn judge(&self, response: &Res, sight: &Self::Sight, freshness: &Freshness) -> Judgement;
+
+    /// Takes a response that says of what is stored that it is what it would be. Any other is given back as it is.
+    #[doc(hidden)]
+    fn validate(
+        &self,
+        response: Res,
+        stored: &Entry<Self::Value>,
+        sight: &Self::Sight,
+        freshness: &Freshness,
+    ) -> Result<Validated<Self::Response, Self::Value>, Res> {
+        let _ = (stored, sight, freshness);
+        Err(response)
+    }
 
     /// The response as it came.
     #[doc(hidden)]
@@ -233,6 +253,8 @@ pub struct Judgement {
     pub(crate) said: bool,
     pub(crate) tags: Tags,
     pub(crate) fields: Option<Fields>,
+    /// Whether each reader has to have it validated for himself.
+    pub(crate) validate: bool,
     /// Why it is not stored.
     pub(crate) detail: Option<Detail>,
 }
@@ -257,6 +279,15 @@ pub enum Captured<R, V, F> {
     Filling(R, Pin<Box<F>>),
     /// What is there of it shows already that it cannot be stored.
     Unfit(R, Unfilled),
+}
+
+/// What is stored, brought up to date by a response that validated it.
+#[derive(Debug)]
+pub struct Validated<R, V> {
+    pub(crate) judged: Judgement,
+    pub(crate) value: V,
+    /// For the one who leads.
+    pub(crate) response: R,
 }
 
 /// Why there is no value in the end.
@@ -302,6 +333,7 @@ impl Judgement {
             said: false,
             tags: Tags::default(),
             fields: None,
+            validate: false,
             detail: None,
         }
     }

@@ -91,7 +91,7 @@ where
         }
     };
     let refused = |detail: Detail| Error::refused(format!("a response like this is not stored: {}", detail.as_str()));
-    let (_, sight) = route.protocol.project(request, RunKind::Foreground, route.cache.identity());
+    let (_, sight) = route.protocol.project(request, RunKind::Foreground, route.cache.identity(), None);
     let judged = route.protocol.judge(&response, &sight, &route.settings.freshness);
     if judged.class != Class::Storable || judged.failed {
         return Err(refused(judged.detail.unwrap_or(Detail::Status)));

@@ -22,7 +22,7 @@ use crate::{
     interest::Interest,
     layer::Route,
     permits::Permit,
-    protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled},
+    protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled, Validated},
     status::Detail,
     supervision::{Stop, Supervised},
     sync::Handle,
@@ -34,8 +34,7 @@ pub(crate) struct Job<S, P: Protocol, Request, Response, Error> {
     route: Arc<Route<P>>,
     service: S,
     request: Request,
-    /// The entry that is to be replaced. Without one the run is cold: its failure has nothing to spare.
-    stale: Option<Arc<Entry<P::Value>>>,
+    base: Option<Base<P::Value>>,
     kind: RunKind,
     desk: Desk<P::Value, Response, Error>,
     permit: Option<Permit>,
@@ -44,6 +43,15 @@ pub(crate) struct Job<S, P: Protocol, Request, Response, Error> {
     /// When the run started: before anybody's patience with it begins to run out.
     started: Instant,
     running: Run,
+}
+
+/// The entry that a run is to replace.
+pub(crate) struct Base<V> {
+    pub(crate) entry: Arc<Entry<V>>,
+    /// Whether it may be served in place of a failure. If it may not the run is cold: its failure has nothing to spare.
+    pub(crate) servable: bool,
+    /// Whether the service may say that it is still the same, in place of a response.
+    pub(crate) validate: bool,
 }
 
 /// Where the run hands over what it has, to the one who leads and to those who follow.
@@ -81,13 +89,13 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         service: S,
         request: Request,
         lead: Lead<P::Value>,
-        stale: Arc<Entry<P::Value>>,
+        base: Base<P::Value>,
         permit: Permit,
     ) -> Self {
         let running = route.cache.shared().running.start();
         let desk = Desk { lead, leader: Mutex::new(None) };
-        let (stale, permit, kind, started) = (Some(stale), Some(permit), RunKind::Background, clock::now());
-        Self { route, service, request, stale, kind, desk, permit, adoptable: false, started, running }
+        let (base, permit, kind, started) = (Some(base), Some(permit), RunKind::Background, clock::now());
+        Self { route, service, request, base, kind, desk, permit, adoptable: false, started, running }
     }
 
     /// A run that somebody waits for. Whoever waits does so as long as the interest lives, and lets go of the delivery
@@ -98,7 +106,7 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         service: S,
         request: Request,
         lead: Lead<P::Value>,
-        stale: Option<Arc<Entry<P::Value>>>,
+        base: Option<Base<P::Value>>,
         adoptable: bool,
     ) -> (Self, Interest, oneshot::Receiver<Delivery<Response, Error>>) {
         let running = route.cache.shared().running.start();
@@ -106,7 +114,7 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         let interest = lead.interest();
         let desk = Desk { lead, leader: Mutex::new(Some(leader)) };
         let (kind, permit, started) = (RunKind::Foreground, None, clock::now());
-        (Self { route, service, request, stale, kind, desk, permit, adoptable, started, running }, interest, delivery)
+        (Self { route, service, request, base, kind, desk, permit, adoptable, started, running }, interest, delivery)
     }
 }
 
@@ -146,15 +154,16 @@ where
     S: Service<P::Request>,
     S::Error: Send + 'static,
 {
-    let Job { route, service, request, stale, kind, desk, permit, adoptable, started, running } = job;
-    let work = work::<S, P, Req>(&route, service, request, stale.as_ref(), kind, &desk, started);
+    let Job { route, service, request, base, kind, desk, permit, adoptable, started, running } = job;
+    let warm = base.as_ref().is_some_and(|base| base.servable);
+    let work = work::<S, P, Req>(&route, service, request, base.as_ref(), kind, &desk, started);
     let supervised = Supervised {
         lead: &desk.lead,
         route: &route,
         permit,
         adoptable,
         started,
-        timer: stale.is_some().then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
+        timer: warm.then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
     };
     let end = match supervised.run(work, |cx| desk.poll_left(cx)).await {
         Ok(end) => end,
@@ -163,12 +172,12 @@ where
             End::Abandoned
         }
         Err(Stop::Deadline) => {
-            back_off(&route, &desk.lead, stale.is_some());
+            back_off(&route, &desk.lead, warm);
             desk.lead.land(Landing::Vacated);
             End::TimedOut
         }
         Err(Stop::Panicked(payload)) => {
-            back_off(&route, &desk.lead, stale.is_some());
+            back_off(&route, &desk.lead, warm);
             desk.lead.land(Landing::Panicked);
             desk.deliver(Delivery::Panic(payload));
             End::Panicked
@@ -185,7 +194,7 @@ async fn work<S, P, Req>(
     route: &Route<P>,
     service: S,
     request: P::Request,
-    stale: Option<&Arc<Entry<P::Value>>>,
+    base: Option<&Base<P::Value>>,
     kind: RunKind,
     desk: &Desk<P::Value, P::Response, S::Error>,
     started: Instant,
@@ -199,11 +208,14 @@ where
         // The reader's answer is written first, also where one thread does everything.
         task::yield_now().await;
     }
-    let (request, sight) = route.protocol.project(request, kind, route.cache.identity());
+    let asked = base.filter(|base| base.validate).map(|base| &*base.entry);
+    let (request, sight) =
+        route.protocol.project(request, kind, route.cache.identity(), asked.map(|entry| &entry.value));
+    let warm = base.is_some_and(|base| base.servable);
     let response = match Call::new(service, request).await {
         Ok(response) => response,
         Err(error) => {
-            back_off(route, &desk.lead, stale.is_some());
+            back_off(route, &desk.lead, warm);
             let shared = route.settings.share_error.and_then(|share| share(&error)).map(Arc::from);
             desk.lead.land(Landing::Failed(shared));
             desk.deliver(Delivery::Error(error));
@@ -211,13 +223,23 @@ where
         }
     };
     let status = route.protocol.status(&response);
+    let landing = Settling { route, lead: &desk.lead, base, started, status };
+    let response = match asked {
+        None => response,
+        Some(entry) => match route.protocol.validate(response, entry, &sight, &route.settings.freshness) {
+            Ok(validated) => {
+                landing.settle(desk, validated, &sight);
+                return End::Completed;
+            }
+            Err(response) => response,
+        },
+    };
     let mut judged = route.protocol.judge(&response, &sight, &route.settings.freshness);
     let end = if judged.failed { End::Failed } else { End::Completed };
-    if judged.failed && stale.is_some() && judged.class == Class::Storable {
+    if judged.failed && warm && judged.class == Class::Storable {
         // What is stored is better than a failure, even than one that says for how long it may be stored.
         judged.refuse(Class::Shareable, Detail::Status);
     }
-    let landing = Settling { route, lead: &desk.lead, stale, started, status };
     match judged.class {
         Class::Personal { .. } => {
             landing.refuse(&judged);
@@ -260,7 +282,7 @@ where
 struct Settling<'a, P: Protocol> {
     route: &'a Route<P>,
     lead: &'a Lead<P::Value>,
-    stale: Option<&'a Arc<Entry<P::Value>>>,
+    base: Option<&'a Base<P::Value>>,
     started: Instant,
     status: Option<u16>,
 }
@@ -272,20 +294,42 @@ impl<P: Protocol> Settling<'_, P> {
         let entry = self.route.entry(judged, value, sight, self.started, self.lead.number());
         let most = self.route.settings.max_variants;
         let shared = self.route.cache.shared();
-        let refusal = shared.land(self.lead.key(), &entry, self.stale, most);
+        let refusal = shared.land(self.lead.key(), &entry, self.base.map(|base| &base.entry), most);
         match refusal {
             None => shared.telemetry.tell(Event::Stored),
             Some(Detail::Invalidated) => {
                 shared.telemetry.tell(Event::Refused(Detail::Invalidated));
                 // What it says counts for nothing any more. That it failed does.
                 if entry.judged.failed {
-                    back_off(self.route, self.lead, self.stale.is_some());
+                    back_off(self.route, self.lead, self.is_warm());
                 }
             }
             Some(detail) => self.unstored(&entry.judged, detail),
         }
-        self.lead.land(Landing::Shared(Landed { entry, refusal, status: self.status }));
+        self.lead.land(if entry.judged.validate {
+            // Each of those who wait has it validated for himself.
+            Landing::Personal
+        } else {
+            Landing::Shared(Landed { entry, refusal, status: self.status })
+        });
         refusal
+    }
+
+    /// What was stored is still what the service would answer.
+    fn settle<Response, Error>(
+        &self,
+        desk: &Desk<P::Value, Response, Error>,
+        validated: Validated<Response, P::Value>,
+        sight: &P::Sight,
+    ) {
+        let Validated { mut judged, value, response } = validated;
+        if let Class::Personal { .. } = judged.class {
+            self.refuse(&judged);
+        } else {
+            judged.detail = self.share(judged.clone(), value, sight);
+        }
+        let stored = judged.class == Class::Storable && judged.detail.is_none();
+        desk.hand_over(response, self.status, &judged, stored);
     }
 
     /// A response that nobody else may have, or that nobody else wants.
@@ -303,7 +347,7 @@ impl<P: Protocol> Settling<'_, P> {
         if unfilled == Unfilled::Failed {
             judged.detail = Some(detail);
             self.route.cache.shared().telemetry.tell(Event::Refused(detail));
-            back_off(self.route, self.lead, self.stale.is_some());
+            back_off(self.route, self.lead, self.is_warm());
             return self.lead.land(Landing::Failed(None));
         }
         // A client can bring about an error status, and must not switch collapsing off with it.
@@ -312,13 +356,17 @@ impl<P: Protocol> Settling<'_, P> {
         self.refuse(judged);
     }
 
+    fn is_warm(&self) -> bool {
+        self.base.is_some_and(|base| base.servable)
+    }
+
     /// Nothing was stored: a failure leaves the stale entry as it is, any other response takes its place by removing it.
     fn unstored(&self, judged: &Judgement, detail: Detail) {
         self.route.cache.shared().telemetry.tell(Event::Refused(detail));
         if judged.failed {
-            back_off(self.route, self.lead, self.stale.is_some());
+            back_off(self.route, self.lead, self.is_warm());
         }
-        let replaced = self.stale.filter(|_| !judged.failed);
+        let replaced = self.base.filter(|_| !judged.failed);
         let marked = !judged.failed && judged.class == Class::Personal { mark: true };
         // The fields are kept in any case: those who wait regroup by them.
         if replaced.is_none() && !marked && judged.fields.is_none() {
@@ -326,8 +374,8 @@ impl<P: Protocol> Settling<'_, P> {
         }
         let now = clock::now();
         self.route.cache.shared().memory.update(self.lead.key(), now, |slot| {
-            if let Some(stale) = replaced {
-                slot.remove(stale);
+            if let Some(base) = replaced {
+                slot.remove(&base.entry);
             }
             if marked {
                 slot.mark_until(clock::after(now, self.route.settings.hit_for_miss), self.lead.number());

@@ -17,7 +17,7 @@ use crate::{
     layer::{Behind, Route, Sighting},
     miss,
     protocol::{Capture, Prepare, Prepared, Protocol, Role},
-    run::{self, Job},
+    run::{self, Base, Job},
     telemetry::Event,
 };
 
@@ -203,7 +203,8 @@ pub(crate) fn refresh_behind<S, P, Req>(
     if seen.verdict() == Verdict::Fresh && !entry.early.begin() {
         return;
     }
-    run::start(Job::refresh(Arc::clone(route), service.clone(), request, lead, Arc::clone(entry), permit));
+    let base = Base { entry: Arc::clone(entry), servable: true, validate: true };
+    run::start(Job::refresh(Arc::clone(route), service.clone(), request, lead, base, permit));
 }
 
 impl<S: Clone, P: Protocol> Clone for Cacheback<S, P> {

@@ -125,7 +125,7 @@ impl<Req: Send + 'static, Res: Send + Sync + 'static> Prepare<Req> for Typed<Req
 
     fn spare(&self, _: Req) {}
 
-    fn project(&self, request: Req, _: RunKind, _: usize) -> (Req, ()) {
+    fn project(&self, request: Req, _: RunKind, _: usize, _: Option<&Res>) -> (Req, ()) {
         (request, ())
     }
 }

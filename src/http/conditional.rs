@@ -87,6 +87,16 @@ fn lists_tag_of(lines: &[HeaderValue], response: &HeaderMap) -> bool {
     lines.iter().flat_map(|line| entity_tags(line.as_bytes())).any(|listed| listed == stored)
 }
 
+/// Whether this is an entity-tag.
+pub(crate) fn is_tag(value: &HeaderValue) -> bool {
+    matches!(entity_tag(value.as_bytes().trim_ascii()), Some((_, [])))
+}
+
+/// Whether two entity-tags are the same in weak comparison (§8.8.3.2).
+pub(crate) fn is_same_tag(one: &HeaderValue, other: &HeaderValue) -> bool {
+    entity_tag(one.as_bytes().trim_ascii()) == entity_tag(other.as_bytes().trim_ascii())
+}
+
 /// RFC 9111 §4.3.2: where `Last-Modified` is absent, `Date` serves; where that is absent too, the time of reception,
 /// which is the `Date` that a response without one is given when it is stored. A `Last-Modified` that is no date is
 /// present all the same, and tells nothing.

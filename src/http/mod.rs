@@ -3,7 +3,7 @@
 //! A request is read by `request` (one pass over its fields, and the key), by `rules` (what a layer adds to the key and
 //! what a run sees) and `credentials` (the fields that tell who is asking). A response is judged by `policy`, which
 //! reads `cache_control`; its body goes through `body`; `stored` keeps it and gives it out again, with `conditional`
-//! for clients that have it already. `unsafe_methods` purges, `parts` is what handlers and layers say to one another,
+//! for clients that have it already, and `validation` asks the service whether it is still the same. `unsafe_methods` purges, `parts` is what handlers and layers say to one another,
 //! `setters` is what a user says to a layer.
 
 use std::{
@@ -13,14 +13,14 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, HeaderName, Method, Request, Response, header, request::Parts};
+use http::{Extensions, HeaderMap, HeaderName, Method, Request, Response, StatusCode, header, request::Parts};
 
 use crate::{
     entry::{Entry, Fields},
     freshness::Freshness,
     interest::Interest,
     key::KeyBuf,
-    protocol::{Capture, Captured, Judgement, Prepare, Prepared, Protocol, Role, RunKind, sealed},
+    protocol::{Capture, Captured, Judgement, Prepare, Prepared, Protocol, Role, RunKind, Validated, sealed},
     scope::Scope,
     status::{CacheStatus, Detail, Outcome},
 };
@@ -39,6 +39,7 @@ mod rules;
 mod setters;
 mod stored;
 mod unsafe_methods;
+mod validation;
 
 pub use body::Body;
 pub use parts::{Background, ForceRefresh, NoStore};
@@ -109,6 +110,9 @@ pub struct Http {
     sampling: Option<Sampling>,
 }
 
+/// How long past its lifetime a response with a validator is kept to be validated, unless a layer says otherwise.
+const KEPT: Duration = Duration::from_secs(86_400);
+
 type WhenFn = dyn Fn(&Parts) -> bool + Send + Sync;
 
 /// What is left to do for a request that goes past the cache.
@@ -130,7 +134,13 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             rules: KeyRules::new(),
-            policy: Policy { body_cap: 1 << 20, negative: Arc::default(), opt_in: false, stale_windows_for_all: false },
+            policy: Policy {
+                body_cap: 1 << 20,
+                negative: Arc::default(),
+                opt_in: false,
+                stale_windows_for_all: false,
+                kept: KEPT,
+            },
             name: StatusName(Some("cacheback".into())),
             exchange: Arc::new(stored::OF_ONE_EXCHANGE.clone()),
             unsafe_invalidates: true,
@@ -264,10 +274,19 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         extensions
     }
 
-    fn project(&self, request: Request<B>, run: RunKind, cache: usize) -> (Request<B>, Self::Sight) {
+    fn project(
+        &self,
+        request: Request<B>,
+        run: RunKind,
+        cache: usize,
+        stored: Option<&StoredResponse>,
+    ) -> (Request<B>, Self::Sight) {
         let (mut parts, body) = request.into_parts();
         self.rules.project(&mut parts);
         let sight = parts.headers.clone();
+        if let Some(stored) = stored {
+            validation::ask(stored.head(), &mut parts.headers);
+        }
         parts.extensions.get_or_insert_with(Caches::default).push(cache, &self.rules.fingerprint);
         if run == RunKind::Background {
             parts.extensions.insert(Background);
@@ -292,6 +311,21 @@ where
             at_least: response.body().size_hint().lower().max(content_length(response.headers()).unwrap_or(0)),
         };
         self.policy.judge(head, freshness)
+    }
+
+    fn validate(
+        &self,
+        response: Response<B>,
+        stored: &Entry<StoredResponse>,
+        _: &Self::Sight,
+        freshness: &Freshness,
+    ) -> Result<Validated<Response<Body<B>>, StoredResponse>, Response<B>> {
+        if response.status() != StatusCode::NOT_MODIFIED || !validation::has_validator(stored.value.head()) {
+            return Err(response);
+        }
+        let (head, _) = response.into_parts();
+        let (judged, value) = validation::freshen(stored, head, &self.policy, &self.exchange, freshness);
+        Ok(Validated { judged, response: value.response(), value })
     }
 
     fn pass(&self, mut response: Response<B>) -> Response<Body<B>> {

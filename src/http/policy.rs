@@ -14,6 +14,7 @@ use crate::{
     http::{
         cache_control::{CacheControl, age_header, explicit_freshness},
         parts::{Contribution, NoStore},
+        validation::has_validator,
     },
     protocol::{Class, Judgement},
     scope::Tags,
@@ -31,6 +32,8 @@ pub(crate) struct Policy {
     pub(crate) opt_in: bool,
     /// Responses that state their own freshness get the layer's windows too.
     pub(crate) stale_windows_for_all: bool,
+    /// How long past its lifetime a response with a validator is kept to be validated.
+    pub(crate) kept: Duration,
 }
 
 /// What is known of a response before its body.
@@ -82,11 +85,17 @@ impl Policy {
         };
         judged.explicit = explicit;
         judged.said = said.is_some();
-        judged.freshness = if directives.must_revalidate || directives.proxy_revalidate {
+        judged.validate = is_no_cache(head.headers, &directives);
+        judged.freshness = if judged.validate {
+            Freshness::exact(Duration::ZERO)
+        } else if directives.must_revalidate || directives.proxy_revalidate {
             Freshness::exact(freshness.lifetime())
         } else {
             freshness
         };
+        if has_validator(head.headers) {
+            judged.freshness = judged.freshness.kept_for(self.kept);
+        }
         if judged.age >= judged.freshness.gone_at() {
             judged.refuse(Class::Shareable, Detail::NoLifetime);
         }
@@ -134,10 +143,8 @@ impl Policy {
         if directives.private {
             return Some(Detail::Private);
         }
-        // `Pragma` says nothing to a cache that reads `Cache-Control`; where it stands alone we take it at its word.
-        let pragma =
-            || headers.get(header::PRAGMA).is_some_and(|pragma| pragma.as_bytes().eq_ignore_ascii_case(b"no-cache"));
-        if directives.no_cache || !headers.contains_key(header::CACHE_CONTROL) && pragma() {
+        // Stored to be validated, if there is something to validate it by.
+        if is_no_cache(headers, directives) && !has_validator(headers) {
             return Some(Detail::NoCache);
         }
         if headers.contains_key(header::SET_COOKIE) {
@@ -168,6 +175,14 @@ impl Policy {
         }
         (head.at_least > self.body_cap as u64).then_some(Detail::TooLarge)
     }
+}
+
+/// Whether nobody may have it before it was validated. `Pragma` says nothing to a cache that reads `Cache-Control`; where
+/// it stands alone we take it at its word.
+fn is_no_cache(headers: &HeaderMap, directives: &CacheControl) -> bool {
+    let pragma =
+        || headers.get(header::PRAGMA).is_some_and(|pragma| pragma.as_bytes().eq_ignore_ascii_case(b"no-cache"));
+    directives.no_cache || !headers.contains_key(header::CACHE_CONTROL) && pragma()
 }
 
 /// Whether the service could not do its work. Other client errors are answers.

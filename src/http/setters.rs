@@ -246,8 +246,8 @@ impl CachebackLayer<Http> {
 /// # Audits
 impl CachebackLayer<Http> {
     /// Audits one fresh hit in so many, behind its reader, who is answered as always: the request is run again with what
-    /// the key and `Vary` leave out changed, and if the response changes too, that is told by name: once, as a warning
-    /// of `tracing` (feature `tracing`), and as [`Stats::audit_findings`](crate::Stats::audit_findings).
+    /// the key and `Vary` leave out changed. If the response changes too, that is told by path and name: once, as a
+    /// warning of `tracing` (feature `tracing`), and as [`Stats::audit_findings`](crate::Stats::audit_findings).
     /// [`testing::audit`](crate::testing::audit) does the same in a test, more thoroughly.
     ///
     /// An audit calls the handler three times as long as all is well, and some dozens of times for each finding

@@ -130,9 +130,37 @@ impl StoredResponse {
         let mut headers = HeaderMap::with_capacity(head.headers.keys_len() + PLACES + 1);
         headers.insert(AGE, HeaderValue::from_static("0"));
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        copy(&head.headers, |name| !left_out(name), &mut headers);
+        copy(&head.headers.iter().filter(|(name, _)| !left_out(name)).collect::<Vec<_>>(), &mut headers);
         let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
         Self { status: head.status, headers, body: Bytes::new(), trailers: None, said: said.join(&b", "[..]).into() }
+    }
+
+    /// Its fields, and the places at the head of them.
+    pub(crate) fn head(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The same with other fields: the places at the head of the map are kept.
+    pub(crate) fn with_fields(&self, fields: &[(&HeaderName, &HeaderValue)]) -> Self {
+        let mut headers = HeaderMap::with_capacity(self.headers.keys_len());
+        headers.insert(AGE, HeaderValue::from_static("0"));
+        headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
+        copy(fields, &mut headers);
+        Self {
+            status: self.status,
+            headers,
+            body: self.body.clone(),
+            trailers: self.trailers.clone(),
+            said: self.said.clone(),
+        }
+    }
+
+    /// The response for the one who leads.
+    pub(crate) fn response<B: http_body::Body>(&self) -> Response<Body<B>> {
+        let mut response = Response::new(self.body());
+        *response.status_mut() = self.status;
+        response.headers_mut().extend(self.fields().map(|(name, value)| (name.clone(), value.clone())));
+        response
     }
 
     /// Adds the body. Its length is stated from now on, unless trailers follow it.
@@ -143,7 +171,7 @@ impl StoredResponse {
         self.body = body;
         self.trailers = trailers.map(|trailers| {
             let mut copies = HeaderMap::with_capacity(trailers.keys_len());
-            copy(&trailers, |_| true, &mut copies);
+            copy(&trailers.iter().collect::<Vec<_>>(), &mut copies);
             Box::new(copies)
         });
         self
@@ -282,16 +310,15 @@ fn without_content<B: http_body::Body>(mut response: Response<Body<B>>) -> Respo
 
 /// Appends copies of fields. Their values may be slices of a connection's read buffer, which a stored slice would keep
 /// alive: they are copied, all into one allocation of their exact size.
-fn copy(from: &HeaderMap, kept: impl Fn(&HeaderName) -> bool, to: &mut HeaderMap) {
-    let fields = || from.iter().filter(|(name, _)| kept(name));
-    let values = Bytes::from(fields().map(|(_, value)| value.as_bytes()).collect::<Vec<_>>().concat());
+fn copy(fields: &[(&HeaderName, &HeaderValue)], to: &mut HeaderMap) {
+    let values = Bytes::from(fields.iter().map(|(_, value)| value.as_bytes()).collect::<Vec<_>>().concat());
     let mut at = 0;
-    for (name, value) in fields() {
+    for (name, value) in fields {
         let bytes = values.slice(at..at + value.len());
         at += value.len();
-        let mut copy = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone());
+        let mut copy = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| (*value).clone());
         copy.set_sensitive(value.is_sensitive());
-        to.append(name.clone(), copy);
+        to.append((*name).clone(), copy);
     }
 }
 

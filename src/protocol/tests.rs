@@ -71,7 +71,7 @@ impl Prepare<Incoming> for ByMessage {
 
     fn spare(&self, _: u32) {}
 
-    fn project(&self, request: u32, _: RunKind, _: usize) -> (u32, ()) {
+    fn project(&self, request: u32, _: RunKind, _: usize, _: Option<&Self::Value>) -> (u32, ()) {
         (request, ())
     }
 }

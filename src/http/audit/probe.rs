@@ -219,7 +219,7 @@ impl Http {
         let (request, lookup) = match keyed.map_or_else(Some, |()| no_store) {
             Some(detail) => (request, Err(detail)),
             None => {
-                let (request, headers) = self.project(request, probe.0.kind, cache);
+                let (request, headers) = self.project(request, probe.0.kind, cache, None);
                 let (uri, version) = (request.uri().clone(), request.version());
                 (request, Ok(Lookup { key: key.to_key(), uri, version, headers, rules: self.rules.clone() }))
             }
