@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     flight::Flights,
     freshness::Freshness,
-    http::{Http, StoredResponse},
+    http::{Http, Mode, StoredResponse},
     journal::Journal,
     key::Key,
     layer::CachebackLayer,
@@ -120,7 +120,12 @@ impl Cache {
 
     /// A layer for a router or a route, in application mode: see [`CachebackLayer::new`].
     pub fn layer(&self, freshness: impl Into<Freshness>) -> CachebackLayer {
-        CachebackLayer::over(self.clone(), Http::default(), freshness.into())
+        CachebackLayer::over(self.clone(), Http::new(Mode::Application), freshness.into())
+    }
+
+    /// A layer for a router, a route or a client, in protocol mode: see [`CachebackLayer::http`].
+    pub fn http(&self) -> CachebackLayer {
+        CachebackLayer::over(self.clone(), Http::new(Mode::Protocol), Freshness::exact(Duration::ZERO))
     }
 }
 

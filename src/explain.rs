@@ -107,13 +107,15 @@ where
             let found = forced && seen.entry().is_some();
             let outcome = Outcome::new(if found { CacheStatus::Request } else { seen.forward() });
             let marked = seen.is_marked();
-            let together = !seen.keeps_apart() && (!route.settings.opt_in || seen.slot.is_some());
+            let together = role != Role::Solo && !seen.keeps_apart() && (!route.settings.opt_in || seen.slot.is_some());
             match role {
                 _ if !run::can_start() => (outcome, Plan::Forward),
                 _ if together && under_way && !forced => (outcome.collapsed_if(true), Plan::Join),
                 Role::Read => (outcome.because(Some(Detail::RequestNoStore)), Plan::Forward),
                 Role::Refresh if !forced => (outcome.because(Some(Detail::Head)), Plan::Forward),
-                Role::Lead | Role::Refresh => (outcome.because(marked.then_some(Detail::HitForMiss)), Plan::Lead),
+                Role::Lead | Role::Solo | Role::Refresh => {
+                    (outcome.because(marked.then_some(Detail::HitForMiss)), Plan::Lead)
+                }
             }
         }
     };

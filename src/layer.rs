@@ -9,7 +9,7 @@ use crate::{
     clock::{self, Instant},
     entry::{Early, Entry, Fields, Variant},
     freshness::{Freshness, Verdict},
-    http::{Http, StoredResponse},
+    http::{Http, Mode, StoredResponse},
     key::KeyBuf,
     permits::Share,
     protocol::{Judgement, Prepare, Protocol},
@@ -252,6 +252,15 @@ impl CachebackLayer<Http> {
     pub fn new(freshness: impl Into<Freshness>) -> Self {
         Cache::<StoredResponse>::new().layer(freshness)
     }
+
+    /// Caches HTTP responses in protocol mode, as RFC 9111 has it, with a [`Cache`] of its own.
+    ///
+    /// Nothing is stored but what responses let a shared cache store, for as long as they say, and nothing is served stale
+    /// but where they say so. Cookies are no obstacle; a response to a request with `Authorization` is stored where it says
+    /// that it may be (§3.5). See [`Http`] for the rules.
+    pub fn http() -> Self {
+        Cache::<StoredResponse>::new().http()
+    }
 }
 
 impl Route<Http> {
@@ -259,7 +268,7 @@ impl Route<Http> {
     pub(crate) fn aside(cache: Cache) -> Self {
         let share = cache.shared().permits.aside();
         let settings = Settings::new(Freshness::exact(Duration::ZERO));
-        Self { cache, protocol: Http::default(), settings, share, watch: BypassWatch::default() }
+        Self { cache, protocol: Http::new(Mode::Application), settings, share, watch: BypassWatch::default() }
     }
 }
 

@@ -80,7 +80,7 @@ where
         let together = !alone && !seen.keeps_apart() && (!seeker.route.settings.opt_in || seen.slot.is_some());
         let joined = match role {
             Role::Lead if together => flights.join(&course),
-            Role::Lead => Joined::Lead(flights.solo(course)),
+            Role::Lead | Role::Solo => Joined::Lead(flights.solo(course)),
             Role::Refresh | Role::Read => match flights.follow_one(&course).filter(|_| together) {
                 Some(follow) => Joined::Follow(follow),
                 None => {

@@ -223,10 +223,19 @@ pub(crate) type Later<P, Request> = Pin<Box<dyn Future<Output = (Prepared<P, Req
 pub enum Role {
     /// Lead a run that answers it.
     Lead,
+    /// Lead a run that answers nobody else while it is under way. (`Authorization`: its response may be for one alone.)
+    Solo,
     /// Have what is stored refreshed; a miss goes forward by itself. (HEAD: its response is no GET's.)
     Refresh,
     /// Nothing. (`no-store`: the request wants no trace of itself.)
     Read,
+}
+
+impl Role {
+    /// Whether a run that answers the request may be stored.
+    pub(crate) fn may_lead(self) -> bool {
+        matches!(self, Self::Lead | Self::Solo)
+    }
 }
 
 /// Why a run runs.

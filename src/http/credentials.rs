@@ -45,6 +45,10 @@ pub(crate) static CREDENTIALS: [HeaderName; 36] = [
     HeaderName::from_static("ocp-apim-subscription-key"),
 ];
 
+/// The one of them that is no obstacle where responses say themselves who may have them (RFC 9111 §3.5), and the one that
+/// even there is meant for whoever stands here (RFC 9110 §11.7.2).
+pub(crate) static PROXY_CREDENTIALS: [HeaderName; 1] = [header::PROXY_AUTHORIZATION];
+
 /// Families of such fields, by how their names begin.
 const FAMILIES: &[&str] = &[
     "x-auth-request-",

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
 use crate::{
     http::{
-        Http,
+        Http, Mode,
         cache_control::{CacheControl, age_header, explicit_freshness},
         conditional::Conditions,
         request::Survey,
@@ -256,7 +256,7 @@ fn what_a_response_says_it_touched_is_of_the_same_origin() {
         let mut input = Bytes(input);
         let Some(mut request) = input.request() else { return };
         *request.method_mut() = Method::POST;
-        let Some(target) = Target::of((&request).into(), &KeyRules::new()) else { return };
+        let Some(target) = Target::of((&request).into(), &KeyRules::new(Mode::Application)) else { return };
         let mut response = HeaderMap::new();
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
             input.value().map(|value| response.insert(name, value));

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, HeaderName, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
 
 use crate::{
     entry::{Entry, Fields},
@@ -39,6 +39,7 @@ mod rules;
 mod setters;
 mod stored;
 mod unsafe_methods;
+mod unstored;
 mod validation;
 
 pub use body::Body;
@@ -49,9 +50,12 @@ use audit::Sampling;
 use conditional::Conditions;
 use parts::{Caches, Contribution};
 use policy::{Head, Policy};
+
+pub(crate) use policy::Mode;
 use request::{Survey, View};
 use rules::KeyRules;
 use stored::{Reuse, StatusName, Storing};
+use unstored::Unstored;
 
 /// The protocol of HTTP services: axum routers and routes, hyper clients, anything that answers `http::Request` with
 /// `http::Response`. This is application mode, made by [`CachebackLayer::new`](crate::CachebackLayer::new).
@@ -101,8 +105,7 @@ pub struct Http {
     rules: KeyRules,
     policy: Policy,
     name: StatusName,
-    /// Fields that are not stored, beside those that no cache stores.
-    exchange: Arc<[HeaderName]>,
+    unstored: Unstored,
     unsafe_invalidates: bool,
     enabled: bool,
     when: Option<Arc<WhenFn>>,
@@ -130,11 +133,12 @@ pub enum After {
     Report(Box<audit::Probed>),
 }
 
-impl Default for Http {
-    fn default() -> Self {
+impl Http {
+    pub(crate) fn new(mode: Mode) -> Self {
         Self {
-            rules: KeyRules::new(),
+            rules: KeyRules::new(mode),
             policy: Policy {
+                mode,
                 body_cap: 1 << 20,
                 negative: Arc::default(),
                 opt_in: false,
@@ -142,7 +146,7 @@ impl Default for Http {
                 kept: KEPT,
             },
             name: StatusName(Some("cacheback".into())),
-            exchange: Arc::new(stored::OF_ONE_EXCHANGE.clone()),
+            unstored: Unstored::new(mode),
             unsafe_invalidates: true,
             enabled: true,
             when: None,
@@ -217,7 +221,9 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
                 let no_store = survey.has_directives() && cache_control::request_no_store(request.headers());
                 let conditions = if survey.has_conditions() { Conditions::take(request.headers()) } else { None };
                 let forced = request.extensions().get::<ForceRefresh>().is_some();
-                Prepared::Lookup(request, View { head, no_store, nested, forced, conditions: conditions.map(Box::new) })
+                let authorized = survey.is_authorized(&self.rules);
+                let conditions = conditions.map(Box::new);
+                Prepared::Lookup(request, View { head, no_store, nested, forced, authorized, conditions })
             }
         }
     }
@@ -230,6 +236,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         match view {
             View { no_store: true, .. } => Role::Read,
             View { head: true, .. } => Role::Refresh,
+            View { authorized: true, .. } => Role::Solo,
             View { .. } => Role::Lead,
         }
     }
@@ -303,12 +310,13 @@ where
     type Response = Response<Body<B>>;
     type Fill = Storing<B>;
 
-    fn judge(&self, response: &Response<B>, _: &Self::Sight, freshness: &Freshness) -> Judgement {
+    fn judge(&self, response: &Response<B>, sight: &Self::Sight, freshness: &Freshness) -> Judgement {
         let head = Head {
             status: response.status(),
             headers: response.headers(),
             extensions: response.extensions(),
             at_least: response.body().size_hint().lower().max(content_length(response.headers()).unwrap_or(0)),
+            authorized: self.is_authorized(sight),
         };
         self.policy.judge(head, freshness)
     }
@@ -317,14 +325,15 @@ where
         &self,
         response: Response<B>,
         stored: &Entry<StoredResponse>,
-        _: &Self::Sight,
+        sight: &Self::Sight,
         freshness: &Freshness,
     ) -> Result<Validated<Response<Body<B>>, StoredResponse>, Response<B>> {
         if response.status() != StatusCode::NOT_MODIFIED || !validation::has_validator(stored.value.head()) {
             return Err(response);
         }
         let (head, _) = response.into_parts();
-        let (judged, value) = validation::freshen(stored, head, &self.policy, &self.exchange, freshness);
+        let (judged, value) =
+            validation::freshen(stored, head, self.is_authorized(sight), &self.policy, &self.unstored, freshness);
         Ok(Validated { judged, response: value.response(), value })
     }
 
@@ -344,7 +353,7 @@ where
         head.extensions.remove::<Contribution>();
         // RFC 9110 §6.6.1: whoever stores a response that has no Date gives it one.
         head.headers.entry(header::DATE).or_insert_with(stored::date);
-        let stored = StoredResponse::new(&head, &self.exchange);
+        let stored = StoredResponse::new(&head, &self.unstored);
         let expected = content_length(&head.headers);
         let (fill, body) = Body::piped(body, self.policy.body_cap, expected, interest);
         let mut storing = Box::pin(Storing::new(stored, fill));
@@ -435,6 +444,11 @@ impl Http {
             Some(detail) => Err(detail),
             None => survey.key(request.into(), &self.rules, key),
         }
+    }
+
+    /// Whether what a run sees has a credential that the key does not cover.
+    fn is_authorized(&self, sight: &HeaderMap) -> bool {
+        sight.contains_key(header::AUTHORIZATION) && !self.rules.covers_authorization()
     }
 
     /// Asks the functions of the user, which want to see the head in one piece.

@@ -21,9 +21,19 @@ use crate::{
     status::Detail,
 };
 
+/// Whose word counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The layer's, where the response says nothing; what might be private is not stored, whatever it says.
+    Application,
+    /// The response's alone, as RFC 9111 reads it.
+    Protocol,
+}
+
 /// How a layer judges.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
+    pub(crate) mode: Mode,
     /// The largest body that is stored, in bytes.
     pub(crate) body_cap: usize,
     /// Lifetimes of responses with other statuses than those that the layer's own lifetime applies to.
@@ -44,6 +54,8 @@ pub(crate) struct Head<'a> {
     pub(crate) extensions: &'a http::Extensions,
     /// The body has at least this many bytes.
     pub(crate) at_least: u64,
+    /// The request carried a credential that the key does not cover.
+    pub(crate) authorized: bool,
 }
 
 impl Policy {
@@ -64,7 +76,8 @@ impl Policy {
         }
         if let Some(detail) = self.forbidden(head, &directives) {
             // A client can bring about an error, and must not switch collapsing off with it.
-            let mark = head.status.as_u16() < 400 && !matches!(detail, Detail::Status | Detail::Partial);
+            let mark =
+                head.status.as_u16() < 400 && !matches!(detail, Detail::Status | Detail::Partial | Detail::Credential);
             judged.refuse(Class::Personal { mark }, detail);
             return judged;
         }
@@ -77,7 +90,8 @@ impl Policy {
         let granted = lifetime.or_else(|| {
             let negative = contributed.map_or(&self.negative, |inner| &inner.negative);
             let rule = negative.iter().rev().find(|(status, _)| *status == head.status).map(|(_, freshness)| freshness);
-            rule.or_else(|| has_default_lifetime(head.status).then_some(own)).map(|freshness| (*freshness, false))
+            let default = self.mode == Mode::Application && has_default_lifetime(head.status);
+            rule.or_else(|| default.then_some(own)).map(|freshness| (*freshness, false))
         });
         let Some((freshness, explicit)) = granted else {
             judged.refuse(Class::Shareable, Detail::Status);
@@ -143,12 +157,20 @@ impl Policy {
         if directives.private {
             return Some(Detail::Private);
         }
+        // RFC 9111 §3.5. A handler's own word counts for as much as its fields.
+        let shared = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
+        if head.authorized && !shared && head.extensions.get::<Freshness>().is_none() {
+            return Some(Detail::Credential);
+        }
         // Stored to be validated, if there is something to validate it by.
         if is_no_cache(headers, directives) && !has_validator(headers) {
             return Some(Detail::NoCache);
         }
         if headers.contains_key(header::SET_COOKIE) {
             return Some(Detail::SetCookie);
+        }
+        if self.mode == Mode::Protocol {
+            return self.unfit(head);
         }
         if status == StatusCode::UNAUTHORIZED
             || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
@@ -157,14 +179,6 @@ impl Policy {
         {
             return Some(Detail::Authenticate);
         }
-        // A member that names no field is read as the one that names them all: else what it was meant to tell apart
-        // would be shared.
-        if list(headers, header::VARY).any(|member| member == b"*" || HeaderName::from_bytes(member).is_err()) {
-            return Some(Detail::VaryAny);
-        }
-        if is_stream(headers) {
-            return Some(Detail::EventStream);
-        }
         if has_nonce(headers) {
             return Some(Detail::Nonce);
         }
@@ -172,6 +186,19 @@ impl Policy {
             && !list(headers, header::VARY).any(|member| member.eq_ignore_ascii_case(b"origin"))
         {
             return Some(Detail::AllowOrigin);
+        }
+        self.unfit(head)
+    }
+
+    /// Why it cannot be stored whatever it says, if so.
+    fn unfit(&self, head: Head<'_>) -> Option<Detail> {
+        // A member that names no field is read as the one that names them all: else what it was meant to tell apart
+        // would be shared.
+        if list(head.headers, header::VARY).any(|member| member == b"*" || HeaderName::from_bytes(member).is_err()) {
+            return Some(Detail::VaryAny);
+        }
+        if is_stream(head.headers) {
+            return Some(Detail::EventStream);
         }
         (head.at_least > self.body_cap as u64).then_some(Detail::TooLarge)
     }

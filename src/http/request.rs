@@ -11,7 +11,8 @@ use http::{
 use crate::{
     http::{
         conditional::Conditions,
-        credentials::{CREDENTIALS, OVERRIDES, is_of_a_family},
+        credentials::{CREDENTIALS, OVERRIDES, PROXY_CREDENTIALS, is_of_a_family},
+        policy::Mode,
         rules::{KeyRules, received_uri},
     },
     key::{KeyBuf, UriParts},
@@ -25,6 +26,8 @@ enum Matter {
     /// It is part of the key by a rule.
     Keyed,
     Credential,
+    /// A credential with which a response may be shared that says so.
+    Authorization,
     Cookie,
     /// It is part of every key that it occurs in.
     Override,
@@ -42,7 +45,11 @@ enum Matter {
 ///
 /// A table of open addressing, filled to a quarter at most: most fields of a request meet an empty place.
 #[derive(Clone)]
-pub(crate) struct FieldTable(Box<[Option<(HeaderName, Matter)>]>);
+pub(crate) struct FieldTable {
+    places: Box<[Option<(HeaderName, Matter)>]>,
+    /// Whether names that begin like those of credentials are taken for some.
+    families: bool,
+}
 
 /// What one pass over the fields found.
 #[derive(Debug, Default)]
@@ -53,7 +60,7 @@ pub(crate) struct Survey {
 }
 
 impl FieldTable {
-    pub(crate) fn new(keyed: &[HeaderName], credentials: &[HeaderName]) -> Self {
+    pub(crate) fn new(mode: Mode, keyed: &[HeaderName], credentials: &[HeaderName]) -> Self {
         let own = [
             (header::COOKIE, Matter::Cookie),
             (header::HOST, Matter::Host),
@@ -69,11 +76,17 @@ impl FieldTable {
             (header::SEC_WEBSOCKET_KEY, Matter::Upgrade),
             (header::SEC_WEBSOCKET_VERSION, Matter::Upgrade),
         ];
-        let names = own.len() + OVERRIDES.len() + CREDENTIALS.len() + credentials.len() + keyed.len();
-        let mut table = Self(vec![None; (names * 4).next_power_of_two()].into());
+        let known = match mode {
+            Mode::Application => &CREDENTIALS[..],
+            Mode::Protocol => &PROXY_CREDENTIALS,
+        };
+        let names = own.len() + OVERRIDES.len() + known.len() + credentials.len() + keyed.len();
+        let places = vec![None; (names * 4).next_power_of_two()].into();
+        let mut table = Self { places, families: mode == Mode::Application };
         own.into_iter().for_each(|(name, matter)| table.insert(name, matter));
         OVERRIDES.iter().for_each(|name| table.insert(name.clone(), Matter::Override));
-        CREDENTIALS.iter().chain(credentials).for_each(|name| table.insert(name.clone(), Matter::Credential));
+        table.insert(header::AUTHORIZATION, Matter::Authorization);
+        known.iter().chain(credentials).for_each(|name| table.insert(name.clone(), Matter::Credential));
         // What a rule keys is covered: that it is a credential matters no more.
         keyed.iter().for_each(|name| table.insert(name.clone(), Matter::Keyed));
         table
@@ -81,24 +94,24 @@ impl FieldTable {
 
     fn insert(&mut self, name: HeaderName, matter: Matter) {
         let mut place = self.place(name.as_str());
-        while self.0[place].as_ref().is_some_and(|(taken, _)| *taken != name) {
-            place = (place + 1) & (self.0.len() - 1);
+        while self.places[place].as_ref().is_some_and(|(taken, _)| *taken != name) {
+            place = (place + 1) & (self.places.len() - 1);
         }
         // A field that the cache itself must understand keeps its meaning whatever a rule makes of it.
-        if !self.0[place].as_ref().is_some_and(|(_, own)| own.is_framing()) {
-            self.0[place] = Some((name, matter));
+        if !self.places[place].as_ref().is_some_and(|(_, own)| own.is_framing()) {
+            self.places[place] = Some((name, matter));
         }
     }
 
     fn get(&self, name: &HeaderName) -> Option<Matter> {
         let mut place = self.place(name.as_str());
-        while let Some((known, matter)) = &self.0[place] {
+        while let Some((known, matter)) = &self.places[place] {
             if known == name {
                 return Some(*matter);
             }
-            place = (place + 1) & (self.0.len() - 1);
+            place = (place + 1) & (self.places.len() - 1);
         }
-        is_of_a_family(name.as_str()).then_some(Matter::Credential)
+        (self.families && is_of_a_family(name.as_str())).then_some(Matter::Credential)
     }
 
     /// Spreads names by their length and three of their letters. The table's length is a power of two.
@@ -106,13 +119,13 @@ impl FieldTable {
         let bytes = name.as_bytes();
         let at = |index: usize| bytes.get(index).map_or(0, |byte| usize::from(*byte));
         let last = bytes.len().saturating_sub(1);
-        (bytes.len() * 31 + at(0) * 7 + at(last) * 13 + at(last / 2) * 57) & (self.0.len() - 1)
+        (bytes.len() * 31 + at(0) * 7 + at(last) * 13 + at(last / 2) * 57) & (self.places.len() - 1)
     }
 }
 
 impl Matter {
     fn is_framing(self) -> bool {
-        !matches!(self, Self::Keyed | Self::Credential | Self::Cookie | Self::Override)
+        !matches!(self, Self::Keyed | Self::Credential | Self::Authorization | Self::Cookie | Self::Override)
     }
 }
 
@@ -166,11 +179,16 @@ impl Survey {
             None
         } else if self.has(Matter::Credential) {
             Some(Detail::Credential)
-        } else if self.has(Matter::Cookie) && !rules.covers_cookies() {
+        } else if self.has(Matter::Cookie) && rules.mode == Mode::Application && !rules.covers_cookies() {
             Some(Detail::Cookie)
         } else {
             None
         }
+    }
+
+    /// Whether nobody else may have the response, unless it says so.
+    pub(crate) fn is_authorized(&self, rules: &KeyRules) -> bool {
+        self.has(Matter::Authorization) && rules.key_by.is_none()
     }
 
     /// Writes the key of the request, or says why it has none.
@@ -273,6 +291,8 @@ pub struct View {
     pub(crate) nested: bool,
     /// Code in this process asks for a new response.
     pub(crate) forced: bool,
+    /// The response is for the one who asks, unless it says otherwise: he neither waits for others nor they for him.
+    pub(crate) authorized: bool,
     pub(crate) conditions: Option<Box<Conditions>>,
 }
 
@@ -313,6 +333,6 @@ pub(crate) fn write_field(headers: &HeaderMap, name: &HeaderName, key: &mut KeyB
 
 impl fmt::Debug for FieldTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().flatten()).finish()
+        f.debug_list().entries(self.places.iter().flatten()).finish()
     }
 }

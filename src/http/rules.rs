@@ -15,7 +15,7 @@ use http::{
 };
 
 use crate::{
-    http::{credentials::OVERRIDES, request::FieldTable},
+    http::{credentials::OVERRIDES, policy::Mode, request::FieldTable},
     key::KeyBuf,
     scope::normal_authority,
 };
@@ -23,6 +23,7 @@ use crate::{
 /// The key rules of one layer.
 #[derive(Clone)]
 pub(crate) struct KeyRules {
+    pub(crate) mode: Mode,
     pub(crate) namespace: Option<Box<str>>,
     pub(crate) key_headers: Vec<HeaderName>,
     pub(crate) key_cookies: Vec<Box<[u8]>>,
@@ -63,8 +64,9 @@ pub(crate) enum Keep {
 }
 
 impl KeyRules {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(mode: Mode) -> Self {
         let mut rules = Self {
+            mode,
             namespace: None,
             key_headers: Vec::new(),
             key_cookies: Vec::new(),
@@ -73,7 +75,7 @@ impl KeyRules {
             credentials: Vec::new(),
             query: QueryRule::default(),
             sealed: false,
-            table: FieldTable::new(&[], &[]),
+            table: FieldTable::new(mode, &[], &[]),
             fingerprint: Arc::default(),
         };
         rules.derive();
@@ -82,8 +84,9 @@ impl KeyRules {
 
     /// Brings up to date what follows from the rest.
     pub(crate) fn derive(&mut self) {
-        self.table = FieldTable::new(&self.key_headers, &self.credentials);
+        self.table = FieldTable::new(self.mode, &self.key_headers, &self.credentials);
         let mut print = KeyBuf::default();
+        print.kind(u8::from(self.mode == Mode::Protocol));
         print.part(self.namespace.as_deref().map(str::as_bytes));
         for list in [&self.key_headers, &self.credentials] {
             print.mark(list.len() as u32);
@@ -106,8 +109,13 @@ impl KeyRules {
     /// Whether a layer further out that stores under these rules tells apart all that this one does: it has the same, or
     /// this one has none.
     pub(crate) fn are_kept_by(&self, outer: &[u8]) -> bool {
-        static NONE: LazyLock<Arc<[u8]>> = LazyLock::new(|| KeyRules::new().fingerprint);
+        static NONE: LazyLock<Arc<[u8]>> = LazyLock::new(|| KeyRules::new(Mode::Application).fingerprint);
         *outer == *self.fingerprint || self.fingerprint == *NONE
+    }
+
+    /// Whether the key tells requests with different values of `Authorization` apart.
+    pub(crate) fn covers_authorization(&self) -> bool {
+        self.key_by.is_some() || self.key_headers.contains(&header::AUTHORIZATION)
     }
 
     pub(crate) fn covers_cookies(&self) -> bool {

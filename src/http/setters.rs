@@ -201,7 +201,7 @@ impl CachebackLayer<Http> {
             // In a loop: the place of the caller is lost on a closure.
             exchange.push(field_name(name, "exchange_headers"));
         }
-        self.set_protocol(|http| http.exchange = exchange.into())
+        self.set_protocol(|http| http.unstored.name(exchange))
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
         conditional::to_not_modified,
         request::View,
         rules::connection_options,
+        unstored::Unstored,
     },
     protocol::Unfilled,
     status::{Outcome, Text},
@@ -63,40 +64,8 @@ pub(crate) struct StatusName(pub(crate) Option<Box<str>>);
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What is not stored: what ends at this hop (RFC 9111 §3.1), and what we write ourselves. Nor is `Proxy-` anything.
-static LEFT_OUT: [HeaderName; 7] = [
-    AGE,
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-];
-
-/// What speaks of one exchange, and of no other (application mode).
-pub(crate) static OF_ONE_EXCHANGE: [HeaderName; 14] = [
-    HeaderName::from_static("x-request-id"),
-    HeaderName::from_static("x-correlation-id"),
-    HeaderName::from_static("x-amzn-requestid"),
-    HeaderName::from_static("x-amzn-trace-id"),
-    HeaderName::from_static("request-id"),
-    HeaderName::from_static("traceparent"),
-    HeaderName::from_static("tracestate"),
-    HeaderName::from_static("traceresponse"),
-    HeaderName::from_static("x-b3-traceid"),
-    HeaderName::from_static("x-b3-spanid"),
-    HeaderName::from_static("server-timing"),
-    HeaderName::from_static("authentication-info"),
-    HeaderName::from_static("x-runtime"),
-    HeaderName::from_static("x-response-time"),
-];
-
 /// The places at the head of the map.
 const PLACES: usize = 2;
-
-/// Families of such fields, by how their names begin.
-const OF_ONE_EXCHANGE_FAMILIES: &[&str] = &["ratelimit", "x-ratelimit-", "x-rate-limit-"];
 
 impl StoredResponse {
     /// Its status.
@@ -116,21 +85,14 @@ impl StoredResponse {
         &self.body
     }
 
-    /// What is stored of a response with this head, as yet without its body. `exchange` names fields of one exchange.
-    pub(crate) fn new(head: &Parts, exchange: &[HeaderName]) -> Self {
+    /// What is stored of a response with this head, as yet without its body.
+    pub(crate) fn new(head: &Parts, unstored: &Unstored) -> Self {
         let named: Vec<HeaderName> = connection_options(&head.headers).collect();
-        let left_out = |name: &HeaderName| {
-            LEFT_OUT.contains(name)
-                || name.as_str().starts_with("proxy-")
-                || name == CACHE_STATUS
-                || named.contains(name)
-                || exchange.contains(name)
-                || OF_ONE_EXCHANGE_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
-        };
+        let kept = |name: &HeaderName| !named.contains(name) && unstored.keeps(name);
         let mut headers = HeaderMap::with_capacity(head.headers.keys_len() + PLACES + 1);
         headers.insert(AGE, HeaderValue::from_static("0"));
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        copy(&head.headers.iter().filter(|(name, _)| !left_out(name)).collect::<Vec<_>>(), &mut headers);
+        copy(&head.headers.iter().filter(|(name, _)| kept(name)).collect::<Vec<_>>(), &mut headers);
         let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
         Self { status: head.status, headers, body: Bytes::new(), trailers: None, said: said.join(&b", "[..]).into() }
     }
@@ -393,6 +355,7 @@ fn has_content(status: StatusCode) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Mode;
 
     #[test] // P45
     fn a_stale_response_keeps_what_it_says_but_its_freshness() {
@@ -419,7 +382,8 @@ mod tests {
                 head.headers.append(name, HeaderValue::from(line));
             }
             let trailers = trailers.then(|| head.headers.clone());
-            let stored = StoredResponse::new(&head, &[]).complete(Bytes::from(vec![b'x'; 100]), trailers);
+            let stored = StoredResponse::new(&head, &Unstored::new(Mode::Protocol))
+                .complete(Bytes::from(vec![b'x'; 100]), trailers);
             // Whoever gets it shares what it holds.
             let _given_out = (stored.headers.clone(), stored.body.clone());
             Box::new(stored)

@@ -104,10 +104,11 @@ fn without_dots(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Mode;
 
     fn target(uri: &str) -> Target {
         let request = http::Request::builder().method("POST").uri(uri).body(()).unwrap();
-        Target::of((&request).into(), &KeyRules::new()).unwrap()
+        Target::of((&request).into(), &KeyRules::new(Mode::Application)).unwrap()
     }
 
     fn scope(uri: &str) -> Option<Scope> {

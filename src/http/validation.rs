@@ -13,6 +13,7 @@ use crate::{
         conditional::{is_same_tag, is_tag},
         policy::{Head, Policy},
         stored::StoredResponse,
+        unstored::Unstored,
     },
     protocol::{Class, Judgement},
     status::Detail,
@@ -42,11 +43,12 @@ pub(crate) fn ask(stored: &HeaderMap, request: &mut HeaderMap) {
 pub(crate) fn freshen(
     stored: &Entry<StoredResponse>,
     mut head: Parts,
+    authorized: bool,
     policy: &Policy,
-    exchange: &[HeaderName],
+    unstored: &Unstored,
     own: &Freshness,
 ) -> (Judgement, StoredResponse) {
-    let told = StoredResponse::new(&head, exchange);
+    let told = StoredResponse::new(&head, unstored);
     let is_told = |name: &HeaderName| told.fields().any(|(told, _)| told == name) && !OF_THE_CONTENT.contains(name);
     let kept = stored.value.fields().filter(|(name, _)| !is_told(name));
     let told = told.fields().filter(|(name, _)| !OF_THE_CONTENT.contains(name));
@@ -62,8 +64,10 @@ pub(crate) fn freshen(
         headers.insert(header::AGE, age.clone());
     }
     let at_least = value.content().len() as u64;
-    let mut judged =
-        policy.judge(Head { status: value.status(), headers: &headers, extensions: &head.extensions, at_least }, own);
+    let mut judged = policy.judge(
+        Head { status: value.status(), headers: &headers, extensions: &head.extensions, at_least, authorized },
+        own,
+    );
     judged.age = age_header(&head.headers);
     // We have asked about one representation. One that is spoken of by another name is not the one that we have: those
     // who wait may have it, since it was confirmed, and it is not kept.

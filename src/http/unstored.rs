@@ -1,0 +1,74 @@
+//! Which fields of a response are not stored with it (RFC 9111 §3.1): what ends at this hop, what this cache writes itself,
+//! and what speaks of one exchange.
+
+use std::sync::Arc;
+
+use http::{
+    HeaderName,
+    header::{self, AGE},
+};
+
+use crate::http::{policy::Mode, stored::CACHE_STATUS};
+
+/// The fields of one layer that are not stored, beside those that no cache stores.
+#[derive(Clone, Debug)]
+pub(crate) struct Unstored {
+    names: Arc<[HeaderName]>,
+    /// Whether names count that begin like those of such fields.
+    families: bool,
+}
+
+/// What no cache stores, or writes itself. Nor is `Proxy-` anything.
+static BY_NONE: [HeaderName; 8] = [
+    AGE,
+    CACHE_STATUS,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// What speaks of one exchange, and of no other.
+static OF_ONE_EXCHANGE: [HeaderName; 14] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-correlation-id"),
+    HeaderName::from_static("x-amzn-requestid"),
+    HeaderName::from_static("x-amzn-trace-id"),
+    HeaderName::from_static("request-id"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("traceresponse"),
+    HeaderName::from_static("x-b3-traceid"),
+    HeaderName::from_static("x-b3-spanid"),
+    HeaderName::from_static("server-timing"),
+    HeaderName::from_static("authentication-info"),
+    HeaderName::from_static("x-runtime"),
+    HeaderName::from_static("x-response-time"),
+];
+
+/// Families of such fields, by how their names begin.
+const FAMILIES: &[&str] = &["ratelimit", "x-ratelimit-", "x-rate-limit-"];
+
+impl Unstored {
+    /// In protocol mode all that RFC 9111 lets a cache store is stored.
+    pub(crate) fn new(mode: Mode) -> Self {
+        match mode {
+            Mode::Application => Self { names: Arc::new(OF_ONE_EXCHANGE.clone()), families: true },
+            Mode::Protocol => Self { names: Arc::new([]), families: false },
+        }
+    }
+
+    /// Names the fields of one exchange anew.
+    pub(crate) fn name(&mut self, names: Vec<HeaderName>) {
+        self.names = names.into();
+    }
+
+    pub(crate) fn keeps(&self, name: &HeaderName) -> bool {
+        !(BY_NONE.contains(name)
+            || name.as_str().starts_with("proxy-")
+            || self.names.contains(name)
+            || self.families && FAMILIES.iter().any(|family| name.as_str().starts_with(family)))
+    }
+}
