@@ -41,6 +41,7 @@ mod stored;
 mod unsafe_methods;
 mod unstored;
 mod validation;
+mod vary;
 
 pub use body::Body;
 pub use parts::{Background, ForceRefresh, NoStore};

@@ -15,7 +15,7 @@ use http::{
 };
 
 use crate::{
-    http::{credentials::OVERRIDES, policy::Mode, request::FieldTable},
+    http::{credentials::OVERRIDES, policy::Mode, request::FieldTable, vary::comparable},
     key::KeyBuf,
     scope::normal_authority,
 };
@@ -155,11 +155,10 @@ impl KeyRules {
             } else if name == header::HOST && headers.contains_key(&name) {
                 // The key has its value, in the one spelling that runs see.
                 values.part(Some(b""));
-            } else if self.is_hidden(&name) || !headers.contains_key(&name) || self.ends_here(&name, headers) {
+            } else if self.is_hidden(&name) || self.ends_here(&name, headers) {
                 values.part(None);
             } else {
-                let lines: Vec<_> = headers.get_all(&name).iter().map(|line| line.as_bytes().trim_ascii()).collect();
-                values.part(Some(&lines.join(&b", "[..])));
+                values.part(comparable(headers, &name).as_deref());
             }
         }
     }
