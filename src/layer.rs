@@ -339,7 +339,9 @@ impl<P: Protocol> Route<P> {
             self.protocol.variant(fields, sight, &mut values);
             values.as_slice().into()
         });
-        judged.freshness = judged.freshness.jittered(self.settings.jitter, fastrand::f64());
+        if !judged.drawn {
+            judged.freshness = judged.freshness.jittered(self.settings.jitter, fastrand::f64());
+        }
         let early = Early::after(clock::now().saturating_duration_since(started));
         let weight = self.protocol.weigh(&value);
         Arc::new(Entry { value, started, run, early, judged, variant, weight })

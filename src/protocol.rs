@@ -264,6 +264,8 @@ pub struct Judgement {
     pub(crate) fields: Option<Fields>,
     /// Whether each reader has to have it validated for himself.
     pub(crate) validate: bool,
+    /// Its lifetime was jittered already.
+    pub(crate) drawn: bool,
     /// Why it is not stored.
     pub(crate) detail: Option<Detail>,
 }
@@ -343,6 +345,7 @@ impl Judgement {
             tags: Tags::default(),
             fields: None,
             validate: false,
+            drawn: false,
             detail: None,
         }
     }

@@ -293,7 +293,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         self.rules.project(&mut parts);
         let sight = parts.headers.clone();
         if let Some(stored) = stored {
-            validation::ask(stored.head(), &mut parts.headers);
+            validation::ask(stored, &mut parts.headers);
         }
         parts.extensions.get_or_insert_with(Caches::default).push(cache, &self.rules.fingerprint);
         if run == RunKind::Background {
@@ -329,7 +329,9 @@ where
         sight: &Self::Sight,
         freshness: &Freshness,
     ) -> Result<Validated<Response<Body<B>>, StoredResponse>, Response<B>> {
-        if response.status() != StatusCode::NOT_MODIFIED || !validation::has_validator(stored.value.head()) {
+        if response.status() != StatusCode::NOT_MODIFIED
+            || !validation::has_validator(stored.value.status(), stored.value.head())
+        {
             return Err(response);
         }
         let (head, _) = response.into_parts();

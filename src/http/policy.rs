@@ -107,7 +107,7 @@ impl Policy {
         } else {
             freshness
         };
-        if has_validator(head.headers) {
+        if has_validator(head.status, head.headers) {
             judged.freshness = judged.freshness.kept_for(self.kept);
         }
         if judged.age >= judged.freshness.gone_at() {
@@ -163,7 +163,7 @@ impl Policy {
             return Some(Detail::Credential);
         }
         // Stored to be validated, if there is something to validate it by.
-        if is_no_cache(headers, directives) && !has_validator(headers) {
+        if is_no_cache(headers, directives) && !has_validator(status, headers) {
             return Some(Detail::NoCache);
         }
         if headers.contains_key(header::SET_COOKIE) {

@@ -1,6 +1,6 @@
 //! What belongs to an HTTP route: its key, its view, what it stores, how it names itself.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, StatusCode, request::Parts};
 
@@ -179,6 +179,13 @@ impl CachebackLayer<Http> {
     /// By default such a response gets the windows that it states.
     pub fn stale_windows_for_all(self) -> Self {
         self.set_protocol(|http| http.policy.stale_windows_for_all = true)
+    }
+
+    /// How long past its lifetime a response with an `ETag` or a `Last-Modified` is kept to be validated, though nobody is
+    /// served with it any more; default a day. A run then asks the service whether it is still the same (RFC 9111 §4.3),
+    /// and a 304 makes it fresh again. Nothing is validated that is gone.
+    pub fn keep(self, window: Duration) -> Self {
+        self.set_protocol(|http| http.policy.kept = window)
     }
 
     /// Fields of one exchange, such as a request's id: they go to the client whose request it was and are not stored.

@@ -3,13 +3,13 @@
 //! A run that is to replace something with a validator carries it as a condition. A 304 then stands for the stored
 //! response: its fields are brought up to date (§3.2), its age begins anew with the run, its body stays where it is.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header, response::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
 
 use crate::{
     entry::Entry,
     freshness::Freshness,
     http::{
-        cache_control::age_header,
+        cache_control::{age_header, http_date},
         conditional::{is_same_tag, is_tag},
         policy::{Head, Policy},
         stored::StoredResponse,
@@ -23,18 +23,23 @@ use crate::{
 const OF_THE_CONTENT: [HeaderName; 4] =
     [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::TRANSFER_ENCODING];
 
-/// Whether there is something to ask by.
-pub(crate) fn has_validator(response: &HeaderMap) -> bool {
-    etag(response).is_some() || response.contains_key(header::LAST_MODIFIED)
+/// Whether there is something to ask by, and the answer would be about this: a condition is evaluated where the response
+/// would be a success (RFC 9110 §13.2.1).
+pub(crate) fn has_validator(status: StatusCode, response: &HeaderMap) -> bool {
+    status.is_success() && (etag(response).is_some() || modified(response).is_some())
 }
 
 /// Makes a request ask whether the stored response is still good. The entity tag decides where there is one; the date
 /// goes along for those who know dates alone (§4.3.1).
-pub(crate) fn ask(stored: &HeaderMap, request: &mut HeaderMap) {
+pub(crate) fn ask(stored: &StoredResponse, request: &mut HeaderMap) {
+    if !has_validator(stored.status(), stored.head()) {
+        return;
+    }
+    let stored = stored.head();
     if let Some(etag) = etag(stored) {
         request.insert(header::IF_NONE_MATCH, etag.clone());
     }
-    if let Some(modified) = stored.get(header::LAST_MODIFIED) {
+    if let Some(modified) = modified(stored) {
         request.insert(header::IF_MODIFIED_SINCE, modified.clone());
     }
 }
@@ -48,16 +53,21 @@ pub(crate) fn freshen(
     unstored: &Unstored,
     own: &Freshness,
 ) -> (Judgement, StoredResponse) {
+    // We have asked about one representation. One that is spoken of by another name is not the one that we have: those
+    // who wait may have it, since it was confirmed, and it is neither updated nor kept.
+    let is_of_another = is_of_another(&head.headers, stored.value.head());
     let told = StoredResponse::new(&head, unstored);
-    let is_told = |name: &HeaderName| told.fields().any(|(told, _)| told == name) && !OF_THE_CONTENT.contains(name);
+    let updates = |name: &HeaderName| !is_of_another && !OF_THE_CONTENT.contains(name);
+    let is_told = |name: &HeaderName| updates(name) && told.fields().any(|(told, _)| told == name);
     let kept = stored.value.fields().filter(|(name, _)| !is_told(name));
-    let told = told.fields().filter(|(name, _)| !OF_THE_CONTENT.contains(name));
+    let told = told.fields().filter(|(name, _)| updates(name));
     let value = stored.value.with_fields(&kept.chain(told).collect::<Vec<_>>());
 
     // What was said beside the fields holds unless something else is said.
     head.extensions.get_or_insert_with(|| stored.tags().clone());
-    if stored.judged.said {
-        head.extensions.get_or_insert_with(|| *stored.freshness());
+    let repeated = stored.judged.said && head.extensions.get::<Freshness>().is_none();
+    if repeated {
+        head.extensions.insert(*stored.freshness());
     }
     let mut headers: HeaderMap = value.fields().map(|(name, value)| (name.clone(), value.clone())).collect();
     if let Some(age) = head.headers.get(header::AGE) {
@@ -69,18 +79,27 @@ pub(crate) fn freshen(
         own,
     );
     judged.age = age_header(&head.headers);
-    // We have asked about one representation. One that is spoken of by another name is not the one that we have: those
-    // who wait may have it, since it was confirmed, and it is not kept.
-    let renamed = etag(stored.value.head())
-        .zip(head.headers.get(header::ETAG))
-        .is_some_and(|(asked, told)| !is_same_tag(asked, told));
-    if renamed && judged.class == Class::Storable {
+    judged.drawn = repeated;
+    if is_of_another && judged.class == Class::Storable {
         judged.refuse(Class::Shareable, Detail::Status);
     }
     (judged, value)
 }
 
+/// Whether a 304 speaks of another representation than the one that was asked about (§4.3.4).
+fn is_of_another(told: &HeaderMap, asked: &HeaderMap) -> bool {
+    match (etag(told), etag(asked)) {
+        (Some(told), Some(asked)) => !is_same_tag(told, asked),
+        _ => modified(told).zip(modified(asked)).is_some_and(|(told, asked)| http_date(told) != http_date(asked)),
+    }
+}
+
 /// The entity tag, if it is one.
 fn etag(response: &HeaderMap) -> Option<&HeaderValue> {
     response.get(header::ETAG).filter(|etag| is_tag(etag))
+}
+
+/// When it was modified, if that is a date.
+fn modified(response: &HeaderMap) -> Option<&HeaderValue> {
+    response.get(header::LAST_MODIFIED).filter(|modified| http_date(modified).is_some())
 }
