@@ -48,7 +48,7 @@ pub(crate) fn freshen(
     unstored: &Unstored,
     own: &Freshness,
 ) -> (Judgement, StoredResponse) {
-    let told = StoredResponse::new(&head, unstored);
+    let told = StoredResponse::new(&head, &unstored.of(&head.headers, None));
     let is_told = |name: &HeaderName| told.fields().any(|(told, _)| told == name) && !OF_THE_CONTENT.contains(name);
     let kept = stored.value.fields().filter(|(name, _)| !is_told(name));
     let told = told.fields().filter(|(name, _)| !OF_THE_CONTENT.contains(name));
