@@ -262,6 +262,8 @@ pub struct Judgement {
     pub(crate) said: bool,
     pub(crate) tags: Tags,
     pub(crate) fields: Option<Fields>,
+    /// What of the response is not stored with it, since it says so.
+    pub(crate) withheld: Option<Fields>,
     /// Whether each reader has to have it validated for himself.
     pub(crate) validate: bool,
     /// Its lifetime was jittered already.
@@ -344,6 +346,7 @@ impl Judgement {
             said: false,
             tags: Tags::default(),
             fields: None,
+            withheld: None,
             validate: false,
             drawn: false,
             detail: None,

@@ -223,7 +223,7 @@ where
         }
     };
     let status = route.protocol.status(&response);
-    let landing = Settling { route, lead: &desk.lead, base, started, status };
+    let landing = Settling { route, lead: &desk.lead, base, kind, started, status };
     let response = match asked {
         None => response,
         Some(entry) => match route.protocol.validate(response, entry, &sight, &route.settings.freshness) {
@@ -283,6 +283,7 @@ struct Settling<'a, P: Protocol> {
     route: &'a Route<P>,
     lead: &'a Lead<P::Value>,
     base: Option<&'a Base<P::Value>>,
+    kind: RunKind,
     started: Instant,
     status: Option<u16>,
 }
@@ -360,13 +361,17 @@ impl<P: Protocol> Settling<'_, P> {
         self.base.is_some_and(|base| base.servable)
     }
 
-    /// Nothing was stored: a failure leaves the stale entry as it is, any other response takes its place by removing it.
+    /// Nothing was stored: a failure leaves the stale entry as it is, and so does what one gets who said who he is; any
+    /// other response takes its place by removing it.
     fn unstored(&self, judged: &Judgement, detail: Detail) {
         self.route.cache.shared().telemetry.tell(Event::Refused(detail));
-        if judged.failed {
+        let own = detail == Detail::Credential;
+        // Nobody waits for a refresh behind a reader: it had better not be tried for each of them. Where somebody waited he
+        // has his answer, and others need not take what is too stale because of him.
+        if judged.failed || own && self.kind == RunKind::Background {
             back_off(self.route, self.lead, self.is_warm());
         }
-        let replaced = self.base.filter(|_| !judged.failed);
+        let replaced = self.base.filter(|_| !judged.failed && !own);
         let marked = !judged.failed && judged.class == Class::Personal { mark: true };
         // The fields are kept in any case: those who wait regroup by them.
         if replaced.is_none() && !marked && judged.fields.is_none() {

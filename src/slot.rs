@@ -216,7 +216,8 @@ impl<V> Slot<V> {
         let variants = self.variants.iter().map(|kept| {
             let entry = size_of::<Kept<V>>() + COUNTS + size_of::<Entry<V>>() - size_of::<V>();
             let selecting = kept.entry.variant.as_ref().map_or(0, |variant| COUNTS + variant.len());
-            entry + kept.entry.tags().weight() + names(kept.entry.judged.fields.as_ref()) + selecting
+            let judged = &kept.entry.judged;
+            entry + judged.tags.weight() + names(judged.fields.as_ref()) + names(judged.withheld.as_ref()) + selecting
         });
         let own = size_of::<Self>() + COUNTS + COUNTS + self.key.len() + names(self.fields.as_ref()) + PLACE_WEIGHT;
         let postings: usize = self.headings().map(Heading::weight).sum();

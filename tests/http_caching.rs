@@ -250,15 +250,16 @@ async fn a_part_of_a_response_is_never_stored_as_the_whole() {
 async fn a_prohibition_is_never_overridden() {
     use Detail::*;
     let granting = "max-age=60, public, s-maxage=60, stale-while-revalidate=60, stale-if-error=60";
-    let prohibitions: [(Fields, Detail); 16] = [
+    let prohibitions: [(Fields, Detail); 17] = [
         (&[("cache-control", "no-store")], NoStore),
         (&[("cache-control", "NO-STORE")], NoStore),
         (&[("cache-control", "max-age=9"), ("cache-control", "no-store")], NoStore),
-        (&[("cache-control", "must-understand, no-store")], NoStore),
+        (&[("cache-control", "must-understand; no-store")], NoStore),
         (&[("cache-control", "private")], Private),
-        (&[("cache-control", "private=\"x-field\"")], Private),
+        (&[("cache-control", "private=\"x-field\""), ("cache-control", "private")], Private),
+        (&[("cache-control", "private=x-field")], Private),
         (&[("cache-control", "no-cache")], NoCache),
-        (&[("cache-control", "no-cache=\"set-cookie\"")], NoCache),
+        (&[("cache-control", "no-cache=\"vary\"")], NoCache),
         (&[("cache-control", "x=\"a, b\", no-store")], NoStore),
         (&[("cache-control", "no-store; max-age=9")], NoStore),
         (&[("vary", "*")], VaryAny),

@@ -8,24 +8,28 @@
 use std::iter;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, CACHE_CONTROL, DATE, EXPIRES};
-use http::{HeaderMap, HeaderValue};
+use http::header::{AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPIRES, LAST_MODIFIED, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// §1.2.2: whatever is longer, or overflows, counts as 2^31 seconds, which stand for ever.
 const GREATEST: Duration = Duration::from_secs(1 << 31);
+
+/// §4.2.2 leaves it to us for how long a guess may hold.
+const LONGEST_GUESS: Duration = Duration::from_secs(86_400);
 
 /// The directives of all `Cache-Control` lines of one message.
 ///
 /// Durations are what was stated; where a directive came more than once, the smallest. What they mean together is the
 /// policy's business.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CacheControl {
     pub(crate) no_store: bool,
-    /// With or without field names. We take the qualified form for the unqualified one: stricter, hence allowed, and
-    /// §5.2.2.4 notes that caches often do so.
+    /// Without field names, or with something else in their place (§5.2.2.4).
     pub(crate) no_cache: bool,
-    /// With or without field names, as above (§5.2.2.7).
+    /// Likewise (§5.2.2.7).
     pub(crate) private: bool,
+    /// The field names of `no-cache` and `private`: what is left out of what is stored.
+    pub(crate) withheld: Vec<HeaderName>,
     pub(crate) public: bool,
     pub(crate) must_revalidate: bool,
     /// As stated. That `s-maxage` implies it (§5.2.2.10) is left to the policy.
@@ -64,10 +68,16 @@ impl CacheControl {
         match name {
             // These forbid, so they count with any argument or none.
             b"no-store" => self.no_store = true,
-            b"no-cache" => self.no_cache = true,
-            b"private" => self.private = true,
             b"must-revalidate" => self.must_revalidate = true,
             b"proxy-revalidate" => self.proxy_revalidate = true,
+            b"no-cache" => match argument.field_names() {
+                Some(names) => self.withheld.extend(names),
+                None => self.no_cache = true,
+            },
+            b"private" => match argument.field_names() {
+                Some(names) => self.withheld.extend(names),
+                None => self.private = true,
+            },
             // These allow (`must-understand` lifts a `no-store`), so they count as the grammar has them.
             b"public" => self.public |= argument == Argument::Absent,
             b"must-understand" => self.must_understand |= argument == Argument::Absent,
@@ -96,6 +106,16 @@ pub(crate) fn explicit_freshness(headers: &HeaderMap, cc: &CacheControl, now: Sy
     cc.s_maxage.or(cc.max_age).or_else(|| lifetime_by_expires(headers, now))
 }
 
+/// A lifetime for a response that states none (§4.2.2): a tenth of the time for which it had not been modified when it was
+/// made, a day at most. `None` where it does not say when it was modified. `now` is as above.
+///
+/// A query in the URI makes no difference: §4.2.2 took that exception back.
+pub(crate) fn heuristic_freshness(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let modified = http_date(headers.get(LAST_MODIFIED)?)?;
+    let unchanged = date_or(headers, now).duration_since(modified).ok()?;
+    Some((unchanged / 10).min(LONGEST_GUESS)).filter(|lifetime| !lifetime.is_zero())
+}
+
 /// The age that the response came with; zero when it came with none.
 ///
 /// §5.1: of a list the first member counts, and a value that is no delta-seconds is ignored; it does not make the
@@ -116,27 +136,41 @@ pub(crate) fn request_no_store(headers: &HeaderMap) -> bool {
 }
 
 /// A date in any of the three forms of RFC 9110 §5.6.7, in any case of its letters (RFC 9111 §4.2).
+///
+/// The day of the week says nothing that the rest does not: a wrong one makes no date invalid.
 pub(crate) fn http_date(value: &HeaderValue) -> Option<SystemTime> {
-    let date = value.to_str().ok()?;
-    httpdate::parse_http_date(date).or_else(|_| httpdate::parse_http_date(&capitalised(date))).ok()
+    let date = value.to_str().ok()?.trim();
+    let parsed = httpdate::parse_http_date(date).or_else(|_| httpdate::parse_http_date(&capitalised(date)));
+    parsed.ok().or_else(|| on_any_day(&capitalised(date)))
 }
 
 /// What follows a directive's name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Argument<'a> {
     Absent,
-    /// A token, or the inside of a quoted string with its escapes: an escaped digit is then no digit, the safe reading.
-    Text(&'a [u8]),
+    Token(&'a [u8]),
+    /// The inside of a quoted string with its escapes: an escaped digit is then no digit, the safe reading.
+    Quoted(&'a [u8]),
     /// The member breaks the grammar: nobody knows what belongs to the name.
     Illegible,
 }
 
-impl Argument<'_> {
+impl<'a> Argument<'a> {
     fn seconds(self) -> Option<Duration> {
         match self {
-            Self::Text(text) => delta_seconds(text),
+            Self::Token(text) | Self::Quoted(text) => delta_seconds(text),
             Self::Absent | Self::Illegible => None,
         }
+    }
+
+    /// `#field-name`, quoted as §5.2.2.4 has it: a token (`private=true`) could be anything. `None` as well where there is
+    /// no name, or one that a response cannot do without: then the directive is meant for all of it.
+    fn field_names(self) -> Option<impl Iterator<Item = HeaderName> + 'a> {
+        const NEEDED: [HeaderName; 4] = [CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY];
+        let Self::Quoted(text) = self else { return None };
+        let names = move || members(text).map(HeaderName::from_bytes);
+        let all_may_go = names().all(|name| name.is_ok_and(|name| !NEEDED.contains(&name)));
+        (all_may_go && names().next().is_some()).then(|| names().flatten())
     }
 }
 
@@ -146,12 +180,16 @@ fn tighten(slot: &mut Option<Duration>, stated: Duration) {
     *slot = Some(slot.map_or(stated, |known| known.min(stated)));
 }
 
-/// §5.3: an `Expires` that is no date, `0` above all, lies in the past. Of several lines the first counts.
+/// §5.3: an `Expires` that is no date, `0` above all, lies in the past. Of several lines the earliest counts.
 fn lifetime_by_expires(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let expires = http_date(headers.get(EXPIRES)?);
-    let date = headers.get(DATE).and_then(http_date).unwrap_or(now);
-    let lifetime = expires.and_then(|expires| expires.duration_since(date).ok());
-    Some(lifetime.unwrap_or_default().min(GREATEST))
+    let date = date_or(headers, now);
+    let lifetime = |expires| http_date(expires)?.duration_since(date).ok();
+    headers.get_all(EXPIRES).iter().map(|expires| lifetime(expires).unwrap_or_default().min(GREATEST)).min()
+}
+
+/// When the response was made; `now` where it does not say.
+fn date_or(headers: &HeaderMap, now: SystemTime) -> SystemTime {
+    headers.get(DATE).and_then(http_date).unwrap_or(now)
 }
 
 /// `delta-seconds = 1*DIGIT`, no more than [`GREATEST`] (§1.2.2).
@@ -205,10 +243,10 @@ fn directive(member: &[u8]) -> Option<(&[u8], Argument<'_>)> {
         _ if name.is_empty() => return None,
         [] => Argument::Absent,
         [b'=', b'"', text @ ..] => match quoted(text)? {
-            (inside, []) => Argument::Text(inside),
+            (inside, []) => Argument::Quoted(inside),
             _ => return None,
         },
-        [b'=', token @ ..] if !token.is_empty() && token.iter().copied().all(is_tchar) => Argument::Text(token),
+        [b'=', token @ ..] if !token.is_empty() && token.iter().copied().all(is_tchar) => Argument::Token(token),
         _ => return None,
     };
     Some((name, argument))
@@ -254,6 +292,16 @@ fn capitalised(date: &str) -> String {
         if first { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() }
     });
     cased.collect::<String>().replace("Gmt", "GMT")
+}
+
+/// The date, whichever day of the week it was.
+fn on_any_day(date: &str) -> Option<SystemTime> {
+    const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+    let (name, rest) = date.split_at(date.find(|letter: char| !letter.is_ascii_alphabetic())?);
+    let named = |day: &&str| day.get(..name.len()) == Some(name) && [3, day.len()].contains(&name.len());
+    DAYS.iter().find(|day| named(day))?;
+    let spelt = |day: &str| if name.len() == 3 { day[..3].to_owned() } else { day.to_owned() };
+    DAYS.iter().find_map(|day| httpdate::parse_http_date(&(spelt(day) + rest)).ok())
 }
 
 #[cfg(test)]

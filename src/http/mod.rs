@@ -2,7 +2,7 @@
 //!
 //! A request is read by `request` (one pass over its fields, and the key), by `rules` (what a layer adds to the key and
 //! what a run sees) and `credentials` (the fields that tell who is asking). A response is judged by `policy`, which
-//! reads `cache_control`; its body goes through `body`; `stored` keeps it and gives it out again, with `conditional`
+//! reads `cache_control` and `statuses`; its body goes through `body`; `stored` keeps it and gives it out again, with `conditional`
 //! for clients that have it already, and `validation` asks the service whether it is still the same. `unsafe_methods` purges, `parts` is what handlers and layers say to one another,
 //! `setters` is what a user says to a layer.
 
@@ -37,6 +37,7 @@ mod policy;
 mod request;
 mod rules;
 mod setters;
+mod statuses;
 mod stored;
 mod unsafe_methods;
 mod unstored;
@@ -144,6 +145,7 @@ impl Http {
                 negative: Arc::default(),
                 opt_in: false,
                 stale_windows_for_all: false,
+                heuristics: false,
                 kept: KEPT,
             },
             name: StatusName(Some("cacheback".into())),
@@ -337,7 +339,9 @@ where
         let (head, _) = response.into_parts();
         let (judged, value) =
             validation::freshen(stored, head, self.is_authorized(sight), &self.policy, &self.unstored, freshness);
-        Ok(Validated { judged, response: value.response(), value })
+        let response = value.response();
+        let value = value.without(judged.withheld.as_ref());
+        Ok(Validated { judged, response, value })
     }
 
     fn pass(&self, mut response: Response<B>) -> Response<Body<B>> {
@@ -348,7 +352,7 @@ where
     fn capture(
         &self,
         response: Response<B>,
-        _: &Judgement,
+        judged: &Judgement,
         interest: Interest,
     ) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
         let (mut head, body) = response.into_parts();
@@ -356,14 +360,16 @@ where
         head.extensions.remove::<Contribution>();
         // RFC 9110 §6.6.1: whoever stores a response that has no Date gives it one.
         head.headers.entry(header::DATE).or_insert_with(stored::date);
-        let stored = StoredResponse::new(&head, &self.unstored);
+        let omitted = self.unstored.of(&head.headers, judged.withheld.as_ref());
+        let stored = StoredResponse::new(&head, &omitted);
         let expected = content_length(&head.headers);
         let (fill, body) = Body::piped(body, self.policy.body_cap, expected, interest);
-        let mut storing = Box::pin(Storing::new(stored, fill));
+        let mut storing = Box::pin(Storing::new(stored, omitted, fill));
         // What is there already is taken at once: a body whole in its first frame is stored before its head is sent.
         match storing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(stored)) => {
-                let body = stored.body();
+                // Trailers may hold what is not stored.
+                let body = if stored.trailers().is_some() { body } else { stored.body() };
                 Captured::Whole(Response::from_parts(head, body), stored)
             }
             Poll::Ready(Err(unfilled)) => Captured::Unfit(Response::from_parts(head, body), unfilled),
@@ -436,7 +442,7 @@ where
     }
 
     fn is_failure(&self, response: &Response<B>) -> bool {
-        policy::is_failure(response.status())
+        statuses::is_failure(response.status())
     }
 }
 

@@ -12,8 +12,9 @@ use crate::{
     entry::Fields,
     freshness::Freshness,
     http::{
-        cache_control::{CacheControl, age_header, explicit_freshness},
+        cache_control::{CacheControl, age_header, explicit_freshness, heuristic_freshness},
         parts::{Contribution, NoStore},
+        statuses,
         validation::has_validator,
     },
     protocol::{Class, Judgement},
@@ -42,6 +43,8 @@ pub(crate) struct Policy {
     pub(crate) opt_in: bool,
     /// Responses that state their own freshness get the layer's windows too.
     pub(crate) stale_windows_for_all: bool,
+    /// Responses that state no lifetime get one by their age.
+    pub(crate) heuristics: bool,
     /// How long past its lifetime a response with a validator is kept to be validated.
     pub(crate) kept: Duration,
 }
@@ -62,11 +65,10 @@ impl Policy {
     /// The verdict, where `own` is the layer's freshness.
     pub(crate) fn judge(&self, head: Head<'_>, own: &Freshness) -> Judgement {
         let contributed = head.extensions.get::<Contribution>();
-        let said = head.extensions.get::<Freshness>();
         let own = contributed.map_or(own, |inner| &inner.freshness);
         let directives = CacheControl::parse(head.headers);
         let mut judged = Judgement::storable(*own);
-        judged.failed = is_failure(head.status);
+        judged.failed = statuses::is_failure(head.status);
         judged.tags = head.extensions.get::<Tags>().cloned().unwrap_or_default();
         judged.age = age_header(head.headers);
 
@@ -82,23 +84,16 @@ impl Policy {
             return judged;
         }
         judged.fields = selecting_fields(head.headers);
+        judged.withheld = names(directives.withheld.iter().map(|name| name.as_str().into()));
 
-        let lifetime = said.copied().map(|freshness| (freshness, false)).or_else(|| {
-            let stated = explicit_freshness(head.headers, &directives, clock::wall());
-            stated.map(|lifetime| (self.stated(lifetime, own, &directives), true))
-        });
-        let granted = lifetime.or_else(|| {
-            let negative = contributed.map_or(&self.negative, |inner| &inner.negative);
-            let rule = negative.iter().rev().find(|(status, _)| *status == head.status).map(|(_, freshness)| freshness);
-            let default = self.mode == Mode::Application && has_default_lifetime(head.status);
-            rule.or_else(|| default.then_some(own)).map(|freshness| (*freshness, false))
-        });
-        let Some((freshness, explicit)) = granted else {
-            judged.refuse(Class::Shareable, Detail::Status);
+        let negative = contributed.map_or(&self.negative, |inner| &inner.negative);
+        let Some((freshness, explicit)) = self.granted(head, own, negative, &directives) else {
+            let guessable = statuses::is_heuristically_cacheable(head.status) && self.mode == Mode::Protocol;
+            judged.refuse(Class::Shareable, if guessable { Detail::NoLifetime } else { Detail::Status });
             return judged;
         };
         judged.explicit = explicit;
-        judged.said = said.is_some();
+        judged.said = head.extensions.get::<Freshness>().is_some();
         judged.validate = is_no_cache(head.headers, &directives);
         judged.freshness = if judged.validate {
             Freshness::exact(Duration::ZERO)
@@ -121,9 +116,47 @@ impl Policy {
         !self.opt_in || extensions.get::<Contribution>().is_some() || extensions.get::<Freshness>().is_some()
     }
 
-    /// The windows of a response that states its lifetime: those that it states as well.
+    /// What lets the response live, and whether caches further down read the same in its fields.
+    fn granted(
+        &self,
+        head: Head<'_>,
+        own: &Freshness,
+        negative: &[(StatusCode, Freshness)],
+        directives: &CacheControl,
+    ) -> Option<(Freshness, bool)> {
+        let Head { status, headers, .. } = head;
+        if let Some(said) = head.extensions.get::<Freshness>() {
+            return Some((*said, false));
+        }
+        let now = clock::wall();
+        let stated = explicit_freshness(headers, directives, now).filter(|_| !statuses::is_never_stored(status));
+        if let Some(lifetime) = stated {
+            return Some((self.stated(lifetime, own, directives), true));
+        }
+        let default = self.mode == Mode::Application && statuses::has_default_lifetime(status);
+        let rule = negative.iter().rev().find(|(of, _)| *of == status).map(|(_, freshness)| freshness);
+        if let Some(freshness) = rule.or_else(|| default.then_some(own)) {
+            return Some((*freshness, false));
+        }
+        let marked = directives.public && !statuses::is_never_stored(status);
+        if !marked && !statuses::is_heuristically_cacheable(status) {
+            return None;
+        }
+        if self.heuristics
+            && let Some(lifetime) = heuristic_freshness(headers, now)
+        {
+            return Some((self.stated(lifetime, own, directives), false));
+        }
+        // Good for nothing but to be validated.
+        (self.mode == Mode::Protocol && has_validator(status, headers)).then(|| (Freshness::exact(Duration::ZERO), true))
+    }
+
+    /// The windows of a response whose lifetime is not the layer's: those that it states.
+    ///
+    /// `s-maxage` implies `proxy-revalidate` (RFC 9111 §5.2.2.10): such a response gets no windows of the layer's. Those
+    /// that it states itself are extensions, which may lift what they modify (§5.2.3), and they say when: they hold, unless
+    /// `proxy-revalidate` or `must-revalidate` is spelt out as well.
     fn stated(&self, lifetime: Duration, own: &Freshness, directives: &CacheControl) -> Freshness {
-        // `s-maxage` forbids a shared cache to serve the response stale unless it says so itself (RFC 9111 §5.2.2.10).
         let windows = if self.stale_windows_for_all && directives.s_maxage.is_none() {
             own.with_lifetime(lifetime)
         } else {
@@ -145,28 +178,36 @@ impl Policy {
         if status.is_informational() || status == StatusCode::NOT_MODIFIED {
             return Some(Detail::Status);
         }
-        if status == StatusCode::PARTIAL_CONTENT || headers.contains_key(header::CONTENT_RANGE) {
+        // The field means nothing beside other statuses (RFC 9110 §14.4); who uses it there may mean a part all the same.
+        let partial = self.mode == Mode::Application && headers.contains_key(header::CONTENT_RANGE);
+        if status == StatusCode::PARTIAL_CONTENT || partial {
             return Some(Detail::Partial);
+        }
+        // RFC 9111 §3.5. A handler's own word counts for as much as its fields. Asked before all else that it says of
+        // itself: what one gets who said who he is tells nothing of what others get.
+        let shared = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
+        if head.authorized && !shared && head.extensions.get::<Freshness>().is_none() {
+            return Some(Detail::Credential);
         }
         if head.extensions.get::<NoStore>().is_some() {
             return Some(Detail::HandlerSaidNo);
         }
-        if directives.no_store {
+        // `no-store` beside `must-understand` is meant for those who do not (RFC 9111 §5.2.2.3).
+        let understood = directives.must_understand && statuses::is_understood(status);
+        if directives.no_store && !understood {
             return Some(Detail::NoStore);
+        }
+        if directives.must_understand && !understood {
+            return Some(Detail::Status);
         }
         if directives.private {
             return Some(Detail::Private);
-        }
-        // RFC 9111 §3.5. A handler's own word counts for as much as its fields.
-        let shared = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
-        if head.authorized && !shared && head.extensions.get::<Freshness>().is_none() {
-            return Some(Detail::Credential);
         }
         // Stored to be validated, if there is something to validate it by.
         if is_no_cache(headers, directives) && !has_validator(status, headers) {
             return Some(Detail::NoCache);
         }
-        if headers.contains_key(header::SET_COOKIE) {
+        if headers.contains_key(header::SET_COOKIE) && !directives.withheld.contains(&header::SET_COOKIE) {
             return Some(Detail::SetCookie);
         }
         if self.mode == Mode::Protocol {
@@ -212,23 +253,16 @@ fn is_no_cache(headers: &HeaderMap, directives: &CacheControl) -> bool {
     directives.no_cache || !headers.contains_key(header::CACHE_CONTROL) && pragma()
 }
 
-/// Whether the service could not do its work. Other client errors are answers.
-pub(crate) fn is_failure(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
-}
-
-/// The statuses that a layer's own lifetime applies to.
-fn has_default_lifetime(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 200 | 203 | 301 | 308)
-}
-
 /// The fields that `Vary` names, sorted; a coded response varies by `Accept-Encoding`, whether it says so or not.
 fn selecting_fields(headers: &HeaderMap) -> Option<Fields> {
-    let mut names: Vec<Box<str>> =
-        list(headers, header::VARY).map(|member| String::from_utf8_lossy(member).to_ascii_lowercase().into()).collect();
-    if headers.contains_key(header::CONTENT_ENCODING) {
-        names.push("accept-encoding".into());
-    }
+    let named = list(headers, header::VARY).map(|member| String::from_utf8_lossy(member).to_ascii_lowercase().into());
+    let implied = headers.contains_key(header::CONTENT_ENCODING).then(|| "accept-encoding".into());
+    names(named.chain(implied))
+}
+
+/// Names of fields, sorted, each once; `None` of none.
+fn names(names: impl Iterator<Item = Box<str>>) -> Option<Fields> {
+    let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     names.dedup();
     (!names.is_empty()).then(|| names.into())

@@ -188,6 +188,16 @@ impl CachebackLayer<Http> {
         self.set_protocol(|http| http.policy.kept = window)
     }
 
+    /// Gives responses that state no lifetime one by their age (RFC 9111 §4.2.2): a tenth of the time from `Last-Modified`
+    /// to `Date`, a day at most. Default: none get one.
+    ///
+    /// It holds for statuses that are heuristically cacheable (200, 203, 204, 300, 301, 308, 404, 405, 410, 414 and 501), for
+    /// others with `Cache-Control: public`, and whether the URI has a query or not. Where the layer's own lifetime applies,
+    /// or a [`negative`](Self::negative) rule, that goes first. Such a response is served stale only as it says itself.
+    pub fn heuristic_freshness(self) -> Self {
+        self.set_protocol(|http| http.policy.heuristics = true)
+    }
+
     /// Fields of one exchange, such as a request's id: they go to the client whose request it was and are not stored.
     ///
     /// Replaces the list that is in force otherwise: `x-request-id`, `x-correlation-id`, `x-amzn-requestid`,

@@ -19,12 +19,12 @@ use http::{
 
 use crate::{
     clock,
+    entry::Fields,
     http::{
         body::{Body, Fill},
         conditional::to_not_modified,
         request::View,
-        rules::connection_options,
-        unstored::Unstored,
+        unstored::{Omitted, is_among},
     },
     protocol::Unfilled,
     status::{Outcome, Text},
@@ -46,6 +46,7 @@ pub struct StoredResponse {
 #[derive(Debug)]
 pub struct Storing<B: http_body::Body> {
     stored: Option<StoredResponse>,
+    omitted: Omitted,
     fill: Fill<B>,
 }
 
@@ -86,13 +87,11 @@ impl StoredResponse {
     }
 
     /// What is stored of a response with this head, as yet without its body.
-    pub(crate) fn new(head: &Parts, unstored: &Unstored) -> Self {
-        let named: Vec<HeaderName> = connection_options(&head.headers).collect();
-        let kept = |name: &HeaderName| !named.contains(name) && unstored.keeps(name);
+    pub(crate) fn new(head: &Parts, omitted: &Omitted) -> Self {
         let mut headers = HeaderMap::with_capacity(head.headers.keys_len() + PLACES + 1);
         headers.insert(AGE, HeaderValue::from_static("0"));
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        copy(&head.headers.iter().filter(|(name, _)| kept(name)).collect::<Vec<_>>(), &mut headers);
+        copy(&head.headers.iter().filter(|(name, _)| omitted.keeps(name)).collect::<Vec<_>>(), &mut headers);
         let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
         Self { status: head.status, headers, body: Bytes::new(), trailers: None, said: said.join(&b", "[..]).into() }
     }
@@ -117,6 +116,14 @@ impl StoredResponse {
         }
     }
 
+    /// The same without what it withholds.
+    pub(crate) fn without(self, withheld: Option<&Fields>) -> Self {
+        if !self.fields().any(|(name, _)| is_among(withheld, name)) {
+            return self;
+        }
+        self.with_fields(&self.fields().filter(|(name, _)| !is_among(withheld, name)).collect::<Vec<_>>())
+    }
+
     /// The response for the one who leads.
     pub(crate) fn response<B: http_body::Body>(&self) -> Response<Body<B>> {
         let mut response = Response::new(self.body());
@@ -126,14 +133,14 @@ impl StoredResponse {
     }
 
     /// Adds the body. Its length is stated from now on, unless trailers follow it.
-    pub(crate) fn complete(mut self, body: Bytes, trailers: Option<HeaderMap>) -> Self {
+    pub(crate) fn complete(mut self, body: Bytes, trailers: Option<HeaderMap>, omitted: &Omitted) -> Self {
         if trailers.is_none() && has_content(self.status) {
             self.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
         self.body = body;
         self.trailers = trailers.map(|trailers| {
             let mut copies = HeaderMap::with_capacity(trailers.keys_len());
-            copy(&trailers.iter().collect::<Vec<_>>(), &mut copies);
+            copy(&trailers.iter().filter(|(name, _)| omitted.keeps_trailer(name)).collect::<Vec<_>>(), &mut copies);
             Box::new(copies)
         });
         self
@@ -203,8 +210,8 @@ impl StoredResponse {
 }
 
 impl<B: http_body::Body> Storing<B> {
-    pub(crate) fn new(stored: StoredResponse, fill: Fill<B>) -> Self {
-        Self { stored: Some(stored), fill }
+    pub(crate) fn new(stored: StoredResponse, omitted: Omitted, fill: Fill<B>) -> Self {
+        Self { stored: Some(stored), omitted, fill }
     }
 }
 
@@ -214,7 +221,7 @@ impl<B: http_body::Body> Future for Storing<B> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let filled = ready!(self.fill.poll(cx))?;
         let stored = self.stored.take().ok_or(Unfilled::Failed)?;
-        Poll::Ready(Ok(stored.complete(filled.data(), filled.trailers)))
+        Poll::Ready(Ok(stored.complete(filled.data(), filled.trailers, &self.omitted)))
     }
 }
 
@@ -355,7 +362,7 @@ fn has_content(status: StatusCode) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Mode;
+    use crate::http::{Mode, unstored::Unstored};
 
     #[test] // P45
     fn a_stale_response_keeps_what_it_says_but_its_freshness() {
@@ -382,8 +389,9 @@ mod tests {
                 head.headers.append(name, HeaderValue::from(line));
             }
             let trailers = trailers.then(|| head.headers.clone());
-            let stored = StoredResponse::new(&head, &Unstored::new(Mode::Protocol))
-                .complete(Bytes::from(vec![b'x'; 100]), trailers);
+            let omitted = Unstored::new(Mode::Protocol).of(&head.headers, None);
+            let stored =
+                StoredResponse::new(&head, &omitted).complete(Bytes::from(vec![b'x'; 100]), trailers, &omitted);
             // Whoever gets it shares what it holds.
             let _given_out = (stored.headers.clone(), stored.body.clone());
             Box::new(stored)

@@ -4,11 +4,14 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderName,
+    HeaderMap, HeaderName,
     header::{self, AGE},
 };
 
-use crate::http::{policy::Mode, stored::CACHE_STATUS};
+use crate::{
+    entry::Fields,
+    http::{policy::Mode, rules::connection_options, stored::CACHE_STATUS},
+};
 
 /// The fields of one layer that are not stored, beside those that no cache stores.
 #[derive(Clone, Debug)]
@@ -16,6 +19,16 @@ pub(crate) struct Unstored {
     names: Arc<[HeaderName]>,
     /// Whether names count that begin like those of such fields.
     families: bool,
+}
+
+/// The fields of one response that are not stored.
+#[derive(Debug)]
+pub(crate) struct Omitted {
+    of_the_layer: Unstored,
+    /// What `Connection` names.
+    of_the_hop: Vec<HeaderName>,
+    /// What `no-cache` and `private` name.
+    withheld: Option<Fields>,
 }
 
 /// What no cache stores, or writes itself. Nor is `Proxy-` anything.
@@ -65,10 +78,33 @@ impl Unstored {
         self.names = names.into();
     }
 
-    pub(crate) fn keeps(&self, name: &HeaderName) -> bool {
+    /// Those of one response.
+    pub(crate) fn of(&self, response: &HeaderMap, withheld: Option<&Fields>) -> Omitted {
+        let of_the_hop = connection_options(response).collect();
+        Omitted { of_the_layer: self.clone(), of_the_hop, withheld: withheld.cloned() }
+    }
+
+    fn keeps(&self, name: &HeaderName) -> bool {
         !(BY_NONE.contains(name)
             || name.as_str().starts_with("proxy-")
             || self.names.contains(name)
             || self.families && FAMILIES.iter().any(|family| name.as_str().starts_with(family)))
     }
+}
+
+impl Omitted {
+    /// Whether a field is stored.
+    pub(crate) fn keeps(&self, name: &HeaderName) -> bool {
+        !self.of_the_hop.contains(name) && !is_among(self.withheld.as_ref(), name) && self.of_the_layer.keeps(name)
+    }
+
+    /// Whether a trailer field is stored. A cookie never is: among trailers nobody looks for one.
+    pub(crate) fn keeps_trailer(&self, name: &HeaderName) -> bool {
+        *name != header::SET_COOKIE && self.keeps(name)
+    }
+}
+
+/// Whether a field is one of those that a response withholds.
+pub(crate) fn is_among(withheld: Option<&Fields>, name: &HeaderName) -> bool {
+    withheld.is_some_and(|withheld| withheld.iter().any(|other| **other == *name.as_str()))
 }

@@ -56,7 +56,7 @@ pub(crate) fn freshen(
     // We have asked about one representation. One that is spoken of by another name is not the one that we have: those
     // who wait may have it, since it was confirmed, and it is neither updated nor kept.
     let is_of_another = is_of_another(&head.headers, stored.value.head());
-    let told = StoredResponse::new(&head, unstored);
+    let told = StoredResponse::new(&head, &unstored.of(&head.headers, None));
     let updates = |name: &HeaderName| !is_of_another && !OF_THE_CONTENT.contains(name);
     let is_told = |name: &HeaderName| updates(name) && told.fields().any(|(told, _)| told == name);
     let kept = stored.value.fields().filter(|(name, _)| !is_told(name));

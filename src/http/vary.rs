@@ -60,7 +60,9 @@ mod tests {
         let name: HeaderName = name.parse().unwrap();
         let fields = lines.iter().map(|line| (name.clone(), HeaderValue::from_str(line).unwrap()));
         let mut headers = HeaderMap::new();
-        fields.for_each(|(name, value)| drop(headers.append(name, value)));
+        for (name, value) in fields {
+            headers.append(name, value);
+        }
         comparable(&headers, &name).map(|value| String::from_utf8(value.into_owned()).unwrap())
     }
 

@@ -259,7 +259,7 @@ impl Http {
     {
         let judged = self.judge(&response, &lookup.headers, freshness);
         let (head, body) = response.into_parts();
-        let stored = StoredResponse::new(&head, &self.unstored);
+        let stored = StoredResponse::new(&head, &self.unstored.of(&head.headers, judged.withheld.as_ref()));
         let response = Response::from_parts(head, body);
         let (response, whole) = if let Some(Detail::EventStream | Detail::TooLarge) = judged.detail {
             (self.pass(response), Reading::Declined)

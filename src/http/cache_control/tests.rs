@@ -45,6 +45,7 @@ fn rfc9111_5_2_every_directive_is_read_in_any_case_from_all_lines() {
         no_store: true,
         no_cache: true,
         private: true,
+        withheld: Vec::new(),
         public: true,
         must_revalidate: true,
         proxy_revalidate: true,
@@ -75,9 +76,39 @@ fn rfc9110_5_6_4_quoted_strings_hold_commas_and_escaped_quotes() {
 }
 
 #[test]
-fn rfc9111_5_2_2_qualified_no_cache_and_private_count_as_unqualified() {
-    let parsed = parse(&[r#"no-cache="set-cookie, x", private=authorization"#]);
-    assert!(parsed.no_cache && parsed.private);
+fn rfc9111_5_2_2_4_and_7_no_cache_and_private_may_name_the_fields_that_they_mean() {
+    let parsed = parse(&[r#"No-Cache="Set-Cookie, x", private=" , Y,""#, r#"no-cache="z""#]);
+    assert_eq!(parsed.withheld, ["set-cookie", "x", "y", "z"]);
+    assert!(!parsed.no_cache && !parsed.private);
+    let both = parse(&[r#"private="x", private, no-cache, no-cache="y""#]);
+    assert!(both.private && both.no_cache, "the unqualified form is the stricter one");
+}
+
+#[test]
+fn rfc9111_5_2_2_4_and_7_what_is_no_list_of_field_names_means_the_whole_response() {
+    for argument in [
+        "",
+        "=x",
+        "=true",
+        "=1",
+        "=",
+        "=\"\"",
+        "=\" , \"",
+        "=\"x y\"",
+        "=\"x, y;z\"",
+        "=\"\\x\"",
+        "=\"x",
+        "=\"x\" y",
+        "='x'",
+        // Without these what is stored would not be what was sent.
+        "=\"x, Content-Encoding\"",
+        "=\"content-type\"",
+        "=\"vary\"",
+        "=\"cache-control\"",
+    ] {
+        let parsed = parse(&[&format!("private{argument}"), &format!("no-cache{argument}")]);
+        assert!(parsed.private && parsed.no_cache && parsed.withheld.is_empty(), "{argument}");
+    }
 }
 
 #[test]
@@ -146,7 +177,10 @@ fn rfc9111_5_1_the_first_member_of_age_counts_and_an_invalid_one_is_ignored() {
     assert_eq!(age(&[b"007"]), secs(7));
     assert_eq!(age(&[b" , 7, 9", b"11"]), secs(7));
     assert_eq!(age(&[b"99999999999999999999999"]), Some(GREATEST));
-    for invalid in [&b"-7"[..], b"7.0", b"\"7\"", b"old, 7", b"7 9", b"\xff"] {
+    assert_eq!(age(&[b"2147483648"]), Some(GREATEST));
+    assert_eq!(age(&[b"2147483649"]), Some(GREATEST));
+    assert_eq!(age(&[b"", b"7"]), secs(7));
+    for invalid in [&b"-7"[..], b"+7", b"7.0", b"\"7\"", b"old, 7", b"7 9", b"7;x=9", b"7s", b"0x7", b"\xff"] {
         assert_eq!(age(&[invalid, b"7"]), secs(0), "{}", invalid.escape_ascii());
     }
 }
@@ -171,6 +205,8 @@ fn rfc9111_4_2_1_expires_counts_from_date_or_from_now() {
     assert_eq!(since("Sun Nov  6 08:49:30 1994"), secs(7));
     assert_eq!(since("sun, 06 NOV 1994 08:49:30 gmt"), secs(7));
     assert_eq!(since("Sun, 06 Nov 1994 08:49:38 GMT"), secs(0));
+    assert_eq!(since("Monday, 06-nov-94 08:49:30 GMT"), secs(7), "the day of the week counts for nothing");
+    assert_eq!(since("tue Nov  6 08:49:30 1994"), secs(7));
     assert_eq!(since("yesterday"), secs(784_111_777));
     assert_eq!(freshness(&[expires]), secs(784_111_777));
     assert_eq!(freshness(&[("expires", "Fri, 31 Dec 9999 23:59:59 GMT")]), Some(GREATEST));
@@ -179,9 +215,63 @@ fn rfc9111_4_2_1_expires_counts_from_date_or_from_now() {
 #[test]
 fn rfc9111_5_3_an_invalid_expires_has_already_expired() {
     let later = ("expires", "Sun, 06 Nov 1994 08:49:37 GMT");
-    for invalid in ["", "0", "-1", "never", "Sun, 06 Nov 1994 08:49:37 CET", "Mon, 30 Feb 2099 00:00:00 GMT"] {
-        assert_eq!(freshness(&[("expires", invalid), later]), secs(0), "{invalid}");
+    for invalid in [
+        "",
+        "0",
+        "-1",
+        "never",
+        "1799999999",
+        "Sun, 06 Nov 1994 08:49:37 CET",
+        "Sun, 06 Nov 1994 08:49:37 UTC",
+        "Sun, 06 Nov 1994 08:49:37 +0000",
+        "Sun, 06 Nov 1994 08:49:37",
+        "Sun, 06 Nov 94 08:49:37 GMT",
+        "Sun 06 Nov 1994 08:49:37 GMT",
+        "Sun, 06  Nov  1994 08:49:37 GMT",
+        "Sun, 06-Nov-1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08.49.37 GMT",
+        "Sun, 06 Nov 1994 8:49:37 GMT",
+        "Sun, 06 Nov 1994 24:49:37 GMT",
+        "Sunday, 06 Nov 1994 08:49:37 GMT",
+        "Foo, 06 Nov 1994 08:49:37 GMT",
+        "Su, 06 Nov 1994 08:49:37 GMT",
+        ", 06 Nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:37 GMT, Sun, 06 Nov 1994 08:49:37 GMT",
+        "\"Sun, 06 Nov 1994 08:49:37 GMT\"",
+        "Mon, 30 Feb 2099 00:00:00 GMT",
+        "Wed, 31 Dec 1969 23:59:59 GMT",
+        "Sat, 01 Jan 10000 00:00:00 GMT",
+    ] {
+        assert_eq!(freshness(&[("expires", invalid)]), secs(0), "{invalid}");
+        assert_eq!(freshness(&[("expires", invalid), later]), secs(0), "{invalid} first");
+        assert_eq!(freshness(&[later, ("expires", invalid)]), secs(0), "{invalid} last");
     }
+}
+
+#[test]
+fn rfc9111_4_2_1_the_earliest_of_several_expires_counts() {
+    let [nine, three] = ["Thu, 01 Jan 1970 00:00:09 GMT", "Thu, 01 Jan 1970 00:00:03 GMT"];
+    assert_eq!(freshness(&[("expires", nine), ("expires", three)]), secs(3));
+    assert_eq!(freshness(&[("expires", three), ("expires", nine)]), secs(3));
+}
+
+#[test]
+fn rfc9111_4_2_2_a_guess_is_a_tenth_of_the_time_without_change_and_a_day_at_most() {
+    const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let guess = |fields: &[(&'static str, &str)]| {
+        let pair = |&(name, value): &(_, &str)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        heuristic_freshness(&fields.iter().map(pair).collect(), UNIX_EPOCH + Duration::from_secs(784_111_777 + 50))
+    };
+    let by = |date| guess(&[("last-modified", MODIFIED), ("date", date)]);
+    assert_eq!(by("Sun, 06 Nov 1994 08:51:17 GMT"), secs(10));
+    assert_eq!(by("Wed, 16 Nov 1994 08:49:37 GMT"), secs(86_400));
+    assert_eq!(by("Sat, 06 Nov 2094 08:49:37 GMT"), secs(86_400));
+    assert_eq!(by(MODIFIED), None);
+    assert_eq!(by("Sun, 06 Nov 1994 08:49:36 GMT"), None);
+    assert_eq!(by("no date"), secs(5), "it was made when it came");
+    assert_eq!(guess(&[("last-modified", MODIFIED)]), secs(5));
+    assert_eq!(guess(&[("last-modified", "some time ago")]), None);
+    assert_eq!(guess(&[("date", MODIFIED)]), None);
 }
 
 proptest! {
