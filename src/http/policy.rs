@@ -14,6 +14,7 @@ use crate::{
     http::{
         cache_control::{CacheControl, age_header, explicit_freshness},
         parts::{Contribution, NoStore},
+        targeted::Targets,
         validation::has_validator,
     },
     protocol::{Class, Judgement},
@@ -34,6 +35,8 @@ pub(crate) enum Mode {
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) mode: Mode,
+    /// Which fields speak to this cache before `Cache-Control` does.
+    pub(crate) targets: Targets,
     /// The largest body that is stored, in bytes.
     pub(crate) body_cap: usize,
     /// Lifetimes of responses with other statuses than those that the layer's own lifetime applies to.
@@ -64,7 +67,7 @@ impl Policy {
         let contributed = head.extensions.get::<Contribution>();
         let said = head.extensions.get::<Freshness>();
         let own = contributed.map_or(own, |inner| &inner.freshness);
-        let directives = CacheControl::parse(head.headers);
+        let directives = self.targets.directives(head.headers);
         let mut judged = Judgement::storable(*own);
         judged.failed = is_failure(head.status);
         judged.tags = head.extensions.get::<Tags>().cloned().unwrap_or_default();
@@ -85,7 +88,7 @@ impl Policy {
 
         let lifetime = said.copied().map(|freshness| (freshness, false)).or_else(|| {
             let stated = explicit_freshness(head.headers, &directives, clock::wall());
-            stated.map(|lifetime| (self.stated(lifetime, own, &directives), true))
+            stated.map(|lifetime| (self.stated(lifetime, own, &directives), !directives.targeted))
         });
         let granted = lifetime.or_else(|| {
             let negative = contributed.map_or(&self.negative, |inner| &inner.negative);
@@ -209,7 +212,7 @@ impl Policy {
 fn is_no_cache(headers: &HeaderMap, directives: &CacheControl) -> bool {
     let pragma =
         || headers.get(header::PRAGMA).is_some_and(|pragma| pragma.as_bytes().eq_ignore_ascii_case(b"no-cache"));
-    directives.no_cache || !headers.contains_key(header::CACHE_CONTROL) && pragma()
+    directives.no_cache || !directives.targeted && !headers.contains_key(header::CACHE_CONTROL) && pragma()
 }
 
 /// Whether the service could not do its work. Other client errors are answers.

@@ -8,7 +8,7 @@ use http::{
     header::{self, AGE},
 };
 
-use crate::http::{policy::Mode, stored::CACHE_STATUS};
+use crate::http::{policy::Mode, stored::CACHE_STATUS, targeted::OWN};
 
 /// The fields of one layer that are not stored, beside those that no cache stores.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Unstored {
     names: Arc<[HeaderName]>,
     /// Whether names count that begin like those of such fields.
     families: bool,
+    /// Whether the field that is targeted at this cache is read here, and therefore ends here.
+    pub(crate) own: bool,
 }
 
 /// What no cache stores, or writes itself. Nor is `Proxy-` anything.
@@ -55,8 +57,8 @@ impl Unstored {
     /// In protocol mode all that RFC 9111 lets a cache store is stored.
     pub(crate) fn new(mode: Mode) -> Self {
         match mode {
-            Mode::Application => Self { names: Arc::new(OF_ONE_EXCHANGE.clone()), families: true },
-            Mode::Protocol => Self { names: Arc::new([]), families: false },
+            Mode::Application => Self { names: Arc::new(OF_ONE_EXCHANGE.clone()), families: true, own: true },
+            Mode::Protocol => Self { names: Arc::new([]), families: false, own: true },
         }
     }
 
@@ -69,6 +71,7 @@ impl Unstored {
         !(BY_NONE.contains(name)
             || name.as_str().starts_with("proxy-")
             || self.names.contains(name)
+            || self.own && *name == OWN
             || self.families && FAMILIES.iter().any(|family| name.as_str().starts_with(family)))
     }
 }

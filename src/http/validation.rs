@@ -51,8 +51,8 @@ pub(crate) fn freshen(
     let told = StoredResponse::new(&head, unstored);
     let is_told = |name: &HeaderName| told.fields().any(|(told, _)| told == name) && !OF_THE_CONTENT.contains(name);
     let kept = stored.value.fields().filter(|(name, _)| !is_told(name));
-    let told = told.fields().filter(|(name, _)| !OF_THE_CONTENT.contains(name));
-    let value = stored.value.with_fields(&kept.chain(told).collect::<Vec<_>>());
+    let of_told = told.fields().filter(|(name, _)| !OF_THE_CONTENT.contains(name));
+    let value = stored.value.with_fields(&kept.chain(of_told).collect::<Vec<_>>()).with_own_of(told);
 
     // What was said beside the fields holds unless something else is said.
     head.extensions.get_or_insert_with(|| stored.tags().clone());
@@ -60,6 +60,7 @@ pub(crate) fn freshen(
         head.extensions.get_or_insert_with(|| *stored.freshness());
     }
     let mut headers: HeaderMap = value.fields().map(|(name, value)| (name.clone(), value.clone())).collect();
+    headers.extend(value.own());
     if let Some(age) = head.headers.get(header::AGE) {
         headers.insert(header::AGE, age.clone());
     }
