@@ -43,24 +43,19 @@ pub(crate) struct CacheControl {
     pub(crate) stale_while_revalidate: Option<Duration>,
     /// RFC 5861 §4. `None` as above.
     pub(crate) stale_if_error: Option<Duration>,
+    /// They were stated for this cache: `Cache-Control`, `Expires` and `Pragma` say nothing to it (RFC 9213 §2.2).
+    pub(crate) targeted: bool,
 }
 
 impl CacheControl {
     /// Reads all field lines, in order.
     pub(crate) fn parse(headers: &HeaderMap) -> Self {
         let mut parsed = Self::default();
-        for line in headers.get_all(CACHE_CONTROL) {
-            for member in members(line.as_bytes()) {
-                match directive(member) {
-                    Some((name, argument)) => parsed.apply(name, argument),
-                    None => words(member).for_each(|word| parsed.apply(word, Argument::Illegible)),
-                }
-            }
-        }
+        each_directive(headers, |name, argument| parsed.apply(name, argument));
         parsed
     }
 
-    fn apply(&mut self, name: &[u8], argument: Argument<'_>) {
+    pub(crate) fn apply(&mut self, name: &[u8], argument: Argument<'_>) {
         let mut buffer = [0; LONGEST_NAME];
         let Some(name) = lower_case(name, &mut buffer) else {
             return; // too long for any directive we know
@@ -98,12 +93,22 @@ impl CacheControl {
     }
 }
 
+/// Reads all field lines of `Cache-Control`, in order.
+pub(crate) fn each_directive(headers: &HeaderMap, mut apply: impl FnMut(&[u8], Argument<'_>)) {
+    for member in headers.get_all(CACHE_CONTROL).iter().flat_map(|line| members(line.as_bytes())) {
+        match directive(member) {
+            Some((name, argument)) => apply(name, argument),
+            None => words(member).for_each(|word| apply(word, Argument::Illegible)),
+        }
+    }
+}
+
 /// The lifetime that the response itself states, for a shared cache (§4.2.1); `None` when it states none.
 ///
 /// `now` is when the response was received; it stands in for a `Date` that is missing or no date (RFC 9110 §6.6.1).
 pub(crate) fn explicit_freshness(headers: &HeaderMap, cc: &CacheControl, now: SystemTime) -> Option<Duration> {
-    // §5.3: either directive puts `Expires` out of force, even where its argument is invalid.
-    cc.s_maxage.or(cc.max_age).or_else(|| lifetime_by_expires(headers, now))
+    // §5.3: either directive puts `Expires` out of force, even where its argument is invalid; so does a targeted field.
+    cc.s_maxage.or(cc.max_age).or_else(|| if cc.targeted { None } else { lifetime_by_expires(headers, now) })
 }
 
 /// A lifetime for a response that states none (§4.2.2): a tenth of the time for which it had not been modified when it was
@@ -146,7 +151,7 @@ pub(crate) fn http_date(value: &HeaderValue) -> Option<SystemTime> {
 
 /// What follows a directive's name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Argument<'a> {
+pub(crate) enum Argument<'a> {
     Absent,
     Token(&'a [u8]),
     /// The inside of a quoted string with its escapes: an escaped digit is then no digit, the safe reading.
@@ -156,7 +161,7 @@ enum Argument<'a> {
 }
 
 impl<'a> Argument<'a> {
-    fn seconds(self) -> Option<Duration> {
+    pub(crate) fn seconds(self) -> Option<Duration> {
         match self {
             Self::Token(text) | Self::Quoted(text) => delta_seconds(text),
             Self::Absent | Self::Illegible => None,

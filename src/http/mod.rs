@@ -39,6 +39,7 @@ mod rules;
 mod setters;
 mod statuses;
 mod stored;
+mod targeted;
 mod unsafe_methods;
 mod unstored;
 mod validation;
@@ -57,6 +58,7 @@ pub(crate) use policy::Mode;
 use request::{Survey, View};
 use rules::KeyRules;
 use stored::{Reuse, StatusName, Storing};
+use targeted::Targets;
 use unstored::Unstored;
 
 /// The protocol of HTTP services: axum routers and routes, hyper clients, anything that answers `http::Request` with
@@ -125,10 +127,10 @@ type WhenFn = dyn Fn(&Parts) -> bool + Send + Sync;
 pub enum After {
     /// Nothing at all: the layer is off.
     Nothing,
-    /// Say why.
-    Say(Outcome),
+    /// Say why. `nested`: to a layer further out, which may store the response.
+    Say { outcome: Outcome, nested: bool },
     /// Purge what its method may have changed.
-    Purge(Outcome, Option<unsafe_methods::Target>),
+    Purge { outcome: Outcome, nested: bool, target: Option<unsafe_methods::Target> },
     /// Tell the layer further out what this one would have done.
     Contribute(Option<Contribution>),
     /// Tell the auditor what would be stored.
@@ -141,6 +143,7 @@ impl Http {
             rules: KeyRules::new(mode),
             policy: Policy {
                 mode,
+                targets: Targets::default(),
                 body_cap: 1 << 20,
                 negative: Arc::default(),
                 opt_in: false,
@@ -218,7 +221,8 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
                 Prepared::Forward(request, After::Contribute(contribution))
             }
             (None, Err(detail)) => {
-                Prepared::Forward(request, After::Say(Outcome::new(CacheStatus::Bypass).because(Some(detail))))
+                let outcome = Outcome::new(CacheStatus::Bypass).because(Some(detail));
+                Prepared::Forward(request, After::Say { outcome, nested })
             }
             (None, Ok(())) => {
                 let no_store = survey.has_directives() && cache_control::request_no_store(request.headers());
@@ -254,7 +258,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
 
     fn passed(&self, after: &After) -> Option<Outcome> {
         match after {
-            After::Say(outcome) | After::Purge(outcome, _) => Some(*outcome),
+            After::Say { outcome, .. } | After::Purge { outcome, .. } => Some(*outcome),
             After::Nothing | After::Contribute(_) | After::Report(_) => None,
         }
     }
@@ -377,7 +381,8 @@ where
         }
     }
 
-    fn deliver(&self, response: Response<Body<B>>, view: &View, outcome: Outcome) -> Response<Body<B>> {
+    fn deliver(&self, mut response: Response<Body<B>>, view: &View, outcome: Outcome) -> Response<Body<B>> {
+        self.leave(&mut response, view.nested);
         stored::deliver(response, view, outcome, &self.name)
     }
 
@@ -393,6 +398,11 @@ where
         let tells = entry.judged.explicit && age >= entry.freshness().lifetime();
         let reuse = if outcome.is_stale() && !tells { Reuse::Stale } else { Reuse::AsItSays };
         let mut response = entry.value.replay(age, reuse, view, outcome, &self.name, spare);
+        if let Reuse::Stale = reuse {
+            self.policy.targets.remove(response.headers_mut());
+        } else if view.nested {
+            response.headers_mut().extend(entry.value.own());
+        }
         if view.nested {
             // Extensions are not stored. What the service said in them about storing holds for the other cache too.
             let said = response.extensions_mut();
@@ -418,10 +428,12 @@ where
         let mut scopes = Vec::new();
         match after {
             After::Nothing | After::Report(_) => {}
-            After::Say(outcome) => {
+            After::Say { outcome, nested } => {
+                self.leave(&mut response, nested);
                 stored::announce(&mut response, outcome.forwarded(Some(status.as_u16())), &self.name);
             }
-            After::Purge(outcome, target) => {
+            After::Purge { outcome, nested, target } => {
+                self.leave(&mut response, nested);
                 if let Some(target) = target.filter(|_| status.is_success() || status.is_redirection()) {
                     scopes = target.scopes(response.headers());
                 }
@@ -481,11 +493,19 @@ impl Http {
     /// A request whose method is not answered from a cache.
     fn past<B>(&self, request: Request<B>) -> Prepared<Self, Request<B>> {
         let outcome = Outcome::new(CacheStatus::Method);
+        let nested = request.extensions().get::<Caches>().is_some();
         if request::is_safe(request.method()) || !self.unsafe_invalidates {
-            return Prepared::Forward(request, After::Say(outcome));
+            return Prepared::Forward(request, After::Say { outcome, nested });
         }
         let target = unsafe_methods::Target::of((&request).into(), &self.rules);
-        Prepared::Forward(request, After::Purge(outcome, target))
+        Prepared::Forward(request, After::Purge { outcome, nested, target })
+    }
+
+    /// A response that leaves for clients: what was said to this cache alone stays here. A layer further out hears it.
+    fn leave<B>(&self, response: &mut Response<B>, nested: bool) {
+        if !nested {
+            self.policy.targets.strip(response.headers_mut());
+        }
     }
 }
 

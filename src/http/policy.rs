@@ -15,6 +15,7 @@ use crate::{
         cache_control::{CacheControl, age_header, explicit_freshness, heuristic_freshness},
         parts::{Contribution, NoStore},
         statuses,
+        targeted::Targets,
         validation::has_validator,
     },
     protocol::{Class, Judgement},
@@ -35,6 +36,8 @@ pub(crate) enum Mode {
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) mode: Mode,
+    /// Which fields speak to this cache before `Cache-Control` does.
+    pub(crate) targets: Targets,
     /// The largest body that is stored, in bytes.
     pub(crate) body_cap: usize,
     /// Lifetimes of responses with other statuses than those that the layer's own lifetime applies to.
@@ -66,7 +69,7 @@ impl Policy {
     pub(crate) fn judge(&self, head: Head<'_>, own: &Freshness) -> Judgement {
         let contributed = head.extensions.get::<Contribution>();
         let own = contributed.map_or(own, |inner| &inner.freshness);
-        let directives = CacheControl::parse(head.headers);
+        let directives = self.targets.directives(head.headers);
         let mut judged = Judgement::storable(*own);
         judged.failed = statuses::is_failure(head.status);
         judged.tags = head.extensions.get::<Tags>().cloned().unwrap_or_default();
@@ -131,7 +134,7 @@ impl Policy {
         let now = clock::wall();
         let stated = explicit_freshness(headers, directives, now).filter(|_| !statuses::is_never_stored(status));
         if let Some(lifetime) = stated {
-            return Some((self.stated(lifetime, own, directives), true));
+            return Some((self.stated(lifetime, own, directives), !directives.targeted));
         }
         let default = self.mode == Mode::Application && statuses::has_default_lifetime(status);
         let rule = negative.iter().rev().find(|(of, _)| *of == status).map(|(_, freshness)| freshness);
@@ -148,7 +151,8 @@ impl Policy {
             return Some((self.stated(lifetime, own, directives), false));
         }
         // Good for nothing but to be validated.
-        (self.mode == Mode::Protocol && has_validator(status, headers)).then(|| (Freshness::exact(Duration::ZERO), true))
+        (self.mode == Mode::Protocol && has_validator(status, headers))
+            .then(|| (Freshness::exact(Duration::ZERO), true))
     }
 
     /// The windows of a response whose lifetime is not the layer's: those that it states.
@@ -250,7 +254,7 @@ impl Policy {
 fn is_no_cache(headers: &HeaderMap, directives: &CacheControl) -> bool {
     let pragma =
         || headers.get(header::PRAGMA).is_some_and(|pragma| pragma.as_bytes().eq_ignore_ascii_case(b"no-cache"));
-    directives.no_cache || !headers.contains_key(header::CACHE_CONTROL) && pragma()
+    directives.no_cache || !directives.targeted && !headers.contains_key(header::CACHE_CONTROL) && pragma()
 }
 
 /// The fields that `Vary` names, sorted; a coded response varies by `Accept-Encoding`, whether it says so or not.

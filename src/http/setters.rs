@@ -10,6 +10,7 @@ use crate::{
         Http,
         audit::Sampling,
         rules::{Keep, KeyBy, KeyRules, is_cookie_name},
+        targeted::Targets,
     },
     layer::CachebackLayer,
 };
@@ -196,6 +197,44 @@ impl CachebackLayer<Http> {
     /// or a [`negative`](Self::negative) rule, that goes first. Such a response is served stale only as it says itself.
     pub fn heuristic_freshness(self) -> Self {
         self.set_protocol(|http| http.policy.heuristics = true)
+    }
+
+    /// The targeted fields that this layer reads (RFC 9213), in order of precedence; default `Cacheback-Cache-Control`.
+    ///
+    /// The first of them that a response has, and that is valid and not empty, is read in place of `Cache-Control`,
+    /// `Expires` and `Pragma`: what it forbids is forbidden, and what it lets live lives, whatever they say. It is a
+    /// dictionary of structured fields (`max-age=600, stale-while-revalidate=60`), ignored as a whole where it is none.
+    /// With an empty list only `Cache-Control` is read.
+    ///
+    /// `Cacheback-Cache-Control`, where it is on the list, is taken off every response that leaves this layer for a
+    /// client. All other fields pass on, such as `CDN-Cache-Control` for caches that stand between here and the client;
+    /// but where a response is served stale, those of this list are taken off as well, lest one be taken for fresh.
+    ///
+    /// ```
+    /// use cacheback::CachebackLayer;
+    ///
+    /// // As a CDN.
+    /// let layer = CachebackLayer::http().targeted(["Cacheback-Cache-Control", "CDN-Cache-Control"]);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If one is no field name.
+    #[track_caller]
+    pub fn targeted<N>(self, names: impl IntoIterator<Item = N>) -> Self
+    where
+        N: TryInto<HeaderName>,
+    {
+        let mut targets = Vec::new();
+        for name in names {
+            // In a loop: the place of the caller is lost on a closure.
+            targets.push(field_name(name, "targeted"));
+        }
+        let targets = Targets::new(targets);
+        self.set_protocol(|http| {
+            http.unstored.own = targets.has_own();
+            http.policy.targets = targets;
+        })
     }
 
     /// Fields of one exchange, such as a request's id: they go to the client whose request it was and are not stored.

@@ -24,6 +24,7 @@ use crate::{
         body::{Body, Fill},
         conditional::to_not_modified,
         request::View,
+        targeted::OWN,
         unstored::{Omitted, is_among},
     },
     protocol::Unfilled,
@@ -40,6 +41,8 @@ pub struct StoredResponse {
     trailers: Option<Box<HeaderMap>>,
     /// What caches further in said in `Cache-Status`: ours comes after it.
     said: Box<[u8]>,
+    /// What the service said to this cache alone, for a layer further out that stores the response as well.
+    own: Box<[HeaderValue]>,
 }
 
 /// Reads the body of a response whose head is stored already.
@@ -93,7 +96,9 @@ impl StoredResponse {
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
         copy(&head.headers.iter().filter(|(name, _)| omitted.keeps(name)).collect::<Vec<_>>(), &mut headers);
         let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
-        Self { status: head.status, headers, body: Bytes::new(), trailers: None, said: said.join(&b", "[..]).into() }
+        let own = head.headers.get_all(OWN).iter().filter(|_| omitted.reads_own()).map(exact_copy).collect();
+        let said = said.join(&b", "[..]).into();
+        Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, own }
     }
 
     /// Its fields, and the places at the head of them.
@@ -113,6 +118,7 @@ impl StoredResponse {
             body: self.body.clone(),
             trailers: self.trailers.clone(),
             said: self.said.clone(),
+            own: self.own.clone(),
         }
     }
 
@@ -124,11 +130,25 @@ impl StoredResponse {
         self.with_fields(&self.fields().filter(|(name, _)| !is_among(withheld, name)).collect::<Vec<_>>())
     }
 
+    /// What the service said to this cache alone.
+    pub(crate) fn own(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        self.own.iter().map(|line| (OWN, line.clone()))
+    }
+
+    /// The same, or where this one was told nothing what another was told.
+    pub(crate) fn with_own_of(mut self, told: Self) -> Self {
+        if !told.own.is_empty() {
+            self.own = told.own;
+        }
+        self
+    }
+
     /// The response for the one who leads.
     pub(crate) fn response<B: http_body::Body>(&self) -> Response<Body<B>> {
         let mut response = Response::new(self.body());
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.fields().map(|(name, value)| (name.clone(), value.clone())));
+        response.headers_mut().extend(self.own());
         response
     }
 
@@ -168,7 +188,8 @@ impl StoredResponse {
         };
         let trailers = self.trailers.as_deref().map_or(0, |trailers| size_of::<HeaderMap>() + map(trailers));
         // Values and body have a count of readers each, and the stated length is written into a place of its own.
-        size_of::<Self>() + map(&self.headers) + self.body.len() + trailers + self.said.len() + 2 * 24 + 44
+        let own: usize = self.own.iter().map(|line| size_of::<HeaderValue>() + line.len() + 24).sum();
+        size_of::<Self>() + map(&self.headers) + self.body.len() + trailers + self.said.len() + own + 2 * 24 + 44
     }
 
     /// Answers a request.
@@ -275,6 +296,11 @@ fn without_content<B: http_body::Body>(mut response: Response<Body<B>>) -> Respo
     }
     response.body_mut().detach();
     response.map(|_| Body::none())
+}
+
+/// A copy of its exact size, for the same reason as those below.
+fn exact_copy(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }
 
 /// Appends copies of fields. Their values may be slices of a connection's read buffer, which a stored slice would keep

@@ -10,7 +10,7 @@ use http::{
 
 use crate::{
     entry::Fields,
-    http::{policy::Mode, rules::connection_options, stored::CACHE_STATUS},
+    http::{policy::Mode, rules::connection_options, stored::CACHE_STATUS, targeted::OWN},
 };
 
 /// The fields of one layer that are not stored, beside those that no cache stores.
@@ -19,6 +19,8 @@ pub(crate) struct Unstored {
     names: Arc<[HeaderName]>,
     /// Whether names count that begin like those of such fields.
     families: bool,
+    /// Whether the field that is targeted at this cache is read here, and therefore ends here.
+    pub(crate) own: bool,
 }
 
 /// The fields of one response that are not stored.
@@ -68,8 +70,8 @@ impl Unstored {
     /// In protocol mode all that RFC 9111 lets a cache store is stored.
     pub(crate) fn new(mode: Mode) -> Self {
         match mode {
-            Mode::Application => Self { names: Arc::new(OF_ONE_EXCHANGE.clone()), families: true },
-            Mode::Protocol => Self { names: Arc::new([]), families: false },
+            Mode::Application => Self { names: Arc::new(OF_ONE_EXCHANGE.clone()), families: true, own: true },
+            Mode::Protocol => Self { names: Arc::new([]), families: false, own: true },
         }
     }
 
@@ -88,6 +90,7 @@ impl Unstored {
         !(BY_NONE.contains(name)
             || name.as_str().starts_with("proxy-")
             || self.names.contains(name)
+            || self.own && *name == OWN
             || self.families && FAMILIES.iter().any(|family| name.as_str().starts_with(family)))
     }
 }
@@ -96,6 +99,11 @@ impl Omitted {
     /// Whether a field is stored.
     pub(crate) fn keeps(&self, name: &HeaderName) -> bool {
         !self.of_the_hop.contains(name) && !is_among(self.withheld.as_ref(), name) && self.of_the_layer.keeps(name)
+    }
+
+    /// Whether the field that is targeted at this cache is read here.
+    pub(crate) fn reads_own(&self) -> bool {
+        self.of_the_layer.own
     }
 
     /// Whether a trailer field is stored. A cookie never is: among trailers nobody looks for one.

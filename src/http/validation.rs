@@ -60,8 +60,8 @@ pub(crate) fn freshen(
     let updates = |name: &HeaderName| !is_of_another && !OF_THE_CONTENT.contains(name);
     let is_told = |name: &HeaderName| updates(name) && told.fields().any(|(told, _)| told == name);
     let kept = stored.value.fields().filter(|(name, _)| !is_told(name));
-    let told = told.fields().filter(|(name, _)| updates(name));
-    let value = stored.value.with_fields(&kept.chain(told).collect::<Vec<_>>());
+    let of_told = told.fields().filter(|(name, _)| updates(name));
+    let value = stored.value.with_fields(&kept.chain(of_told).collect::<Vec<_>>()).with_own_of(told);
 
     // What was said beside the fields holds unless something else is said.
     head.extensions.get_or_insert_with(|| stored.tags().clone());
@@ -70,6 +70,7 @@ pub(crate) fn freshen(
         head.extensions.insert(*stored.freshness());
     }
     let mut headers: HeaderMap = value.fields().map(|(name, value)| (name.clone(), value.clone())).collect();
+    headers.extend(value.own());
     if let Some(age) = head.headers.get(header::AGE) {
         headers.insert(header::AGE, age.clone());
     }

@@ -54,6 +54,7 @@ fn rfc9111_5_2_every_directive_is_read_in_any_case_from_all_lines() {
         max_age: secs(2),
         stale_while_revalidate: secs(3),
         stale_if_error: secs(4),
+        targeted: false,
     };
     assert_eq!(parsed, all);
     assert_eq!(parse(&[]), CacheControl::default());
