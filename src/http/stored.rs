@@ -21,10 +21,13 @@ use crate::{
     clock,
     http::{
         body::{Body, Fill},
-        conditional::to_not_modified,
+        conditional::{is_same_tag, to_not_modified},
+        content_length, etag,
+        partial,
         request::View,
         rules::connection_options,
         unstored::Unstored,
+        validation,
     },
     protocol::Unfilled,
     status::{Outcome, Text},
@@ -40,6 +43,8 @@ pub struct StoredResponse {
     trailers: Option<Box<HeaderMap>>,
     /// What caches further in said in `Cache-Status`: ours comes after it.
     said: Box<[u8]>,
+    /// Whether its entity tag is ours: the service knows nothing of it.
+    tagged: bool,
 }
 
 /// Reads the body of a response whose head is stored already.
@@ -47,6 +52,8 @@ pub struct StoredResponse {
 pub struct Storing<B: http_body::Body> {
     stored: Option<StoredResponse>,
     fill: Fill<B>,
+    /// Whether it gets an entity tag if it has none.
+    etag: bool,
 }
 
 /// What caches further down are to make of a stored response.
@@ -94,7 +101,8 @@ impl StoredResponse {
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
         copy(&head.headers.iter().filter(|(name, _)| kept(name)).collect::<Vec<_>>(), &mut headers);
         let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
-        Self { status: head.status, headers, body: Bytes::new(), trailers: None, said: said.join(&b", "[..]).into() }
+        let said = said.join(&b", "[..]).into();
+        Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, tagged: false }
     }
 
     /// Its fields, and the places at the head of them.
@@ -110,6 +118,7 @@ impl StoredResponse {
         copy(fields, &mut headers);
         Self {
             status: self.status,
+            tagged: self.tagged && headers.get(header::ETAG) == self.headers.get(header::ETAG),
             headers,
             body: self.body.clone(),
             trailers: self.trailers.clone(),
@@ -137,6 +146,37 @@ impl StoredResponse {
             Box::new(copies)
         });
         self
+    }
+
+    /// Gives it an entity tag, if it has none and there is a use for one.
+    fn tag(mut self) -> Self {
+        if self.status == StatusCode::OK && !self.headers.contains_key(header::ETAG) {
+            self.headers.insert(header::ETAG, etag::of(&self.body, &self.headers));
+            self.tagged = true;
+        }
+        self
+    }
+
+    /// The entity tag that the service did not give it.
+    pub(crate) fn own_etag(&self) -> Option<&HeaderValue> {
+        self.headers.get(header::ETAG).filter(|_| self.tagged)
+    }
+
+    /// Whether the service can be asked by its own word whether this is still what it would answer.
+    pub(crate) fn has_validator(&self) -> bool {
+        validation::has_validator(&self.headers) && (!self.tagged || self.headers.contains_key(header::LAST_MODIFIED))
+    }
+
+    /// Whether the head of a 200 is not that of this response any more, by its validators and the length that it states
+    /// (RFC 9111 §4.3.5).
+    pub(crate) fn is_contradicted_by(&self, status: StatusCode, head: &HeaderMap) -> bool {
+        let another = |name: &HeaderName, same: fn(&HeaderValue, &HeaderValue) -> bool| {
+            head.get(name).is_some_and(|told| !self.headers.get(name).is_some_and(|kept| same(told, kept)))
+        };
+        let length = content_length(head).is_some_and(|length| length != self.body.len() as u64);
+        status == StatusCode::OK
+            && self.status == StatusCode::OK
+            && (length || another(&header::ETAG, is_same_tag) || another(&header::LAST_MODIFIED, PartialEq::eq))
     }
 
     /// The body for a reader: shared, not copied.
@@ -203,8 +243,8 @@ impl StoredResponse {
 }
 
 impl<B: http_body::Body> Storing<B> {
-    pub(crate) fn new(stored: StoredResponse, fill: Fill<B>) -> Self {
-        Self { stored: Some(stored), fill }
+    pub(crate) fn new(stored: StoredResponse, fill: Fill<B>, etag: bool) -> Self {
+        Self { stored: Some(stored), fill, etag }
     }
 }
 
@@ -214,7 +254,8 @@ impl<B: http_body::Body> Future for Storing<B> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let filled = ready!(self.fill.poll(cx))?;
         let stored = self.stored.take().ok_or(Unfilled::Failed)?;
-        Poll::Ready(Ok(stored.complete(filled.data(), filled.trailers)))
+        let stored = stored.complete(filled.data(), filled.trailers);
+        Poll::Ready(Ok(if self.etag { stored.tag() } else { stored }))
     }
 }
 
@@ -247,11 +288,15 @@ pub(crate) fn announce<B>(response: &mut Response<B>, outcome: Outcome, name: &S
     response.extensions_mut().insert(outcome);
 }
 
-/// Answers a conditional request with 304 where its conditions say so (RFC 9110 §13.2.2).
+/// Answers a request that has the response with 304, and one that wants parts of it with those: in this order (RFC 9110
+/// §13.2.2), and only where the answer would be a 200 otherwise.
 fn evaluate<B: http_body::Body>(mut response: Response<Body<B>>, view: &View) -> Response<Body<B>> {
-    let Some(conditions) = &view.conditions else { return response };
-    if response.status() != StatusCode::OK || !conditions.not_modified(response.headers()) {
-        return response;
+    let Some(asked) = view.asked.as_ref().filter(|_| response.status() == StatusCode::OK) else { return response };
+    if !asked.conditions.as_ref().is_some_and(|conditions| conditions.not_modified(response.headers())) {
+        return match &asked.ranges {
+            Some(ranges) => partial::answer(response, ranges),
+            None => response,
+        };
     }
     // What is being stored is stored whether its first reader takes it or not.
     response.body_mut().detach();
