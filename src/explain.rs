@@ -110,10 +110,13 @@ where
             let together = role != Role::Solo && !seen.keeps_apart() && (!route.settings.opt_in || seen.slot.is_some());
             match role {
                 _ if !run::can_start() => (outcome, Plan::Forward),
+                Role::Part { fill } if !forced && !seen.calls_for_the_whole(fill) => {
+                    (outcome.because(Some(Detail::Range)), Plan::Forward)
+                }
                 _ if together && under_way && !forced => (outcome.collapsed_if(true), Plan::Join),
                 Role::Read => (outcome.because(Some(Detail::RequestNoStore)), Plan::Forward),
                 Role::Refresh if !forced => (outcome.because(Some(Detail::Head)), Plan::Forward),
-                Role::Lead | Role::Solo | Role::Refresh => {
+                Role::Lead | Role::Solo | Role::Refresh | Role::Part { .. } => {
                     (outcome.because(marked.then_some(Detail::HitForMiss)), Plan::Lead)
                 }
             }

@@ -409,6 +409,12 @@ impl<V> Sighting<V> {
         self.is_marked() || self.base().is_some_and(|(entry, servable)| !servable && entry.judged.validate)
     }
 
+    /// Whether a run for the whole is worth it for one who asks for a part: it replaces something, or is to `fill`. Of what
+    /// could not be shared lately nobody fetches more than he asks for.
+    pub(crate) fn calls_for_the_whole(&self, fill: bool) -> bool {
+        !self.is_marked() && (fill || self.base().is_some())
+    }
+
     /// The status of a request that goes forward.
     pub(crate) fn forward(&self) -> CacheStatus {
         self.found.err().unwrap_or(CacheStatus::Stale)

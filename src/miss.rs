@@ -55,7 +55,7 @@ where
     let forced = route.protocol.is_forced(&view).then(|| Forced(route.cache.shared().journal.now()));
     let role = match route.protocol.role(&view) {
         // Its run is a GET as every run is, and answers it.
-        Role::Refresh if forced.is_some() => Role::Lead,
+        Role::Refresh | Role::Part { .. } if forced.is_some() => Role::Lead,
         role => role,
     };
     let status = if forced.is_some() && seen.entry().is_some() { CacheStatus::Request } else { seen.forward() };
@@ -75,12 +75,17 @@ where
         if !run::can_start() {
             return seeker.forward(request, None, &seen).await;
         }
+        if let Role::Part { fill } = role
+            && (alone || !seen.calls_for_the_whole(fill))
+        {
+            return seeker.forward(request, Some(Detail::Range), &seen).await;
+        }
         let course =
             Course { key: seeker.key.clone(), variant: seeker.route.variant(&seen, fields.as_ref(), &request) };
         let together = !alone && !seen.keeps_apart() && (!seeker.route.settings.opt_in || seen.slot.is_some());
         let joined = match role {
-            Role::Lead if together => flights.join(&course),
-            Role::Lead | Role::Solo => Joined::Lead(flights.solo(course)),
+            Role::Lead | Role::Part { .. } if together => flights.join(&course),
+            Role::Lead | Role::Part { .. } | Role::Solo => Joined::Lead(flights.solo(course)),
             Role::Refresh | Role::Read => match flights.follow_one(&course).filter(|_| together) {
                 Some(follow) => Joined::Follow(follow),
                 None => {
@@ -251,9 +256,14 @@ impl<S, P: Protocol> Seeker<S, P> {
                 {
                     return Ok(stale);
                 }
-                let response = self.route.protocol.pass(response);
+                if let Some((entry, _)) = seen.base()
+                    && self.route.protocol.contradicts(&response, &entry.value, &self.view)
+                {
+                    let (shared, now) = (self.route.cache.shared(), clock::now());
+                    shared.memory.update(&self.key, now, |slot| slot.expire(entry, now));
+                }
                 let outcome = Outcome::new(self.status).forwarded(status).because(detail);
-                Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
+                Ok(self.route.protocol.deliver_as_it_is(response, &self.view, self.answered(outcome)))
             }
             Err(error) => self.fall_back_on(seen, error),
         }

@@ -181,6 +181,18 @@ pub trait Capture<Res>: Protocol {
     #[doc(hidden)]
     fn deliver(&self, response: Self::Response, view: &Self::View, outcome: Outcome) -> Self::Response;
 
+    /// Finishes a response to a request that went forward as it was: the service has had its say on all that it asks.
+    #[doc(hidden)]
+    fn deliver_as_it_is(&self, response: Res, view: &Self::View, outcome: Outcome) -> Self::Response {
+        self.deliver(self.pass(response), view, outcome)
+    }
+
+    /// Whether a response to such a request shows that what is stored is not what the service would answer any more.
+    #[doc(hidden)]
+    fn contradicts(&self, _response: &Res, _stored: &Self::Value, _view: &Self::View) -> bool {
+        false
+    }
+
     /// Answers from what is stored.
     #[doc(hidden)]
     fn replay(
@@ -227,6 +239,12 @@ pub enum Role {
     Solo,
     /// Have what is stored refreshed; a miss goes forward by itself. (HEAD: its response is no GET's.)
     Refresh,
+    /// Lead a run that answers it where there is something stored for that to replace, or where it is to `fill`; else it
+    /// goes forward by itself. (`Range`: a run is for the whole, which may be much more than was asked for.)
+    Part {
+        /// Whether the whole is worth a run even where nothing is stored.
+        fill: bool,
+    },
     /// Nothing. (`no-store`: the request wants no trace of itself.)
     Read,
 }

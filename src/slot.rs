@@ -199,6 +199,14 @@ impl<V> Slot<V> {
         reached
     }
 
+    /// Takes an entry for stale that turned out not to be what the service would answer.
+    pub(crate) fn expire(&mut self, entry: &Arc<Entry<V>>, now: Instant) {
+        if let Some(kept) = self.variants.iter_mut().find(|kept| Arc::ptr_eq(&kept.entry, entry)) {
+            kept.expired = true;
+        }
+        self.variants.retain(|kept| kept.verdict(now).0 != Verdict::Gone);
+    }
+
     /// Lets go of what is over: entries past their last horizon, a mark, a back-off with nothing left to serve meanwhile.
     pub(crate) fn drop_past(&mut self, now: Instant) {
         self.variants.retain(|kept| kept.verdict(now).0 != Verdict::Gone);

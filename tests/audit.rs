@@ -720,7 +720,6 @@ async fn a_request_that_goes_past_the_cache_is_no_pass() {
     for (fields, detail, word) in [
         (("authorization", "Bearer 1"), Detail::Credential, "credential"),
         (("cookie", "a=1"), Detail::Cookie, "cookie"),
-        (("range", "bytes=0-1"), Detail::Range, "range"),
         (("cache-control", "no-store"), Detail::RequestNoStore, "request-no-store"),
     ] {
         let origin = Origin::counting();

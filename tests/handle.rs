@@ -181,7 +181,7 @@ async fn what_a_service_may_not_have_stored_cannot_be_put() {
     let page = |fields| (headers(fields), "page").into_response();
     let cases: [(Fields, Response, &str); 7] = [
         (&[("cookie", "a=1")], page(&[]), "not looked up: fwd=bypass; detail=cookie"),
-        (&[("range", "bytes=0-1")], page(&[]), "not looked up: fwd=bypass; detail=range"),
+        (&[("range", "bytes=0-1")], page(&[]), "stores nothing: put the response of a GET"),
         (&[], page(&[("set-cookie", "a=1")]), "not stored: set-cookie"),
         (&[], page(&[("cache-control", "private")]), "not stored: private"),
         (&[], page(&[("cache-control", "max-age=0")]), "not stored: no-lifetime"),

@@ -890,7 +890,8 @@ async fn neither_a_status_nor_an_error_of_the_body_nor_a_bypass_sets_a_mark() {
     for (name, value) in [("authorization", "x"), ("cookie", "a=b"), ("range", "bytes=0-1"), ("x-api-key", "x")] {
         let mut bypass = request(Method::GET, "/");
         bypass.headers_mut().insert(name, value.parse().unwrap());
-        assert_eq!(send(&app, bypass).await.outcome.status(), CacheStatus::Bypass);
+        let looked_up = name == "range";
+        assert_eq!(send(&app, bypass).await.outcome.status() == CacheStatus::Bypass, !looked_up);
     }
     assert_not_marked(&origin, &app, "bypasses").await;
 }

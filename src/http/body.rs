@@ -43,8 +43,10 @@ pin_project! {
     {
         None,
         Whole { data: Bytes, trailers: Option<Box<HeaderMap>> },
+        Chunks { chunks: VecDeque<Bytes> },
         Passing { #[pin] body: B },
         Piped { reader: Reader<B> },
+        Part { body: Pin<Box<Body<B>>>, skip: u64, left: u64 },
     }
 }
 
@@ -119,6 +121,26 @@ impl<B: http_body::Body> Body<B> {
         Self { kind: Kind::Passing { body } }
     }
 
+    /// These, one after the other.
+    pub(crate) fn chunks(chunks: VecDeque<Bytes>) -> Self {
+        Self { kind: Kind::Chunks { chunks } }
+    }
+
+    /// The data, where all of it is there.
+    pub(crate) fn data(&self) -> Option<&Bytes> {
+        if let Kind::Whole { data, .. } = &self.kind { Some(data) } else { None }
+    }
+
+    /// So many bytes of it from here on, without what follows its data. What is there is shared, not copied; what is not
+    /// is read, and what comes before the part is let go.
+    pub(crate) fn part(self, first: u64, length: u64) -> Self {
+        if let Some(data) = self.data() {
+            let within = |at: u64| data.len().min(saturated(at));
+            return Self::whole(data.slice(within(first)..within(first.saturating_add(length))), None);
+        }
+        Self { kind: Kind::Part { body: Box::pin(self), skip: first, left: length } }
+    }
+
     /// Takes a body apart: one end for the store, one for the one who leads.
     pub(crate) fn piped(body: B, cap: usize, expected: Option<u64>, interest: Interest) -> (Fill<B>, Self) {
         let hint = body.size_hint();
@@ -161,8 +183,26 @@ impl<B: http_body::Body> http_body::Body for Body<B> {
             } else {
                 Some(Ok(Frame::data(std::mem::take(data))))
             }),
+            KindProj::Chunks { chunks } => Poll::Ready(chunks.pop_front().map(|chunk| Ok(Frame::data(chunk)))),
             KindProj::Passing { body } => body.poll_frame(cx).map(|next| next.map(|frame| frame.map(in_bytes))),
             KindProj::Piped { reader } => reader.poll_frame(cx),
+            KindProj::Part { body, skip, left } => loop {
+                if *left == 0 {
+                    return Poll::Ready(None);
+                }
+                let Some(frame) = ready!(body.as_mut().poll_frame(cx)) else { return Poll::Ready(None) };
+                let Ok(mut data) = frame?.into_data() else { continue };
+                let skipped = data.len().min(saturated(*skip));
+                data.advance(skipped);
+                *skip -= skipped as u64;
+                data.truncate(saturated(*left));
+                if !data.is_empty() {
+                    *left -= data.len() as u64;
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                // A body that is always ready must not keep its thread for itself.
+                ready!(coop::poll_proceed(cx)).made_progress();
+            },
         }
     }
 
@@ -170,8 +210,10 @@ impl<B: http_body::Body> http_body::Body for Body<B> {
         match &self.kind {
             Kind::None => true,
             Kind::Whole { data, trailers } => data.is_empty() && trailers.is_none(),
+            Kind::Chunks { chunks } => chunks.is_empty(),
             Kind::Passing { body } => body.is_end_stream(),
             Kind::Piped { reader } => reader.is_end_stream(),
+            Kind::Part { left, .. } => *left == 0,
         }
     }
 
@@ -179,8 +221,10 @@ impl<B: http_body::Body> http_body::Body for Body<B> {
         match &self.kind {
             Kind::None => SizeHint::default(),
             Kind::Whole { data, .. } => SizeHint::with_exact(data.len() as u64),
+            Kind::Chunks { chunks } => SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum()),
             Kind::Passing { body } => body.size_hint(),
             Kind::Piped { reader } => reader.size_hint(),
+            Kind::Part { left, .. } => SizeHint::with_exact(*left),
         }
     }
 }
@@ -372,8 +416,10 @@ impl<B: http_body::Body> fmt::Debug for Body<B> {
         let kind = match &self.kind {
             Kind::None => "None",
             Kind::Whole { .. } => "Whole",
+            Kind::Chunks { .. } => "Chunks",
             Kind::Passing { .. } => "Passing",
             Kind::Piped { .. } => "Piped",
+            Kind::Part { .. } => "Part",
         };
         f.debug_tuple("Body").field(&kind).finish()
     }
@@ -387,4 +433,8 @@ impl<B: http_body::Body> fmt::Debug for Fill<B> {
 
 fn in_bytes(frame: Frame<impl Buf>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
+}
+
+fn saturated(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -5,16 +5,16 @@
 //! while a wrong 304 leaves the client with a wrong one.
 
 use std::iter;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::{
     CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED, TRAILER, TRANSFER_ENCODING,
+    IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, TRAILER, TRANSFER_ENCODING,
 };
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::cache_control::http_date;
+use super::{cache_control::http_date, partial::CONTENT_DIGEST};
 
 /// The condition of a GET or HEAD, kept while its request is on its way.
 ///
@@ -56,6 +56,41 @@ impl Conditions {
     }
 }
 
+/// What the parts that a client has are of (§13.1.5); `None` where its field is not exactly one line.
+#[derive(Clone, Debug)]
+pub(crate) struct IfRange(Option<HeaderValue>);
+
+impl IfRange {
+    /// What the request says, and leaves there; `None` when it has no such field.
+    pub(crate) fn take(headers: &HeaderMap) -> Option<Self> {
+        let mut lines = headers.get_all(IF_RANGE).iter();
+        match (lines.next()?, lines.next()) {
+            (only, None) => Some(Self(Some(only.clone()))),
+            _ => Some(Self(None)),
+        }
+    }
+
+    /// Whether they are of this `response`, to the byte: only what is strong tells that. In doubt they are not, and the
+    /// client gets the whole.
+    pub(crate) fn holds(&self, response: &HeaderMap) -> bool {
+        let Some(said) = &self.0 else { return false };
+        let text = said.as_bytes().trim_ascii();
+        if text.iter().take(3).any(|byte| *byte == b'"') {
+            let etag = response.get(ETAG).map(|etag| etag.as_bytes().trim_ascii());
+            // Strong comparison (§8.8.3.2): the same bytes, neither of them marked weak.
+            return etag == Some(text) && text.starts_with(b"\"") && is_tag(said);
+        }
+        let date = |name| response.get(name).and_then(http_date);
+        match (http_date(said), date(LAST_MODIFIED), date(DATE)) {
+            // §8.8.2.2: what was modified in the second in which it was sent may have been so again.
+            (Some(said), Some(modified), Some(sent)) => {
+                said == modified && sent.duration_since(modified).is_ok_and(|passed| passed >= Duration::from_secs(1))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Turns the head of a 200 into that of a 304 (§15.4.5).
 ///
 /// A 304 carries no content and no trailers, so what describes them goes. `Last-Modified` goes only where an `ETag`
@@ -63,9 +98,16 @@ impl Conditions {
 /// `Expires`, `Vary`), and what is not about the representation at all (`Age`, `Cache-Status`, `Set-Cookie`, …).
 pub(crate) fn to_not_modified(parts: &mut Parts) {
     parts.status = StatusCode::NOT_MODIFIED;
-    for field in
-        [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING]
-    {
+    for field in [
+        CONTENT_DIGEST,
+        CONTENT_ENCODING,
+        CONTENT_LANGUAGE,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        TRAILER,
+        TRANSFER_ENCODING,
+    ] {
         parts.headers.remove(field);
     }
     if parts.headers.contains_key(ETAG) {
@@ -79,12 +121,17 @@ fn any_will_do(lines: &[HeaderValue]) -> bool {
 }
 
 /// Weak comparison (§8.8.3.2): the opaque tags are the same bytes, whether or not either is marked weak.
+///
+/// Some who write entity tags forget the quotes, and some break the grammar in ways of their own. A tag without quotes is
+/// what it would be in quotes; any other is what it is, if the client sends that back and nothing else.
 fn lists_tag_of(lines: &[HeaderValue], response: &HeaderMap) -> bool {
-    let etag = response.get(ETAG).map(|value| value.as_bytes().trim_ascii());
-    let Some((stored, [])) = etag.and_then(entity_tag) else {
-        return false; // none, or one that breaks the grammar and must not be compared
-    };
-    lines.iter().flat_map(|line| entity_tags(line.as_bytes())).any(|listed| listed == stored)
+    let Some(stored) = response.get(ETAG).map(|value| value.as_bytes().trim_ascii()) else { return false };
+    match entity_tag(stored).or_else(|| bare_tag(stored)) {
+        Some((stored, [])) => lines.iter().flat_map(|line| entity_tags(line.as_bytes())).any(|listed| listed == stored),
+        // With a comma in it, it might be a list of others.
+        _ if stored.is_empty() || stored.contains(&b',') => false,
+        _ => matches!(lines, [only] if only.as_bytes().trim_ascii() == stored),
+    }
 }
 
 /// Whether this is an entity-tag.
@@ -113,7 +160,7 @@ fn entity_tags(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
     iter::from_fn(move || {
         loop {
             line = line.trim_ascii_start();
-            if let Some((tag, rest)) = entity_tag(line)
+            if let Some((tag, rest)) = entity_tag(line).or_else(|| bare_tag(line))
                 && let [] | [b',', ..] = rest.trim_ascii_start()
             {
                 line = rest;
@@ -133,6 +180,14 @@ fn entity_tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = text.strip_prefix(b"\"")?;
     let end = text.iter().position(|&byte| !is_etagc(byte))?;
     Some((&text[..end], text[end..].strip_prefix(b"\"")?))
+}
+
+/// An opaque tag that lacks its quotes: it ends where the list goes on. A lone star is none.
+fn bare_tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let text = text.strip_prefix(b"W/").unwrap_or(text);
+    let end = text.iter().position(|&byte| byte == b',' || !is_etagc(byte)).unwrap_or(text.len());
+    let (tag, rest) = text.split_at(end);
+    (!tag.is_empty() && tag != b"*").then_some((tag, rest))
 }
 
 /// Commas and backslashes are ordinary here: an opaque tag is no quoted string.
@@ -209,15 +264,84 @@ mod tests {
 
     #[test]
     fn p46_garbage_matches_nothing_and_what_is_well_formed_beside_it_counts() {
-        for line in ["", "a", "\"a", "a\"", "w/\"a\"", "W/ \"a\"", "\"a\"b", "\"x\"\"a\"", "\"x, \"a\"", "'a'"] {
+        for line in ["", "\"a", "a\"", "w/\"a\"", "W/ \"a\"", "\"a\"b", "\"x\"\"a\"", "\"x, \"a\"", "'a'"] {
             assert!(!none_match(&[line.as_bytes()], b"\"a\""), "{line}");
         }
-        for etag in [&b"a"[..], b"", b"\"a\", \"a\"", b"\"a", b"a b"] {
+        for etag in [&b""[..], b"\"a\", \"a\"", b"\"a", b"a b"] {
             assert!(!none_match(&[b"\"a\"", etag], etag), "{}", etag.escape_ascii());
         }
         assert!(none_match(&[b"b, *, \"a\""], b"\"a\""));
         assert!(none_match(&[b"\"a\", \"b"], b"\"a\""));
         assert!(none_match(&[b"\"never closed", b"\"a\""], b"\"a\""));
+    }
+
+    #[test]
+    fn p46_a_tag_without_its_quotes_is_what_it_would_be_in_them() {
+        for (listed, stored, same) in [
+            ("a", "\"a\"", true),
+            ("\"a\"", "a", true),
+            ("a", "a", true),
+            ("b, W/a ,\"c\"", "\"a\"", true),
+            ("a", "W/a", true),
+            ("*, a", "*", false),
+            ("\"*\"", "*", false),
+            ("a", "ab", false),
+            ("a, b", "a, b", false),
+            ("a b", "\"a\"", false),
+        ] {
+            assert_eq!(none_match(&[listed.as_bytes()], stored.as_bytes()), same, "{listed} {stored}");
+        }
+    }
+
+    #[test]
+    fn p46_a_tag_that_breaks_the_grammar_is_known_when_it_comes_back_alone() {
+        for etag in ["w/\"a\"", "W\\\"a\"", "W\"a\"", "'a b'", "\"a"] {
+            assert!(none_match(&[etag.as_bytes()], etag.as_bytes()), "{etag}");
+            assert!(!none_match(&[b"\"a\"", etag.as_bytes()], etag.as_bytes()), "{etag}");
+            assert!(!none_match(&[b"\"a\""], etag.as_bytes()), "{etag}");
+        }
+    }
+
+    #[test] // P47
+    fn rfc9110_13_1_5_parts_are_of_the_same_representation_by_a_strong_tag_alone() {
+        for (said, stored, same) in [
+            ("\"a\"", "\"a\"", true),
+            (" \"a\" ", "\"a\"", true),
+            ("\"a\"", "\"b\"", false),
+            ("W/\"a\"", "W/\"a\"", false),
+            ("\"a\"", "W/\"a\"", false),
+            ("W/\"a\"", "\"a\"", false),
+            ("\"a\", \"b\"", "\"a\"", false),
+            ("\"a", "\"a", false),
+            ("a", "a", false),
+            ("*", "\"a\"", false),
+            ("", "", false),
+        ] {
+            let if_range = IfRange::take(&headers(&[(IF_RANGE, said.as_bytes())])).unwrap();
+            assert_eq!(if_range.holds(&headers(&[(ETAG, stored.as_bytes())])), same, "{said} {stored}");
+        }
+        let twice = headers(&[(IF_RANGE, b"\"a\""), (IF_RANGE, b"\"a\"")]);
+        assert!(!IfRange::take(&twice).unwrap().holds(&headers(&[(ETAG, b"\"a\"")])));
+        assert!(IfRange::take(&headers(&[(ETAG, b"\"a\"")])).is_none());
+    }
+
+    #[test] // P47
+    fn rfc9110_8_8_2_2_a_date_tells_so_where_the_response_was_sent_a_second_later() {
+        for (said, modified, sent, same) in [
+            (EARLY, EARLY, LATER, true),
+            ("Sunday, 06-Nov-94 08:49:36 GMT", EARLY, LATER, true),
+            (EARLY, EARLY, EARLY, false),
+            (LATER, EARLY, LATER, false),
+            (EARLY, LATER, LATER, false),
+            (EARLY, EARLY, "", false),
+            ("now", "now", LATER, false),
+        ] {
+            let response = headers(&[(LAST_MODIFIED, modified.as_bytes()), (DATE, sent.as_bytes())]);
+            let if_range = IfRange::take(&headers(&[(IF_RANGE, said.as_bytes())])).unwrap();
+            assert_eq!(if_range.holds(&response), same, "{said} {modified} {sent}");
+        }
+        let if_range = IfRange::take(&headers(&[(IF_RANGE, EARLY.as_bytes())])).unwrap();
+        assert!(!if_range.holds(&headers(&[(DATE, LATER.as_bytes())])), "a date of another kind is no validator");
     }
 
     #[test]
@@ -260,8 +384,7 @@ mod tests {
     #[test]
     fn rfc9110_15_4_5_a_304_drops_what_describes_content_and_keeps_the_rest() {
         let kept = "age cache-control cache-status content-location date expires set-cookie vary x-own";
-        let dropped =
-            "content-encoding content-language content-length content-range content-type trailer transfer-encoding";
+        let dropped = "content-digest content-encoding content-language content-length content-range content-type trailer transfer-encoding";
         let not_modified = |validators: &str| {
             let all = format!("{kept} {dropped} {validators}");
             let fields = all.split_whitespace().map(|name| (name.parse().unwrap(), "x".parse().unwrap()));
@@ -288,7 +411,7 @@ mod tests {
                 let request = headers(&[(name, &line)]);
                 let conditions = Conditions::take(&request).unwrap();
                 let matched = conditions.not_modified(&headers(&[(ETAG, b"\"a\"")]));
-                let there = line.windows(3).any(|bytes| bytes == b"\"a\"");
+                let there = line.split(|byte| b",\"/ \t".contains(byte)).any(|word| word == b"a");
                 prop_assert!(!matched || there || line.trim_ascii() == b"*");
                 conditions.not_modified(&headers(&[(ETAG, value.as_bytes()), (LAST_MODIFIED, &line)]));
             }

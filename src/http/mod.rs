@@ -30,10 +30,13 @@ mod body;
 mod cache_control;
 mod conditional;
 mod credentials;
+mod etag;
 #[cfg(all(test, not(cacheback_model)))]
 mod fuzz;
+mod partial;
 mod parts;
 mod policy;
+mod range;
 mod request;
 mod rules;
 mod setters;
@@ -50,12 +53,12 @@ pub use parts::{Background, ForceRefresh, NoStore};
 pub use stored::StoredResponse;
 
 use audit::Sampling;
-use conditional::Conditions;
 use parts::{Caches, Contribution};
 use policy::{Head, Policy};
+use range::Ranges;
 
 pub(crate) use policy::Mode;
-use request::{Survey, View};
+use request::{Asked, Survey, View};
 use rules::KeyRules;
 use stored::{Reuse, StatusName, Storing};
 use targeted::Targets;
@@ -66,8 +69,10 @@ use unstored::Unstored;
 ///
 /// # Which requests are looked up
 ///
-/// GET and HEAD, without content, without `Range`, `If-Match`, `If-Unmodified-Since` or `Upgrade`. A HEAD is answered
-/// from what a GET stored and stores nothing itself. All others go past the cache; if the method is not known as a safe
+/// GET and HEAD, without content, without `If-Match`, `If-Unmodified-Since` or `Upgrade`. A HEAD is answered
+/// from what a GET stored and stores nothing itself. So is a `Range`: one or several parts of a stored 200, or, where
+/// nothing is stored, what the service makes of it (unless [`fill_on_range`](crate::CachebackLayer::fill_on_range) is set).
+/// All others go past the cache; if the method is not known as a safe
 /// one and succeeds, its URI is purged before the response is handed on (RFC 9111 §4.4).
 ///
 /// The key is the URI as it was received (and as it is seen, where a nested router or a rewriting middleware made it
@@ -111,6 +116,10 @@ pub struct Http {
     name: StatusName,
     unstored: Unstored,
     unsafe_invalidates: bool,
+    /// Whether what is stored gets an entity tag where it has none.
+    etag: bool,
+    /// The whole is fetched for a range that begins before this byte.
+    fill_on_range: Option<u64>,
     enabled: bool,
     when: Option<Arc<WhenFn>>,
     /// Which hits are audited; without it none are.
@@ -154,6 +163,8 @@ impl Http {
             name: StatusName(Some("cacheback".into())),
             unstored: Unstored::new(mode),
             unsafe_invalidates: true,
+            etag: false,
+            fill_on_range: None,
             enabled: true,
             when: None,
             sampling: None,
@@ -226,11 +237,10 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
             }
             (None, Ok(())) => {
                 let no_store = survey.has_directives() && cache_control::request_no_store(request.headers());
-                let conditions = if survey.has_conditions() { Conditions::take(request.headers()) } else { None };
+                let asked = survey.asks().then(|| Asked::take(request.headers(), head));
                 let forced = request.extensions().get::<ForceRefresh>().is_some();
                 let authorized = survey.is_authorized(&self.rules);
-                let conditions = conditions.map(Box::new);
-                Prepared::Lookup(request, View { head, no_store, nested, forced, authorized, conditions })
+                Prepared::Lookup(request, View { head, no_store, nested, forced, authorized, asked })
             }
         }
     }
@@ -243,6 +253,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         match view {
             View { no_store: true, .. } => Role::Read,
             View { head: true, .. } => Role::Refresh,
+            view if let Some(ranges) = view.ranges() => Role::Part { fill: self.fills(ranges) },
             View { authorized: true, .. } => Role::Solo,
             View { .. } => Role::Lead,
         }
@@ -299,7 +310,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         self.rules.project(&mut parts);
         let sight = parts.headers.clone();
         if let Some(stored) = stored {
-            validation::ask(stored, &mut parts.headers);
+            stored.validators().ask(&mut parts.headers);
         }
         parts.extensions.get_or_insert_with(Caches::default).push(cache, &self.rules.fingerprint);
         if run == RunKind::Background {
@@ -335,9 +346,7 @@ where
         sight: &Self::Sight,
         freshness: &Freshness,
     ) -> Result<Validated<Response<Body<B>>, StoredResponse>, Response<B>> {
-        if response.status() != StatusCode::NOT_MODIFIED
-            || !validation::has_validator(stored.value.status(), stored.value.head())
-        {
+        if response.status() != StatusCode::NOT_MODIFIED || !stored.value.validators().are_any() {
             return Err(response);
         }
         let (head, _) = response.into_parts();
@@ -368,12 +377,15 @@ where
         let stored = StoredResponse::new(&head, &omitted);
         let expected = content_length(&head.headers);
         let (fill, body) = Body::piped(body, self.policy.body_cap, expected, interest);
-        let mut storing = Box::pin(Storing::new(stored, omitted, fill));
+        let mut storing = Box::pin(Storing::new(stored, omitted, fill, self.etag));
         // What is there already is taken at once: a body whole in its first frame is stored before its head is sent.
         match storing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(stored)) => {
                 // Trailers may hold what is not stored.
                 let body = if stored.trailers().is_some() { body } else { stored.body() };
+                if let Some(etag) = stored.own_etag() {
+                    head.headers.insert(header::ETAG, etag.clone());
+                }
                 Captured::Whole(Response::from_parts(head, body), stored)
             }
             Poll::Ready(Err(unfilled)) => Captured::Unfit(Response::from_parts(head, body), unfilled),
@@ -384,6 +396,17 @@ where
     fn deliver(&self, mut response: Response<Body<B>>, view: &View, outcome: Outcome) -> Response<Body<B>> {
         self.leave(&mut response, view.nested);
         stored::deliver(response, view, outcome, &self.name)
+    }
+
+    fn deliver_as_it_is(&self, response: Response<B>, _: &View, outcome: Outcome) -> Response<Body<B>> {
+        // RFC 9111 §4.3.2: conditions are not a cache's to evaluate where it has nothing to evaluate them against.
+        let mut response = self.pass(response);
+        stored::announce(&mut response, outcome, &self.name);
+        response
+    }
+
+    fn contradicts(&self, response: &Response<B>, stored: &StoredResponse, view: &View) -> bool {
+        view.head && stored.is_contradicted_by(response.status(), response.headers())
     }
 
     fn replay(
@@ -465,6 +488,12 @@ impl Http {
             Some(detail) => Err(detail),
             None => survey.key(request.into(), &self.rules, key),
         }
+    }
+
+    /// Whether the whole is worth fetching for these parts of it.
+    fn fills(&self, ranges: &Ranges) -> bool {
+        let stored = u64::try_from(self.policy.body_cap).unwrap_or(u64::MAX);
+        self.fill_on_range.is_some_and(|most| ranges.begin_before(most.min(stored)))
     }
 
     /// Whether what a run sees has a credential that the key does not cover.

@@ -16,7 +16,7 @@ use crate::{
         parts::{Contribution, NoStore},
         statuses,
         targeted::Targets,
-        validation::has_validator,
+        validation::Validators,
     },
     protocol::{Class, Judgement},
     scope::Tags,
@@ -105,7 +105,7 @@ impl Policy {
         } else {
             freshness
         };
-        if has_validator(head.status, head.headers) {
+        if Validators::of(head.status, head.headers).are_any() {
             judged.freshness = judged.freshness.kept_for(self.kept);
         }
         if judged.age >= judged.freshness.gone_at() {
@@ -151,7 +151,7 @@ impl Policy {
             return Some((self.stated(lifetime, own, directives), false));
         }
         // Good for nothing but to be validated.
-        (self.mode == Mode::Protocol && has_validator(status, headers))
+        (self.mode == Mode::Protocol && Validators::of(status, headers).are_any())
             .then(|| (Freshness::exact(Duration::ZERO), true))
     }
 
@@ -208,7 +208,7 @@ impl Policy {
             return Some(Detail::Private);
         }
         // Stored to be validated, if there is something to validate it by.
-        if is_no_cache(headers, directives) && !has_validator(status, headers) {
+        if is_no_cache(headers, directives) && !Validators::of(status, headers).are_any() {
             return Some(Detail::NoCache);
         }
         if headers.contains_key(header::SET_COOKIE) && !directives.withheld.contains(&header::SET_COOKIE) {

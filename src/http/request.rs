@@ -13,6 +13,7 @@ use crate::{
         conditional::Conditions,
         credentials::{CREDENTIALS, OVERRIDES, PROXY_CREDENTIALS, is_of_a_family},
         policy::Mode,
+        range::Ranges,
         rules::{KeyRules, received_uri},
     },
     key::{KeyBuf, UriParts},
@@ -150,8 +151,9 @@ impl Survey {
         self.found & (1 << matter as u16) != 0
     }
 
-    pub(crate) fn has_conditions(&self) -> bool {
-        self.has(Matter::Condition)
+    /// Whether the request asks for anything but the whole of a response.
+    pub(crate) fn asks(&self) -> bool {
+        self.found & (1 << Matter::Condition as u16 | 1 << Matter::Range as u16) != 0
     }
 
     pub(crate) fn has_directives(&self) -> bool {
@@ -164,8 +166,6 @@ impl Survey {
             Some(Detail::Content)
         } else if self.has(Matter::Upgrade) {
             Some(Detail::Upgrade)
-        } else if self.has(Matter::Range) {
-            Some(Detail::Range)
         } else if self.has(Matter::Precondition) {
             Some(Detail::Precondition)
         } else {
@@ -293,7 +293,31 @@ pub struct View {
     pub(crate) forced: bool,
     /// The response is for the one who asks, unless it says otherwise: he neither waits for others nor they for him.
     pub(crate) authorized: bool,
-    pub(crate) conditions: Option<Box<Conditions>>,
+    pub(crate) asked: Option<Box<Asked>>,
+}
+
+/// What a request asks for in place of the whole of a 200.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Nothing of it, if the client has it.
+    pub(crate) conditions: Option<Conditions>,
+    /// Parts of it.
+    pub(crate) ranges: Option<Ranges>,
+}
+
+impl Asked {
+    /// What the request asks for, and leaves there. A range of a HEAD is ignored (RFC 9110 §14.2).
+    pub(crate) fn take(headers: &HeaderMap, head: bool) -> Box<Self> {
+        let ranges = if head { None } else { Ranges::take(headers) };
+        Box::new(Self { conditions: Conditions::take(headers), ranges })
+    }
+}
+
+impl View {
+    /// The parts that the request asks for.
+    pub(crate) fn ranges(&self) -> Option<&Ranges> {
+        self.asked.as_ref()?.ranges.as_ref()
+    }
 }
 
 /// Whether a method promises to change nothing (RFC 9110 §9.2.1 and the registry). An unknown one does not.

@@ -141,6 +141,38 @@ impl CachebackLayer<Http> {
         self.set_protocol(|http| http.policy.body_cap = bytes)
     }
 
+    /// Gives an entity tag to each 200 that is stored without one, by which clients ask whether they have it already, and
+    /// for the rest of what they have a part of. Off by default.
+    ///
+    /// It is a strong one (RFC 9110 §8.8.1): a hash of the content and of the fields that say how to read it (type, coding,
+    /// language), the same in every process. It is made once, when the response is stored; the service never sees it. The
+    /// first client, to whom the response streams, gets it only where the body is whole in its first frame.
+    pub fn etag(self) -> Self {
+        self.set_protocol(|http| http.etag = true)
+    }
+
+    /// Fetches the whole of a response for a client who asks for a part of it (`Range`, RFC 9110 §14.2), where nothing is
+    /// stored that the part could be taken from. Off by default: then such a request goes forward as it is, and nothing is
+    /// stored.
+    ///
+    /// `most` is in bytes: a range that begins there or further in goes forward as it is, and so does one that begins
+    /// beyond [`body_cap`](Self::body_cap), for what is larger would not be stored. How long the whole is nobody knows
+    /// beforehand. If it turns out to be more than the cap, or not to be storable, the client gets its part out of the stream
+    /// where the response states its length, and the whole otherwise; ranges of that URI then go forward as they are for
+    /// the time of [`hit_for_miss`](Self::hit_for_miss).
+    ///
+    /// The first client of a response that is still under way gets the whole, as §14.2 permits, if it asks for several
+    /// parts, or if the response does not state its length.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0: then nothing would be fetched.
+    #[track_caller]
+    pub fn fill_on_range(self, most: u64) -> Self {
+        assert!(most > 0, "fill_on_range(0) would fetch nothing; leave it out instead");
+        self.set_protocol(|http| http.fill_on_range = Some(most))
+    }
+
     /// Stores responses with a status that the layer's own freshness does not apply to, such as 404.
     ///
     /// # Panics

@@ -22,10 +22,12 @@ use crate::{
     entry::Fields,
     http::{
         body::{Body, Fill},
-        conditional::to_not_modified,
+        conditional::{is_same_tag, to_not_modified},
+        content_length, etag, partial,
         request::View,
         targeted::OWN,
         unstored::{Omitted, is_among},
+        validation::Validators,
     },
     protocol::Unfilled,
     status::{Outcome, Text},
@@ -43,6 +45,8 @@ pub struct StoredResponse {
     said: Box<[u8]>,
     /// What the service said to this cache alone, for a layer further out that stores the response as well.
     own: Box<[HeaderValue]>,
+    /// Whether its entity tag is ours: the service knows nothing of it.
+    tagged: bool,
 }
 
 /// Reads the body of a response whose head is stored already.
@@ -51,6 +55,8 @@ pub struct Storing<B: http_body::Body> {
     stored: Option<StoredResponse>,
     omitted: Omitted,
     fill: Fill<B>,
+    /// Whether it gets an entity tag if it has none.
+    etag: bool,
 }
 
 /// What caches further down are to make of a stored response.
@@ -98,7 +104,7 @@ impl StoredResponse {
         let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
         let own = head.headers.get_all(OWN).iter().filter(|_| omitted.reads_own()).map(exact_copy).collect();
         let said = said.join(&b", "[..]).into();
-        Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, own }
+        Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, own, tagged: false }
     }
 
     /// Its fields, and the places at the head of them.
@@ -114,6 +120,7 @@ impl StoredResponse {
         copy(fields, &mut headers);
         Self {
             status: self.status,
+            tagged: self.tagged && headers.get(header::ETAG) == self.headers.get(header::ETAG),
             headers,
             body: self.body.clone(),
             trailers: self.trailers.clone(),
@@ -164,6 +171,38 @@ impl StoredResponse {
             Box::new(copies)
         });
         self
+    }
+
+    /// Gives it an entity tag, if it has none and there is a use for one.
+    fn tag(mut self) -> Self {
+        if self.status == StatusCode::OK && !self.headers.contains_key(header::ETAG) {
+            self.headers.insert(header::ETAG, etag::of(&self.body, &self.headers));
+            self.tagged = true;
+        }
+        self
+    }
+
+    /// The entity tag that the service did not give it.
+    pub(crate) fn own_etag(&self) -> Option<&HeaderValue> {
+        self.headers.get(header::ETAG).filter(|_| self.tagged)
+    }
+
+    /// What the service can be asked by whether this is still what it would answer. Of a tag of ours it knows nothing.
+    pub(crate) fn validators(&self) -> Validators<'_> {
+        let validators = Validators::of(self.status, &self.headers);
+        if self.tagged { validators.without_tag() } else { validators }
+    }
+
+    /// Whether the head of a 200 is not that of this response any more, by its validators and the length that it states
+    /// (RFC 9111 §4.3.5).
+    pub(crate) fn is_contradicted_by(&self, status: StatusCode, head: &HeaderMap) -> bool {
+        let another = |name: &HeaderName, same: fn(&HeaderValue, &HeaderValue) -> bool| {
+            head.get(name).is_some_and(|told| !self.headers.get(name).is_some_and(|kept| same(told, kept)))
+        };
+        let length = content_length(head).is_some_and(|length| length != self.body.len() as u64);
+        status == StatusCode::OK
+            && self.status == StatusCode::OK
+            && (length || another(&header::ETAG, is_same_tag) || another(&header::LAST_MODIFIED, PartialEq::eq))
     }
 
     /// The body for a reader: shared, not copied.
@@ -231,8 +270,8 @@ impl StoredResponse {
 }
 
 impl<B: http_body::Body> Storing<B> {
-    pub(crate) fn new(stored: StoredResponse, omitted: Omitted, fill: Fill<B>) -> Self {
-        Self { stored: Some(stored), omitted, fill }
+    pub(crate) fn new(stored: StoredResponse, omitted: Omitted, fill: Fill<B>, etag: bool) -> Self {
+        Self { stored: Some(stored), omitted, fill, etag }
     }
 }
 
@@ -242,7 +281,8 @@ impl<B: http_body::Body> Future for Storing<B> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let filled = ready!(self.fill.poll(cx))?;
         let stored = self.stored.take().ok_or(Unfilled::Failed)?;
-        Poll::Ready(Ok(stored.complete(filled.data(), filled.trailers, &self.omitted)))
+        let stored = stored.complete(filled.data(), filled.trailers, &self.omitted);
+        Poll::Ready(Ok(if self.etag { stored.tag() } else { stored }))
     }
 }
 
@@ -275,11 +315,15 @@ pub(crate) fn announce<B>(response: &mut Response<B>, outcome: Outcome, name: &S
     response.extensions_mut().insert(outcome);
 }
 
-/// Answers a conditional request with 304 where its conditions say so (RFC 9110 §13.2.2).
+/// Answers a request that has the response with 304, and one that wants parts of it with those: in this order (RFC 9110
+/// §13.2.2), and only where the answer would be a 200 otherwise.
 fn evaluate<B: http_body::Body>(mut response: Response<Body<B>>, view: &View) -> Response<Body<B>> {
-    let Some(conditions) = &view.conditions else { return response };
-    if response.status() != StatusCode::OK || !conditions.not_modified(response.headers()) {
-        return response;
+    let Some(asked) = view.asked.as_ref().filter(|_| response.status() == StatusCode::OK) else { return response };
+    if !asked.conditions.as_ref().is_some_and(|conditions| conditions.not_modified(response.headers())) {
+        return match &asked.ranges {
+            Some(ranges) => partial::answer(response, ranges),
+            None => response,
+        };
     }
     // What is being stored is stored whether its first reader takes it or not.
     response.body_mut().detach();

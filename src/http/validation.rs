@@ -23,24 +23,51 @@ use crate::{
 const OF_THE_CONTENT: [HeaderName; 4] =
     [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::TRANSFER_ENCODING];
 
-/// Whether there is something to ask by, and the answer would be about this: a condition is evaluated where the response
-/// would be a success (RFC 9110 §13.2.1).
-pub(crate) fn has_validator(status: StatusCode, response: &HeaderMap) -> bool {
-    status.is_success() && (etag(response).is_some() || modified(response).is_some())
+/// What the service can be asked by, in its own words.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Validators<'a> {
+    etag: Option<&'a HeaderValue>,
+    modified: Option<&'a HeaderValue>,
 }
 
-/// Makes a request ask whether the stored response is still good. The entity tag decides where there is one; the date
-/// goes along for those who know dates alone (§4.3.1).
-pub(crate) fn ask(stored: &StoredResponse, request: &mut HeaderMap) {
-    if !has_validator(stored.status(), stored.head()) {
-        return;
+impl<'a> Validators<'a> {
+    /// Those of a response: a tag that is one, a date that is one. A condition is evaluated where the response would be a
+    /// success (RFC 9110 §13.2.1), so that others have none.
+    pub(crate) fn of(status: StatusCode, response: &'a HeaderMap) -> Self {
+        if !status.is_success() {
+            return Self::default();
+        }
+        let etag = response.get(header::ETAG).filter(|etag| is_tag(etag));
+        let modified = response.get(header::LAST_MODIFIED).filter(|modified| http_date(modified).is_some());
+        Self { etag, modified }
     }
-    let stored = stored.head();
-    if let Some(etag) = etag(stored) {
-        request.insert(header::IF_NONE_MATCH, etag.clone());
+
+    /// The same without the tag.
+    pub(crate) fn without_tag(self) -> Self {
+        Self { etag: None, ..self }
     }
-    if let Some(modified) = modified(stored) {
-        request.insert(header::IF_MODIFIED_SINCE, modified.clone());
+
+    pub(crate) fn are_any(self) -> bool {
+        self.etag.is_some() || self.modified.is_some()
+    }
+
+    /// Makes a request ask whether the response is still good. The entity tag decides where there is one; the date goes
+    /// along for those who know dates alone (§4.3.1).
+    pub(crate) fn ask(self, request: &mut HeaderMap) {
+        if let Some(etag) = self.etag {
+            request.insert(header::IF_NONE_MATCH, etag.clone());
+        }
+        if let Some(modified) = self.modified {
+            request.insert(header::IF_MODIFIED_SINCE, modified.clone());
+        }
+    }
+
+    /// Whether a 304 with these speaks of another representation than the one that was asked about (§4.3.4).
+    fn are_of_another(self, asked: Self) -> bool {
+        match (self.etag, asked.etag) {
+            (Some(told), Some(asked)) => !is_same_tag(told, asked),
+            _ => self.modified.zip(asked.modified).is_some_and(|(told, asked)| http_date(told) != http_date(asked)),
+        }
     }
 }
 
@@ -55,7 +82,7 @@ pub(crate) fn freshen(
 ) -> (Judgement, StoredResponse) {
     // We have asked about one representation. One that is spoken of by another name is not the one that we have: those
     // who wait may have it, since it was confirmed, and it is neither updated nor kept.
-    let is_of_another = is_of_another(&head.headers, stored.value.head());
+    let is_of_another = Validators::of(StatusCode::OK, &head.headers).are_of_another(stored.value.validators());
     let told = StoredResponse::new(&head, &unstored.of(&head.headers, None));
     let updates = |name: &HeaderName| !is_of_another && !OF_THE_CONTENT.contains(name);
     let is_told = |name: &HeaderName| updates(name) && told.fields().any(|(told, _)| told == name);
@@ -85,22 +112,4 @@ pub(crate) fn freshen(
         judged.refuse(Class::Shareable, Detail::Status);
     }
     (judged, value)
-}
-
-/// Whether a 304 speaks of another representation than the one that was asked about (§4.3.4).
-fn is_of_another(told: &HeaderMap, asked: &HeaderMap) -> bool {
-    match (etag(told), etag(asked)) {
-        (Some(told), Some(asked)) => !is_same_tag(told, asked),
-        _ => modified(told).zip(modified(asked)).is_some_and(|(told, asked)| http_date(told) != http_date(asked)),
-    }
-}
-
-/// The entity tag, if it is one.
-fn etag(response: &HeaderMap) -> Option<&HeaderValue> {
-    response.get(header::ETAG).filter(|etag| is_tag(etag))
-}
-
-/// When it was modified, if that is a date.
-fn modified(response: &HeaderMap) -> Option<&HeaderValue> {
-    response.get(header::LAST_MODIFIED).filter(|modified| http_date(modified).is_some())
 }
