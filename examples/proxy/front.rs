@@ -53,6 +53,10 @@ fn admit(request: &mut Request<Incoming>, client: IpAddr) -> Result<(), Words> {
     if !fields::is_plain(request.headers()) {
         return Err(Words::new(StatusCode::NOT_IMPLEMENTED, "no transfer coding is known here but `chunked`"));
     }
+    if request.uri().path() == "*" && request.method() != Method::OPTIONS {
+        return Err(Words::new(StatusCode::BAD_REQUEST, "only OPTIONS asks about the server as a whole"));
+    }
+    forward_once_less(request)?;
     let host = host(request)?;
     let version = request.version();
     if let Some(host) = host {
@@ -63,6 +67,27 @@ fn admit(request: &mut Request<Incoming>, client: IpAddr) -> Result<(), Words> {
     fields::end_hop(request.headers_mut());
     fields::add_way(request.headers_mut(), version, client);
     Ok(())
+}
+
+/// Counts `Max-Forwards` down, which only OPTIONS and TRACE have; at 0 the request ends here (RFC 9110 §7.6.2).
+fn forward_once_less(request: &mut Request<Incoming>) -> Result<(), Words> {
+    if request.method() != Method::OPTIONS && request.method() != Method::TRACE {
+        return Ok(());
+    }
+    let Some(left) = request.headers().get(header::MAX_FORWARDS) else { return Ok(()) };
+    let left = left.to_str().ok().and_then(|left| left.parse::<u64>().ok());
+    match left.map(|left| left.checked_sub(1)) {
+        // What is no number says nothing.
+        None => Ok(()),
+        Some(Some(left)) => {
+            request.headers_mut().insert(header::MAX_FORWARDS, left.into());
+            Ok(())
+        }
+        Some(None) if request.method() == Method::OPTIONS => {
+            Err(Words::new(StatusCode::OK, "a caching reverse proxy, which forwards all methods but CONNECT"))
+        }
+        Some(None) => Err(Words::new(StatusCode::NOT_IMPLEMENTED, "this proxy does not tell what it received")),
+    }
 }
 
 /// Whom the request is meant for: the authority of its target, else `Host` (RFC 9112 §3.2). Only HTTP/1.0 may say nothing.

@@ -49,7 +49,8 @@ impl Origin {
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
+            // Before the origin closes it: many do after five seconds, and what is sent just then is lost.
+            .pool_idle_timeout(Duration::from_secs(4))
             .build(connector);
         Self { client, authority: options.origin.clone(), timeout: options.timeout }
     }
