@@ -115,6 +115,11 @@ impl Reply {
         self.then(Step::Close)
     }
 
+    pub(crate) fn then_all(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     fn then(mut self, step: Step) -> Self {
         self.0.push(step);
         self
