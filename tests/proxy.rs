@@ -13,3 +13,5 @@ mod wire;
 
 #[path = "proxy/caching.rs"]
 mod caching;
+#[path = "proxy/messages.rs"]
+mod messages;

@@ -72,6 +72,8 @@ struct Inner {
     asked: Mutex<Vec<Asked>>,
     connections: Mutex<Vec<JoinHandle<()>>>,
     begun: watch::Sender<usize>,
+    /// How many connections there were.
+    connected: watch::Sender<usize>,
     /// How many connections have ended.
     ended: watch::Sender<usize>,
 }
@@ -150,6 +152,7 @@ impl Origin {
             asked: Mutex::default(),
             connections: Mutex::default(),
             begun: watch::Sender::new(0),
+            connected: watch::Sender::new(0),
             ended: watch::Sender::new(0),
         });
         let listening = tokio::spawn(Arc::clone(&inner).listen(listener));
@@ -177,6 +180,12 @@ impl Origin {
         wire::in_time(begun.wait_for(|begun| *begun >= runs)).await.expect("the origin is there");
     }
 
+    /// Waits until it had so many connections.
+    pub(crate) async fn connected(&self, connections: usize) {
+        let mut connected = self.inner.connected.subscribe();
+        wire::in_time(connected.wait_for(|connected| *connected >= connections)).await.expect("the origin is there");
+    }
+
     /// Waits until so many connections to it have ended.
     pub(crate) async fn ended(&self, connections: usize) {
         let mut ended = self.inner.ended.subscribe();
@@ -200,6 +209,7 @@ impl Inner {
         let mut number = 0;
         while let Ok((stream, _)) = listener.accept().await {
             number += 1;
+            self.connected.send_replace(number);
             let inner = Arc::clone(&self);
             let connection = tokio::spawn(async move {
                 inner.serve(stream, number).await;
