@@ -220,7 +220,13 @@ impl<B: http_body::Body> http_body::Body for Body<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::None => SizeHint::default(),
-            Kind::Whole { data, .. } => SizeHint::with_exact(data.len() as u64),
+            Kind::Whole { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
+            // HTTP/1 has trailers only where no length is stated (RFC 9112 §7.1.2), and a server would state this one.
+            Kind::Whole { data, trailers: Some(_) } => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(data.len() as u64);
+                hint
+            }
             Kind::Chunks { chunks } => SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum()),
             Kind::Passing { body } => body.size_hint(),
             Kind::Piped { reader } => reader.size_hint(),

@@ -1,0 +1,108 @@
+//! The clients' side: connections, each a task of its own, and the end.
+
+use std::{convert::Infallible, io, net::IpAddr, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Front;
+
+/// Serves a front to all who connect.
+#[derive(Debug)]
+pub(crate) struct Server {
+    front: Front,
+    connections: auto::Builder<TokioExecutor>,
+    running: GracefulShutdown,
+    grace: Duration,
+}
+
+impl Server {
+    pub(crate) fn new(front: Front, grace: Duration) -> Self {
+        let mut connections = auto::Builder::new(TokioExecutor::new());
+        connections.http1().timer(TokioTimer::new()).pipeline_flush(true);
+        connections.http2().timer(TokioTimer::new());
+        Self { front, connections, running: GracefulShutdown::new(), grace }
+    }
+
+    /// Serves until it is told to stop. What is under way then may end, for as long as the grace lasts.
+    pub(crate) async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, client)) => self.begin(stream, client.ip()),
+                    Err(error) => wait_after(&error).await,
+                },
+                () = &mut stop => break,
+            }
+        }
+        drop(listener);
+        if tokio::time::timeout(self.grace, self.running.shutdown()).await.is_err() {
+            tracing::warn!(target: "proxy", "some exchanges were not over in time");
+        }
+    }
+
+    /// Serves one connection, in a task of its own.
+    #[allow(clippy::disallowed_methods, reason = "a server spawns its connections")]
+    fn begin(&self, stream: TcpStream, client: IpAddr) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(target: "proxy", "{client}: {error}");
+        }
+        let front = self.front.clone();
+        let service = service_fn(move |request| {
+            let front = front.clone();
+            async move { Ok::<_, Infallible>(front.answer(request, client).await) }
+        });
+        let connection = self.connections.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = self.running.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(target: "proxy", "{client}: {error}");
+            }
+        });
+    }
+}
+
+/// When the process is told to stop: SIGINT or SIGTERM.
+pub(crate) async fn told_to_stop() {
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Nobody can interrupt: this is not a reason to stop.
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        () = interrupted => {}
+        () = terminated() => {}
+    }
+}
+
+#[cfg(unix)]
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+async fn terminated() {
+    std::future::pending().await
+}
+
+/// A client that is gone again does not matter. When there are no more descriptors, some must become free first.
+#[allow(clippy::disallowed_methods, reason = "the clock of the layer is not for the connections")]
+async fn wait_after(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionReset) {
+        tracing::warn!(target: "proxy", "cannot take a connection: {error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

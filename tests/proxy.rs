@@ -1,0 +1,17 @@
+//! The example proxy, end to end over real sockets: each group of rules of a shared cache, and a proxy's own duties.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
+
+#[path = "proxy/origin.rs"]
+mod origin;
+#[allow(dead_code, reason = "an example is a program, and its `main` is not called here")]
+#[path = "../examples/proxy/main.rs"]
+mod proxy;
+#[path = "proxy/stand.rs"]
+mod stand;
+#[path = "proxy/wire.rs"]
+mod wire;
+
+#[path = "proxy/caching.rs"]
+mod caching;
+#[path = "proxy/messages.rs"]
+mod messages;
