@@ -49,6 +49,10 @@ mod tests {
             of(b"a", &fields(&[(CONTENT_LANGUAGE, "a"), (CONTENT_LANGUAGE, "b")])),
         ];
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
-        assert_eq!(of(b"a", &fields(&[(HeaderName::from_static("x-own"), "1")])), all[1], "what else it says is not of the content");
+        assert_eq!(
+            of(b"a", &fields(&[(HeaderName::from_static("x-own"), "1")])),
+            all[1],
+            "what else it says is not of the content"
+        );
     }
 }

@@ -94,7 +94,9 @@ fn several<B: http_body::Body>(
             head.extend_from_slice(kind.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
-        head.extend_from_slice(format!("Content-Range: bytes {}-{}/{length}\r\n\r\n", span.first, span.last).as_bytes());
+        head.extend_from_slice(
+            format!("Content-Range: bytes {}-{}/{length}\r\n\r\n", span.first, span.last).as_bytes(),
+        );
         chunks.push_back(Bytes::from(head));
         let bounds = usize::try_from(span.first).ok().zip(usize::try_from(span.last).ok());
         chunks.push_back(bounds.and_then(|(first, last)| slice(data, first, last)).unwrap_or_default());

@@ -201,8 +201,25 @@ mod tests {
     #[test] // P47
     fn rfc9110_14_2_what_is_not_understood_is_ignored() {
         for value in [
-            "", "bytes", "bytes=", "bytes=,", "bytes=-", "bytes=a-b", "bytes=5-2", "bytes=0-0,5-2", "bytes=0-0,x", "items=0-1",
-            "bytes =0-1", " bytes=0-1", "bytes=0 - 1", "bytes=+1-2", "bytes=0x1-2", "bytes=1", "bytes=--1", "bytes=1-2-3", "bytes=0-0;1-1",
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=,",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=5-2",
+            "bytes=0-0,5-2",
+            "bytes=0-0,x",
+            "items=0-1",
+            "bytes =0-1",
+            " bytes=0-1",
+            "bytes=0 - 1",
+            "bytes=+1-2",
+            "bytes=0x1-2",
+            "bytes=1",
+            "bytes=--1",
+            "bytes=1-2-3",
+            "bytes=0-0;1-1",
         ] {
             assert_eq!(selected(value, 10, 0), None, "{value}");
         }

@@ -22,8 +22,7 @@ use crate::{
     http::{
         body::{Body, Fill},
         conditional::{is_same_tag, to_not_modified},
-        content_length, etag,
-        partial,
+        content_length, etag, partial,
         request::View,
         rules::connection_options,
         unstored::Unstored,
