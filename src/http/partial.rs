@@ -77,6 +77,7 @@ fn single<B: http_body::Body>(response: Response<Body<B>>, span: Span, length: u
 
 /// Several parts, each with a head of its own (§15.3.7.2). The whole is given back where it is not all there; and where
 /// it is coded, since then nobody could tell whether the parts are, or what holds them together.
+#[allow(clippy::result_large_err, reason = "it is given back as it came")]
 fn several<B: http_body::Body>(
     response: Response<Body<B>>,
     parts: &[Span],
