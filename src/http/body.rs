@@ -126,6 +126,14 @@ impl<B: http_body::Body> Body<B> {
         Self { kind: Kind::Chunks { chunks } }
     }
 
+    /// How long the data is, where that is known, whatever follows it.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Whole { data, .. } => Some(data.len() as u64),
+            _ => http_body::Body::size_hint(self).exact(),
+        }
+    }
+
     /// The data, where all of it is there.
     pub(crate) fn data(&self) -> Option<&Bytes> {
         if let Kind::Whole { data, .. } = &self.kind { Some(data) } else { None }

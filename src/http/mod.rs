@@ -398,9 +398,10 @@ where
         stored::deliver(response, view, outcome, &self.name)
     }
 
-    fn deliver_as_it_is(&self, response: Response<B>, _: &View, outcome: Outcome) -> Response<Body<B>> {
+    fn deliver_as_it_is(&self, response: Response<B>, view: &View, outcome: Outcome) -> Response<Body<B>> {
         // RFC 9111 §4.3.2: conditions are not a cache's to evaluate where it has nothing to evaluate them against.
         let mut response = self.pass(response);
+        self.leave(&mut response, view.nested);
         stored::announce(&mut response, outcome, &self.name);
         response
     }

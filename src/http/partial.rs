@@ -29,8 +29,7 @@ const PART_HEAD: usize = 96;
 
 /// Answers a request for parts from the 200 that it would get without its `Range`.
 pub(crate) fn answer<B: http_body::Body>(response: Response<Body<B>>, ranges: &Ranges) -> Response<Body<B>> {
-    let hint = http_body::Body::size_hint(response.body());
-    let length = hint.exact().or_else(|| content_length(response.headers()));
+    let length = response.body().length().or_else(|| content_length(response.headers()));
     let Some(length) = length.filter(|_| ranges.apply_to(response.headers())) else { return response };
     let kind = response.headers().get(CONTENT_TYPE).map_or(0, HeaderValue::len);
     match ranges.of(length, (PART_HEAD + kind) as u64) {
