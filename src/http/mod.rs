@@ -250,12 +250,14 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
     }
 
     fn role(&self, view: &View) -> Role {
-        match view {
-            View { no_store: true, .. } => Role::Read,
-            View { head: true, .. } => Role::Refresh,
-            view if let Some(ranges) = view.ranges() => Role::Part { fill: self.fills(ranges) },
-            View { authorized: true, .. } => Role::Solo,
-            View { .. } => Role::Lead,
+        match (view, view.ranges()) {
+            (View { no_store: true, .. }, _) => Role::Read,
+            (View { head: true, .. }, _) => Role::Refresh,
+            // A run for him alone would fetch the whole for nobody else.
+            (View { authorized: true, .. }, Some(_)) => Role::Part { fill: false },
+            (View { authorized: true, .. }, None) => Role::Solo,
+            (View { .. }, Some(ranges)) => Role::Part { fill: self.fills(ranges) },
+            (View { .. }, None) => Role::Lead,
         }
     }
 
