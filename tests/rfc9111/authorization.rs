@@ -163,6 +163,37 @@ async fn rfc9111_3_5_one_who_waited_with_authorization_removes_nothing_puts_noth
     }
 }
 
+#[tokio::test(start_paused = true)] // P5, P15
+async fn rfc9111_3_5_nobody_waits_behind_a_refresh_with_authorization_nor_does_it_hold_up_another() {
+    for waits in [true, false] {
+        let layer = http();
+        let origin = origin("max-age=10, stale-while-revalidate=30", own_answers()[0].clone());
+        let app = origin.behind(layer.clone());
+        get(&app, "/x").await;
+        pass(10.0).await;
+        origin.only_the_first(1);
+        assert_eq!(came(&get_with(&app, "/x", &ALICE).await), "stale");
+        origin.begun(2).await;
+        assert_eq!(came(&get_with(&app, "/x", &BOB).await), "stale");
+        settle().await;
+        assert_eq!(origin.runs(), 2, "one such refresh is enough");
+        // Past the window he would have to wait for it.
+        pass(if waits { 30.0 } else { 1.0 }).await;
+        let mut clients = Clients::new();
+        clients.get(&app, "/x", &[]).await;
+        clients.get(&app, "/x", &[]).await;
+        origin.begun(3).await;
+        assert_eq!((origin.runs(), origin.last().field("authorization").as_str()), (3, ""));
+        origin.release();
+        for reply in clients.answers().await {
+            assert_eq!(reply.text(), if waits { "for all 3" } else { "for all 1" });
+        }
+        layer.cache().settled().await;
+        settle().await;
+        assert_eq!((came(&get(&app, "/x").await), get(&app, "/x").await.text()), ("fresh", "for all 3"));
+    }
+}
+
 #[tokio::test(start_paused = true)] // P6
 async fn rfc9111_3_5_what_is_stored_still_stands_in_for_a_failure_after_a_request_with_authorization() {
     let origin = Origin::new(|seen| match seen.run {
