@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     cache::Cache,
     clock,
-    flight::Course,
+    flight::{Boarding, Course},
     http::Http,
     key::{Key, KeyBuf},
     layer::{Behind, CachebackLayer, Route, Settings},
@@ -96,7 +96,7 @@ where
     let seen = route.see(shared.memory.peek(&key), &request, clock::now());
     let (forced, role) = (route.protocol.is_forced(&view), route.protocol.role(&view));
     let course = Course { key: key.clone(), variant: route.variant(&seen, None, &request) };
-    let under_way = shared.flights.is_under_way(&course);
+    let under_way = shared.flights.is_under_way(&course, Boarding::of(role));
     let may_refresh = !under_way && role != Role::Read && run::can_start() && !shared.permits.are_withdrawn();
     // Lots are not drawn in advance.
     let settings = Settings { early_refresh: None, ..route.settings.clone() };

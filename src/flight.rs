@@ -6,7 +6,7 @@
 
 use std::{
     any::Any,
-    collections::{HashMap, hash_map},
+    collections::HashMap,
     mem,
     pin::Pin,
     sync::Arc,
@@ -20,6 +20,7 @@ use crate::{
     interest::{Aboard, Interest},
     journal::{Journal, Started},
     key::Key,
+    protocol::Role,
     scope::Scope,
     status::Detail,
     sync::{self, Mutex, MutexGuard, PoisonError},
@@ -45,10 +46,19 @@ type Shard<V> = Mutex<HashMap<Course, Arc<Flight<V>>, ahash::RandomState>>;
 /// One run.
 struct Flight<V> {
     course: Course,
+    boarding: Boarding,
     started: Started,
     since: Instant,
     aboard: Arc<Aboard>,
     state: Mutex<State<V>>,
+}
+
+/// Whether others may wait for a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Boarding {
+    Open,
+    /// What it brings may be for one alone.
+    Closed,
 }
 
 struct State<V> {
@@ -100,6 +110,12 @@ pub(crate) struct Landed<V> {
     pub(crate) status: Option<u16>,
 }
 
+impl Boarding {
+    pub(crate) fn of(role: Role) -> Self {
+        if role == Role::Solo { Self::Closed } else { Self::Open }
+    }
+}
+
 impl<V> Flights<V> {
     pub(crate) fn new(journal: Arc<Journal>) -> Self {
         let hasher = ahash::RandomState::new();
@@ -110,25 +126,34 @@ impl<V> Flights<V> {
     /// Leads if nobody does, follows otherwise.
     pub(crate) fn join(self: &Arc<Self>, course: &Course) -> Joined<V> {
         let mut shard = self.shard(course);
-        match shard.entry(course.clone()) {
-            hash_map::Entry::Occupied(flight) => Joined::Follow(self.follow(flight.get())),
-            hash_map::Entry::Vacant(free) => {
-                let flight = self.flight(course.clone());
-                free.insert(Arc::clone(&flight));
-                Joined::Lead(Lead { flights: Arc::clone(self), flight })
-            }
+        if let Some(flight) = shard.get(course).filter(|flight| flight.is_open()) {
+            return Joined::Follow(self.follow(flight));
         }
+        let flight = self.flight(course.clone(), Boarding::Open);
+        let closed = shard.insert(course.clone(), Arc::clone(&flight));
+        drop(shard);
+        drop(closed);
+        Joined::Lead(Lead { flights: Arc::clone(self), flight })
     }
 
     /// Leads if nobody does. Who has led for longer than `overdue` counts for nobody: no run gets so old, unless its
-    /// runtime stands still or its service blocks the thread, so that it cannot be aborted.
-    pub(crate) fn lead(self: &Arc<Self>, course: &Course, now: Instant, overdue: Duration) -> Option<Lead<V>> {
+    /// runtime stands still or its service blocks the thread, so that it cannot be aborted. Nor does a closed run count
+    /// for one that is open.
+    pub(crate) fn lead(
+        self: &Arc<Self>,
+        course: &Course,
+        boarding: Boarding,
+        now: Instant,
+        overdue: Duration,
+    ) -> Option<Lead<V>> {
         let mut shard = self.shard(course);
-        let is_due = |flight: &Arc<Flight<V>>| now.saturating_duration_since(flight.since) <= overdue;
-        if shard.get(course).is_some_and(is_due) {
+        let counts = |flight: &Arc<Flight<V>>| {
+            flight.counts_for(boarding) && now.saturating_duration_since(flight.since) <= overdue
+        };
+        if shard.get(course).is_some_and(counts) {
             return None;
         }
-        let flight = self.flight(course.clone());
+        let flight = self.flight(course.clone(), boarding);
         let overdue = shard.insert(course.clone(), Arc::clone(&flight));
         drop(shard);
         drop(overdue);
@@ -138,17 +163,17 @@ impl<V> Flights<V> {
     /// Follows if somebody leads.
     pub(crate) fn follow_one(self: &Arc<Self>, course: &Course) -> Option<Follow<V>> {
         let shard = self.shard(course);
-        shard.get(course).map(|flight| self.follow(flight))
+        shard.get(course).filter(|flight| flight.is_open()).map(|flight| self.follow(flight))
     }
 
-    /// Whether somebody leads.
-    pub(crate) fn is_under_way(&self, course: &Course) -> bool {
-        self.shard(course).contains_key(course)
+    /// Whether somebody leads. A closed run does not count for one that is open.
+    pub(crate) fn is_under_way(&self, course: &Course, boarding: Boarding) -> bool {
+        self.shard(course).get(course).is_some_and(|flight| flight.counts_for(boarding))
     }
 
     /// Leads a run that nobody can join.
     pub(crate) fn solo(self: &Arc<Self>, course: Course) -> Lead<V> {
-        Lead { flights: Arc::clone(self), flight: self.flight(course) }
+        Lead { flights: Arc::clone(self), flight: self.flight(course, Boarding::Closed) }
     }
 
     /// Lets nobody join the runs that an invalidation reaches by their key. Those who wait already may get the result.
@@ -162,9 +187,10 @@ impl<V> Flights<V> {
         }
     }
 
-    fn flight(&self, course: Course) -> Arc<Flight<V>> {
+    fn flight(&self, course: Course, boarding: Boarding) -> Arc<Flight<V>> {
         Arc::new(Flight {
             course,
+            boarding,
             started: self.journal.start(),
             since: clock::now(),
             aboard: Arc::default(),
@@ -309,6 +335,14 @@ impl<V> Drop for Follow<V> {
 }
 
 impl<V> Flight<V> {
+    fn is_open(&self) -> bool {
+        self.boarding == Boarding::Open
+    }
+
+    fn counts_for(&self, other: Boarding) -> bool {
+        self.is_open() || other == Boarding::Closed
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<V>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

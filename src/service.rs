@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use crate::{
     audit, clock,
-    flight::Course,
+    flight::{Boarding, Course},
     freshness::Verdict,
     future::ResponseFuture,
     key::{self, KeyBuf},
@@ -190,7 +190,7 @@ pub(crate) fn refresh_behind<S, P, Req>(
     let course = Course { key: slot.key.clone(), variant: route.variant(seen, None, &request) };
     let flights = &route.cache.shared().flights;
     let overdue = route.settings.refresh_timeout.saturating_mul(2);
-    let Some(lead) = flights.lead(&course, seen.now, overdue) else { return };
+    let Some(lead) = flights.lead(&course, Boarding::of(role), seen.now, overdue) else { return };
     // Somebody may have refreshed it, or failed to, between the lookup and the lead.
     let again = route.look(key::bytes(&course.key), &request, seen.now);
     let same = again.entry().is_some_and(|(now, _)| Arc::ptr_eq(now, entry));

@@ -16,7 +16,11 @@ fn course(key: &str) -> Course {
 }
 
 fn lead_one(flights: &Arc<Of>, key: &str) -> Option<Lead<()>> {
-    flights.lead(&course(key), crate::clock::now(), std::time::Duration::MAX)
+    flights.lead(&course(key), Boarding::Open, crate::clock::now(), std::time::Duration::MAX)
+}
+
+fn lead_closed(flights: &Arc<Of>, key: &str) -> Option<Lead<()>> {
+    flights.lead(&course(key), Boarding::Closed, crate::clock::now(), std::time::Duration::MAX)
 }
 
 fn follow(flights: &Arc<Of>, key: &str) -> Follow<()> {
@@ -159,4 +163,23 @@ fn those_who_come_and_go_leave_no_seats_behind() {
         assert!(poll(&mut stays).is_pending());
     }
     assert!(stays.flight.lock().waiting.len() <= 2);
+}
+
+#[test] // P15
+fn a_closed_run_has_no_followers_and_keeps_no_open_one_from_being_led() {
+    let flights = flights();
+    let closed = lead_closed(&flights, "k").expect("nobody leads");
+    assert!(lead_closed(&flights, "k").is_none(), "one of them is enough");
+    assert!(flights.follow_one(&course("k")).is_none());
+    assert!(flights.is_under_way(&course("k"), Boarding::Closed));
+    assert!(!flights.is_under_way(&course("k"), Boarding::Open));
+    let Joined::Lead(open) = flights.join(&course("k")) else { panic!("nobody waits for a closed run") };
+    assert!(lead_closed(&flights, "k").is_none() && lead_one(&flights, "k").is_none());
+    closed.land(Landing::Personal);
+    assert!(flights.follow_one(&course("k")).is_some(), "the open run is another one");
+    drop(open);
+    let closed = lead_closed(&flights, "k").expect("nobody leads");
+    let open = lead_one(&flights, "k").expect("nobody leads an open run");
+    drop((closed, open));
+    assert!(lead_one(&flights, "k").is_some());
 }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 
 use super::*;
 use crate::{
-    flight::{Flights, Follow, Joined},
+    flight::{Boarding, Flights, Follow, Joined},
     scope::Scope,
 };
 
@@ -154,7 +154,7 @@ fn who_has_led_for_too_long_is_replaced_once() {
         block_on(tokio::time::advance(2 * OVERDUE));
         let [one, other] = [(); 2].map(|()| {
             let flights = Arc::clone(&flights);
-            thread::spawn(move || flights.lead(&course("k"), clock::now(), OVERDUE))
+            thread::spawn(move || flights.lead(&course("k"), Boarding::Open, clock::now(), OVERDUE))
         });
         drop(hung);
         assert_eq!(wait(waits), None);
