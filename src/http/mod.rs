@@ -253,9 +253,11 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         match view {
             View { no_store: true, .. } => Role::Read,
             View { head: true, .. } => Role::Refresh,
-            view if let Some(ranges) = view.ranges() => Role::Part { fill: self.fills(ranges) },
-            View { authorized: true, .. } => Role::Solo,
-            View { .. } => Role::Lead,
+            View { authorized, .. } => match view.ranges() {
+                Some(ranges) => Role::Part { fill: self.fills(ranges) },
+                None if *authorized => Role::Solo,
+                None => Role::Lead,
+            },
         }
     }
 

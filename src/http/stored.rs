@@ -107,11 +107,6 @@ impl StoredResponse {
         Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, own, tagged: false }
     }
 
-    /// Its fields, and the places at the head of them.
-    pub(crate) fn head(&self) -> &HeaderMap {
-        &self.headers
-    }
-
     /// The same with other fields: the places at the head of the map are kept.
     pub(crate) fn with_fields(&self, fields: &[(&HeaderName, &HeaderValue)]) -> Self {
         let mut headers = HeaderMap::with_capacity(self.headers.keys_len());
