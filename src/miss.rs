@@ -260,7 +260,9 @@ impl<S, P: Protocol> Seeker<S, P> {
                     && self.route.protocol.contradicts(&response, &entry.value, &self.view)
                 {
                     let (shared, now) = (self.route.cache.shared(), clock::now());
-                    shared.memory.update(&self.key, now, |slot| slot.expire(entry, now));
+                    if shared.memory.update(&self.key, now, |slot| slot.expire(entry, now)) {
+                        shared.telemetry.tell(Event::Invalidated { purged: false, entries: 1 });
+                    }
                 }
                 let outcome = Outcome::new(self.status).forwarded(status).because(detail);
                 Ok(self.route.protocol.deliver_as_it_is(response, &self.view, self.answered(outcome)))

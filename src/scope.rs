@@ -317,7 +317,11 @@ fn split(reference: &str) -> Result<(Option<Box<[u8]>>, &str, Option<&str>), Err
 pub(crate) fn normal_authority<'a>(authority: &'a [u8], scheme: Option<&str>) -> Cow<'a, [u8]> {
     let default_port: &[u8] =
         if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) { b":443" } else { b":80" };
-    let authority = authority.strip_suffix(default_port).or(authority.strip_suffix(b":")).unwrap_or(authority);
+    let mut authority = authority;
+    // Once more where that is not the end of it: what is spelt so must be its own spelling.
+    while let Some(host) = authority.strip_suffix(default_port).or(authority.strip_suffix(b":")) {
+        authority = host;
+    }
     if authority.iter().any(u8::is_ascii_uppercase) {
         Cow::Owned(authority.to_ascii_lowercase())
     } else {
@@ -340,6 +344,23 @@ mod tests {
         key.uri(uri, Some(b"acme"));
         key.part(Some(b"whatever a layer adds"));
         key.to_key()
+    }
+
+    #[test] // P62
+    fn the_one_spelling_of_an_authority_is_its_own() {
+        for (authority, scheme, spelt) in [
+            ("A.example:80", None, "a.example"),
+            ("a.example:443", Some("https"), "a.example"),
+            ("a.example:443", None, "a.example:443"),
+            ("a.example:", None, "a.example"),
+            ("[::1]:80", None, "[::1]"),
+            ("a.example:80:80", None, "a.example"),
+            ("a.example::80:", None, "a.example"),
+        ] {
+            let once = normal_authority(authority.as_bytes(), scheme);
+            assert_eq!(once, spelt.as_bytes(), "{authority}");
+            assert_eq!(normal_authority(&once, scheme), once, "{authority}");
+        }
     }
 
     #[test] // P34

@@ -199,12 +199,12 @@ impl<V> Slot<V> {
         reached
     }
 
-    /// Takes an entry for stale that turned out not to be what the service would answer.
-    pub(crate) fn expire(&mut self, entry: &Arc<Entry<V>>, now: Instant) {
-        if let Some(kept) = self.variants.iter_mut().find(|kept| Arc::ptr_eq(&kept.entry, entry)) {
-            kept.expired = true;
-        }
+    /// Takes an entry for stale that turned out not to be what the service would answer. Whether that is new.
+    pub(crate) fn expire(&mut self, entry: &Arc<Entry<V>>, now: Instant) -> bool {
+        let kept = self.variants.iter_mut().find(|kept| Arc::ptr_eq(&kept.entry, entry));
+        let is_new = kept.is_some_and(|kept| !std::mem::replace(&mut kept.expired, true));
         self.variants.retain(|kept| kept.verdict(now).0 != Verdict::Gone);
+        is_new
     }
 
     /// Lets go of what is over: entries past their last horizon, a mark, a back-off with nothing left to serve meanwhile.

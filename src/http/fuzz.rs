@@ -12,6 +12,7 @@ use crate::{
         Http, Mode,
         cache_control::{CacheControl, age_header, explicit_freshness},
         conditional::Conditions,
+        range::{Ranges, Selected},
         request::Survey,
         rules::KeyRules,
         unsafe_methods::Target,
@@ -322,6 +323,60 @@ fn a_condition_is_met_only_by_a_tag_or_a_date_that_is_there() {
         let Some(conditions) = Conditions::take(&request) else { return };
         let any = request.get(header::IF_NONE_MATCH).is_some_and(|tags| tags.as_bytes().contains(&b'*'));
         assert!(!conditions.not_modified(&response) || any || !response.is_empty());
+    });
+}
+
+#[test] // P47
+fn a_range_selects_what_a_plain_reading_of_it_selects() {
+    /// The bytes that a value names, if it is one that names bytes.
+    fn read(value: &str, length: u128) -> Option<Vec<u128>> {
+        let (mut named, mut any) = (Vec::new(), false);
+        for member in value.strip_prefix("bytes=")?.split(',').map(|member| member.trim_matches([' ', '\t'])) {
+            if member.is_empty() {
+                continue;
+            }
+            any = true;
+            let (first, last) = member.split_once('-')?;
+            let number = |digits: &str| match digits.bytes().all(|digit| digit.is_ascii_digit()) {
+                true => digits.parse::<u128>().ok(),
+                false => None,
+            };
+            named.extend(match (first, last) {
+                ("", last) => length.saturating_sub(number(last)?)..length,
+                (first, "") => number(first)?..length,
+                (first, last) if number(first)? <= number(last)? => number(first)?..length.min(number(last)? + 1),
+                _ => return None,
+            });
+        }
+        named.sort_unstable();
+        named.dedup();
+        any.then_some(named)
+    }
+    const LETTERS: &[u8; 16] = b"0123456789--,, \t";
+    check!().for_each(|input: &[u8]| {
+        let mut input = Bytes(input);
+        let (length, odd) = (input.byte() % 64, input.byte());
+        let mut value: Vec<u8> = (0..input.byte() % 32).map(|_| LETTERS[usize::from(input.byte()) % 16]).collect();
+        value.splice(0..0, *b"bytes=");
+        // Now and then any byte, anywhere.
+        if odd < 32 {
+            let at = usize::from(odd) % value.len();
+            value[at] = input.byte();
+        }
+        let Ok(line) = HeaderValue::from_bytes(&value) else { return };
+        let plain = str::from_utf8(&value).ok().and_then(|value| read(&value.to_ascii_lowercase(), u128::from(length)));
+        let ranges = Ranges::take(&HeaderMap::from_iter([(header::RANGE, line)])).expect("there is one");
+        match (ranges.of(u64::from(length), 0), plain) {
+            (Selected::Whole, plain) => assert!(plain.is_none() || length == 0, "{}", value.escape_ascii()),
+            (Selected::Unsatisfiable, plain) => assert_eq!(plain, Some(Vec::new()), "{}", value.escape_ascii()),
+            (Selected::Parts(parts), plain) => {
+                // Each of them once.
+                let mut sent: Vec<_> =
+                    parts.iter().flat_map(|part| u128::from(part.first)..=u128::from(part.last)).collect();
+                sent.sort_unstable();
+                assert_eq!(Some(sent), plain, "{}", value.escape_ascii());
+            }
+        }
     });
 }
 

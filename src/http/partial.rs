@@ -24,6 +24,9 @@ use super::{
     range::{Ranges, Selected, Span},
 };
 
+/// A hash of the content of this very message (RFC 9530 §2).
+pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+
 /// What the head of a part takes, less its `Content-Type`, roughly: a boundary, a `Content-Range`, the ends of lines.
 const PART_HEAD: usize = 96;
 
@@ -35,34 +38,15 @@ pub(crate) fn answer<B: http_body::Body>(response: Response<Body<B>>, ranges: &R
     match ranges.of(length, (PART_HEAD + kind) as u64) {
         Selected::Whole => response,
         Selected::Unsatisfiable => unsatisfiable(response, length),
-        Selected::Parts(parts) => {
-            let mut response = match parts[..] {
-                [span] => single(response, span, length),
-                _ => match several(response, &parts, length) {
-                    Ok(response) => response,
-                    Err(whole) => return whole,
-                },
-            };
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            let headers = response.headers_mut();
-            // Of the message as it would have been: how it is framed, what follows it, what its content hashes to.
-            for name in [TRANSFER_ENCODING, TRAILER, CONTENT_DIGEST] {
-                headers.remove(name);
-            }
-            if ranges.continue_one() {
-                // §15.3.7: the client has them. What tells others what these bytes are stays.
-                headers.remove(CONTENT_LANGUAGE);
-                if headers.contains_key(ETAG) {
-                    headers.remove(LAST_MODIFIED);
-                }
-            }
-            response
-        }
+        Selected::Parts(parts) => match parts[..] {
+            [span] => partial(single(response, span, length), ranges),
+            _ => match Multipart::of(&response, &parts, length) {
+                Some(multipart) => partial(multipart.answer(response), ranges),
+                None => response,
+            },
+        },
     }
 }
-
-/// A hash of the content of this very message (RFC 9530 §2).
-pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 
 /// One part: the content is that (§15.3.7.1).
 fn single<B: http_body::Body>(response: Response<Body<B>>, span: Span, length: u64) -> Response<Body<B>> {
@@ -74,39 +58,60 @@ fn single<B: http_body::Body>(response: Response<Body<B>>, span: Span, length: u
     Response::from_parts(head, body.part(span.first, span.length()))
 }
 
-/// Several parts, each with a head of its own (§15.3.7.2). The whole is given back where it is not all there; and where
-/// it is coded, since then nobody could tell whether the parts are, or what holds them together.
-#[allow(clippy::result_large_err, reason = "it is given back as it came")]
-fn several<B: http_body::Body>(
-    response: Response<Body<B>>,
-    parts: &[Span],
-    length: u64,
-) -> Result<Response<Body<B>>, Response<Body<B>>> {
-    let Some(data) = response.body().data().filter(|_| !response.headers().contains_key(CONTENT_ENCODING)) else {
-        return Err(response);
-    };
-    let (boundary, kind) = (boundary(), response.headers().get(CONTENT_TYPE));
-    let mut chunks = VecDeque::with_capacity(parts.len() * 2 + 1);
-    for span in parts {
-        let mut head = format!("\r\n--{boundary}\r\n").into_bytes();
-        if let Some(kind) = kind {
-            head.extend_from_slice(b"Content-Type: ");
-            head.extend_from_slice(kind.as_bytes());
-            head.extend_from_slice(b"\r\n");
+/// Several parts, each with a head of its own (§15.3.7.2).
+struct Multipart {
+    boundary: String,
+    chunks: VecDeque<Bytes>,
+}
+
+impl Multipart {
+    /// The parts of a response that is all there. None where it is coded: nobody could tell whether it is the parts that
+    /// are, or what holds them together.
+    fn of<B: http_body::Body>(response: &Response<Body<B>>, parts: &[Span], length: u64) -> Option<Self> {
+        let data = response.body().data().filter(|_| !response.headers().contains_key(CONTENT_ENCODING))?;
+        let (boundary, kind) = (boundary(), response.headers().get(CONTENT_TYPE));
+        let mut chunks = VecDeque::with_capacity(parts.len() * 2 + 1);
+        for span in parts {
+            let mut head = format!("\r\n--{boundary}\r\n").into_bytes();
+            if let Some(kind) = kind {
+                head.extend_from_slice(b"Content-Type: ");
+                head.extend_from_slice(kind.as_bytes());
+                head.extend_from_slice(b"\r\n");
+            }
+            let range = format!("Content-Range: bytes {}-{}/{length}\r\n\r\n", span.first, span.last);
+            head.extend_from_slice(range.as_bytes());
+            let (first, last) = (usize::try_from(span.first).ok()?, usize::try_from(span.last).ok()?);
+            chunks.extend([Bytes::from(head), slice(data, first, last)?]);
         }
-        head.extend_from_slice(
-            format!("Content-Range: bytes {}-{}/{length}\r\n\r\n", span.first, span.last).as_bytes(),
-        );
-        chunks.push_back(Bytes::from(head));
-        let bounds = usize::try_from(span.first).ok().zip(usize::try_from(span.last).ok());
-        chunks.push_back(bounds.and_then(|(first, last)| slice(data, first, last)).unwrap_or_default());
+        chunks.push_back(Bytes::from(format!("\r\n--{boundary}--\r\n")));
+        Some(Self { boundary, chunks })
     }
-    chunks.push_back(Bytes::from(format!("\r\n--{boundary}--\r\n")));
-    let (mut head, _) = response.into_parts();
-    let sent: usize = chunks.iter().map(Bytes::len).sum();
-    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(sent));
-    head.headers.insert(CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}")));
-    Ok(Response::from_parts(head, Body::chunks(chunks)))
+
+    fn answer<B: http_body::Body>(self, response: Response<Body<B>>) -> Response<Body<B>> {
+        let (mut head, _) = response.into_parts();
+        let sent: usize = self.chunks.iter().map(Bytes::len).sum();
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(sent));
+        head.headers.insert(CONTENT_TYPE, value(format!("multipart/byteranges; boundary={}", self.boundary)));
+        Response::from_parts(head, Body::chunks(self.chunks))
+    }
+}
+
+/// What is common to parts: the status, and which fields of the whole they leave out.
+fn partial<B>(mut response: Response<B>, ranges: &Ranges) -> Response<B> {
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    let headers = response.headers_mut();
+    // Of the message as it would have been: how it is framed, what follows it, what its content hashes to.
+    for name in [TRANSFER_ENCODING, TRAILER, CONTENT_DIGEST] {
+        headers.remove(name);
+    }
+    if ranges.continue_one() {
+        // §15.3.7: the client has them. What tells others what these bytes are stays.
+        headers.remove(CONTENT_LANGUAGE);
+        if headers.contains_key(ETAG) {
+            headers.remove(LAST_MODIFIED);
+        }
+    }
+    response
 }
 
 /// None of it is there: how long it is (§15.5.17). Nothing of what the 200 says of its content or of its life is said of

@@ -157,9 +157,10 @@ impl CachebackLayer<Http> {
     ///
     /// `most` is in bytes: a range that begins there or further in goes forward as it is, and so does one that begins
     /// beyond [`body_cap`](Self::body_cap), for what is larger would not be stored. How long the whole is nobody knows
-    /// beforehand. If it turns out to be more than the cap, or not to be storable, the client gets its part out of the stream
-    /// where the response states its length, and the whole otherwise; ranges of that URI then go forward as they are for
-    /// the time of [`hit_for_miss`](Self::hit_for_miss).
+    /// beforehand. If it turns out to be more than the cap, or nobody else's to have, the client gets its part out of the
+    /// stream where the response states its length, and the whole otherwise; ranges of that URI then go forward as they are
+    /// for the time of [`hit_for_miss`](Self::hit_for_miss). Of a response that is not stored because nothing grants it a
+    /// lifetime the whole is fetched each time: this is for what is stored.
     ///
     /// The first client of a response that is still under way gets the whole, as §14.2 permits, if it asks for several
     /// parts, or if the response does not state its length.
