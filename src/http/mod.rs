@@ -33,6 +33,7 @@ mod credentials;
 mod etag;
 #[cfg(all(test, not(cacheback_model)))]
 mod fuzz;
+mod groups;
 mod partial;
 mod parts;
 mod policy;

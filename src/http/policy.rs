@@ -13,13 +13,13 @@ use crate::{
     freshness::Freshness,
     http::{
         cache_control::{CacheControl, age_header, explicit_freshness, heuristic_freshness},
+        groups,
         parts::{Contribution, NoStore},
         statuses,
         targeted::Targets,
         validation::Validators,
     },
     protocol::{Class, Judgement},
-    scope::Tags,
     status::Detail,
 };
 
@@ -72,7 +72,7 @@ impl Policy {
         let directives = self.targets.directives(head.headers);
         let mut judged = Judgement::storable(*own);
         judged.failed = statuses::is_failure(head.status);
-        judged.tags = head.extensions.get::<Tags>().cloned().unwrap_or_default();
+        judged.tags = groups::tags(head.headers, head.extensions);
         judged.age = age_header(head.headers);
 
         if !self.is_opted_in(head.extensions) {
