@@ -370,7 +370,6 @@ fn member(said: &[u8], name: &str, outcome: &Outcome) -> HeaderValue {
         value.extend_from_slice(b", ");
     }
     value.extend_from_slice(name.as_bytes());
-    value.extend_from_slice(b"; ");
     outcome.write(&mut value);
     HeaderValue::from_bytes(&value).unwrap_or_else(|_| HeaderValue::from_static("cacheback"))
 }
