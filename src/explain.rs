@@ -5,6 +5,7 @@ use std::fmt;
 use crate::{
     cache::Cache,
     clock,
+    demands::Demands,
     flight::{Boarding, Course},
     http::Http,
     key::{Key, KeyBuf},
@@ -94,28 +95,32 @@ where
     let key = key.to_key();
     let shared = route.cache.shared();
     let seen = route.see(shared.memory.peek(&key), &request, clock::now());
-    let (forced, role) = (route.protocol.is_forced(&view), route.protocol.role(&view));
+    let (by_hand, role, demands) =
+        (route.protocol.is_forced(&view), route.protocol.role(&view), route.protocol.demands(&view));
+    let forced = by_hand || demands.is_some_and(Demands::are_for_something_new);
     let course = Course { key: key.clone(), variant: route.variant(&seen, None, &request) };
     let under_way = shared.flights.is_under_way(&course, Boarding::of(role));
     let may_refresh = !under_way && role != Role::Read && run::can_start() && !shared.permits.are_withdrawn();
     // Lots are not drawn in advance.
     let settings = Settings { early_refresh: None, ..route.settings.clone() };
-    let (outcome, plan) = match seen.hit(&settings).filter(|_| !forced) {
+    let (outcome, plan) = match seen.answer(&settings, demands).filter(|_| !forced) {
         Some((outcome, Behind::Refresh)) if may_refresh => (outcome, Plan::Refresh),
         Some((outcome, _)) => (outcome, Plan::Nothing),
+        None if !by_hand && demands.is_some_and(|demands| demands.only_if_cached) => {
+            (Outcome::new(CacheStatus::Unsatisfied).because(Some(Detail::OnlyIfCached)), Plan::Nothing)
+        }
         None => {
-            let found = forced && seen.entry().is_some();
-            let outcome = Outcome::new(if found { CacheStatus::Request } else { seen.forward() });
+            let outcome = Outcome::new(seen.forward_of(by_hand, demands.is_some(), &settings));
             let marked = seen.is_marked();
             let together = role != Role::Solo && !seen.keeps_apart() && (!route.settings.opt_in || seen.slot.is_some());
             match role {
                 _ if !run::can_start() => (outcome, Plan::Forward),
-                Role::Part { fill } if !forced && !seen.calls_for_the_whole(fill) => {
+                Role::Part { fill } if !by_hand && !seen.calls_for_the_whole(fill) => {
                     (outcome.because(Some(Detail::Range)), Plan::Forward)
                 }
                 _ if together && under_way && !forced => (outcome.collapsed_if(true), Plan::Join),
                 Role::Read => (outcome.because(Some(Detail::RequestNoStore)), Plan::Forward),
-                Role::Refresh if !forced => (outcome.because(Some(Detail::Head)), Plan::Forward),
+                Role::Refresh if !by_hand => (outcome.because(Some(Detail::Head)), Plan::Forward),
                 Role::Lead | Role::Solo | Role::Refresh | Role::Part { .. } => {
                     (outcome.because(marked.then_some(Detail::HitForMiss)), Plan::Lead)
                 }

@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     key::{self, Key, KeyBuf},
-    scope::{Reach, Scope, UriScope},
+    scope::{GroupScope, Reach, Scope, UriScope},
     sync::{self, Mutex, MutexGuard, PoisonError},
     tables::give_back,
 };
@@ -118,7 +118,7 @@ impl Index {
                 Some(self.paths.iter().flat_map(|paths| below(&lock(paths), uri, scope)).collect())
             }
             Reach::Uri(uri) => Some(at(&self.paths(uri.path()), uri, scope)),
-            Reach::Tag(tag) => {
+            Reach::Tag(tag) | Reach::Group(GroupScope { name: tag, .. }) => {
                 let (hash, postings) = self.tags(tag);
                 Some(postings.get(&hash).map_or(Vec::new(), Posting::keys))
             }

@@ -7,6 +7,7 @@ use tower_layer::Layer;
 use crate::{
     cache::Cache,
     clock::{self, Instant},
+    demands::Demands,
     entry::{Early, Entry, Fields, Variant},
     freshness::{Freshness, Verdict},
     http::{Http, Mode, StoredResponse},
@@ -367,6 +368,17 @@ pub(crate) enum Behind {
 }
 
 impl<V> Sighting<V> {
+    /// Whether what was found answers at once a request that demands this of it.
+    pub(crate) fn answer(&self, settings: &Settings, demands: Option<&Demands>) -> Option<(Outcome, Behind)> {
+        let Some(demands) = demands else { return self.hit(settings) };
+        let (entry, age) = self.kept()?;
+        if !demands.are_met(entry.freshness().lifetime(), age, self.verdict() == Verdict::Fresh) {
+            return None;
+        }
+        let on_demand = demands.max_stale.is_some() && entry.judged.on_demand && !self.is_expired();
+        self.hit(settings).or_else(|| on_demand.then(|| (self.outcome(CacheStatus::Hit), Behind::Nothing)))
+    }
+
     /// Whether what was found answers the request at once: with which outcome, and what is to be done behind it.
     pub(crate) fn hit(&self, settings: &Settings) -> Option<(Outcome, Behind)> {
         let outcome = || self.outcome(CacheStatus::Hit);
@@ -397,6 +409,18 @@ impl<V> Sighting<V> {
         Some((&self.slot.as_ref()?.variants.get(found.at)?.entry, found.age))
     }
 
+    /// The entry that was found, whoever may have it; and its age.
+    pub(crate) fn kept(&self) -> Option<(&Arc<Entry<V>>, Duration)> {
+        let found = self.found.ok()?;
+        Some((&self.slot.as_ref()?.variants.get(found.at)?.entry, found.age))
+    }
+
+    /// Whether it was expired by hand.
+    fn is_expired(&self) -> bool {
+        let kept = || self.slot.as_ref()?.variants.get(self.found.ok()?.at);
+        kept().is_some_and(|kept| kept.expired)
+    }
+
     /// The entry that a run is to replace, and whether it may be served should that run fail.
     pub(crate) fn base(&self) -> Option<(&Arc<Entry<V>>, bool)> {
         let found = self.found.ok()?;
@@ -420,10 +444,16 @@ impl<V> Sighting<V> {
         self.found.err().unwrap_or(CacheStatus::Stale)
     }
 
+    /// The status of a request that asks for something new, or for something else than what answers others.
+    pub(crate) fn forward_of(&self, by_hand: bool, demanding: bool, settings: &Settings) -> CacheStatus {
+        let refused = by_hand && self.entry().is_some() || demanding && self.hit(settings).is_some();
+        if refused { CacheStatus::Request } else { self.forward() }
+    }
+
     /// The outcome of answering with the entry.
     pub(crate) fn outcome(&self, status: CacheStatus) -> Outcome {
         let outcome = Outcome::new(status);
-        let Some((entry, age)) = self.entry() else { return outcome };
+        let Some((entry, age)) = self.kept() else { return outcome };
         outcome.ttl_of(ttl(entry.freshness(), age, self.verdict() == Verdict::Fresh))
     }
 

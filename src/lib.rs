@@ -58,7 +58,8 @@
 //!
 //! A file imports from the floors below its own, never upwards.
 //!
-//! * **Vocabulary**: `key` (what identifies a response), `freshness` (how long it lives), `scope` (what an invalidation
+//! * **Vocabulary**: `key` (what identifies a response), `freshness` (how long it lives), `demands`
+//!   (what a request asks of it), `scope` (what an invalidation
 //!   names), `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only file that reads time), `sync`
 //!   (what threads share state by), `error`.
 //! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (of a remote tier).
@@ -76,6 +77,7 @@
 mod audit;
 mod cache;
 mod clock;
+mod demands;
 mod entry;
 mod error;
 mod explain;

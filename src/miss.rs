@@ -6,6 +6,7 @@ use tower_service::Service;
 
 use crate::{
     clock,
+    demands::Demands,
     flight::{Course, Joined, Landed, Landing, Lead},
     freshness::Verdict,
     future::Call,
@@ -28,6 +29,8 @@ struct Seeker<S, P: Protocol> {
     status: CacheStatus,
     /// Nothing that began before it will do: neither what is stored, nor a run that is under way already.
     forced: Option<Forced>,
+    /// Code in this process asks for that: the run is the answer, whatever becomes of it.
+    by_hand: bool,
 }
 
 /// A request that asks for a new response: by the journal's number, the moment at which it came.
@@ -52,14 +55,17 @@ where
     S::Future: Send,
     Req: 'static,
 {
-    let forced = route.protocol.is_forced(&view).then(|| Forced(route.cache.shared().journal.now()));
+    let (by_hand, demands) = (route.protocol.is_forced(&view), route.protocol.demands(&view));
+    let new = by_hand || demands.is_some_and(Demands::are_for_something_new);
+    let forced = new.then(|| Forced(route.cache.shared().journal.now()));
+    let only_if_cached = !by_hand && demands.is_some_and(|demands| demands.only_if_cached);
     let role = match route.protocol.role(&view) {
         // Its run is a GET as every run is, and answers it.
-        Role::Refresh | Role::Part { .. } if forced.is_some() => Role::Lead,
+        Role::Refresh | Role::Part { .. } if by_hand => Role::Lead,
         role => role,
     };
-    let status = if forced.is_some() && seen.entry().is_some() { CacheStatus::Request } else { seen.forward() };
-    let seeker = Seeker { route, service, key, view, status, forced };
+    let status = seen.forward_of(by_hand, demands.is_some(), &route.settings);
+    let seeker = Seeker { route, service, key, view, status, forced, by_hand };
     let flights = Arc::clone(&seeker.route.cache.shared().flights);
     let (mut alone, mut panics, mut fields) = (false, 0, None);
     loop {
@@ -70,6 +76,9 @@ where
             if behind == Behind::Refresh {
                 refresh_behind(&seeker.route, &seeker.service, &seen, request, role);
             }
+            return Ok(response);
+        }
+        if only_if_cached && let Some(response) = seeker.unsatisfied() {
             return Ok(response);
         }
         if !run::can_start() {
@@ -196,7 +205,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         Req: 'static,
     {
         // One who asks for a new response is not content with the word that the old one is as good.
-        let validate = self.forced.is_none();
+        let validate = !self.by_hand;
         let base = seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate });
         let (job, interest, mut delivery) =
             Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, base, together);
@@ -274,12 +283,21 @@ impl<S, P: Protocol> Seeker<S, P> {
     /// What was found, if it answers the request.
     fn hit(&self, seen: &Sighting<P::Value>) -> Option<(Outcome, Behind)> {
         let began_before = |forced: Forced| seen.entry().is_some_and(|(entry, _)| entry.run <= forced.0);
-        if self.forced.is_some_and(began_before) { None } else { seen.hit(&self.route.settings) }
+        match self.forced {
+            Some(forced) if began_before(forced) => None,
+            Some(_) => seen.hit(&self.route.settings),
+            None => seen.answer(&self.route.settings, self.demands()),
+        }
     }
 
     /// Whether the request may be answered by something stored where a run is too slow, or fails.
     fn may_fall_back(&self, seen: &Sighting<P::Value>) -> bool {
-        self.forced.is_none() && seen.entry().is_some()
+        let unasked = self.demands().is_some_and(|demands| demands.no_cache);
+        !self.by_hand && !unasked && seen.entry().is_some()
+    }
+
+    fn demands(&self) -> Option<&Demands> {
+        self.route.protocol.demands(&self.view)
     }
 
     /// The stale response in place of an error that is the service's own.
@@ -321,8 +339,19 @@ impl<S, P: Protocol> Seeker<S, P> {
     where
         P: Capture<Res>,
     {
-        let (entry, age) = seen.entry()?;
+        let (entry, age) = seen.kept()?;
         Some(self.route.protocol.replay(entry, age, &self.view, self.answered(outcome), P::Spare::default()))
+    }
+
+    /// Answers that nothing is stored which the request would have.
+    fn unsatisfied<Res>(&self) -> Option<<P as Capture<Res>>::Response>
+    where
+        P: Capture<Res>,
+    {
+        let outcome = Outcome::new(CacheStatus::Unsatisfied).because(Some(Detail::OnlyIfCached));
+        let response = self.route.protocol.unsatisfied(&self.view, outcome)?;
+        self.answered(outcome);
+        Some(response)
     }
 
     /// Answers with what another one's run landed.

@@ -10,6 +10,7 @@
 use std::{fmt, future::ready, pin::Pin, time::Duration};
 
 use crate::{
+    demands::Demands,
     entry::{Entry, Fields},
     freshness::Freshness,
     interest::Interest,
@@ -43,6 +44,12 @@ pub trait Protocol: sealed::Sealed + Send + Sync + 'static {
     /// Writes the values of these fields in the request of this sight.
     #[doc(hidden)]
     fn variant(&self, fields: &Fields, sight: &Self::Sight, values: &mut KeyBuf);
+
+    /// What a request demands of a stored response that is to answer it.
+    #[doc(hidden)]
+    fn demands<'a>(&self, _: &'a Self::View) -> Option<&'a Demands> {
+        None
+    }
 
     /// What a value takes in memory.
     #[doc(hidden)]
@@ -204,6 +211,12 @@ pub trait Capture<Res>: Protocol {
         spare: Self::Spare,
     ) -> Self::Response;
 
+    /// Answers a request that demands what is not stored, and will not have the service called.
+    #[doc(hidden)]
+    fn unsatisfied(&self, _: &Self::View, _: Outcome) -> Option<Self::Response> {
+        None
+    }
+
     /// Finishes a response that was not cached, and says what it invalidates.
     #[doc(hidden)]
     fn finish(&self, response: Res, after: Self::After) -> (Self::Response, Vec<Scope>);
@@ -278,6 +291,8 @@ pub struct Judgement {
     pub(crate) explicit: bool,
     /// Whether the service stated the freshness beside the response's fields.
     pub(crate) said: bool,
+    /// Whether one who says that it may be stale gets it for as long as it is kept.
+    pub(crate) on_demand: bool,
     pub(crate) tags: Tags,
     pub(crate) fields: Option<Fields>,
     /// What of the response is not stored with it, since it says so.
@@ -362,6 +377,7 @@ impl Judgement {
             age: Duration::ZERO,
             explicit: false,
             said: false,
+            on_demand: false,
             tags: Tags::default(),
             fields: None,
             withheld: None,

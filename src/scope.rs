@@ -20,7 +20,8 @@ const LONG: usize = 512;
 /// let one_page_whatever_its_query = Scope::path("/search")?;
 /// let on_one_host = Scope::path("https://example.org/search")?;
 /// let all_below = Scope::path_prefix("/quotes")?; // /quotes, /quotes/, /quotes/42, but not /quotesheet
-/// let a_group = Scope::tag("quotes");
+/// let a_tag = Scope::tag("quotes");
+/// let a_tag_on_one_host = Scope::group("https://example.org", "quotes")?;
 /// let a_tenant = Scope::namespace("acme");
 /// let all = Scope::everything();
 /// # Ok::<(), cacheback::Error>(())
@@ -33,8 +34,17 @@ pub(crate) enum Reach {
     Key(Key),
     Uri(UriScope),
     Tag(Arc<str>),
+    /// A tag on one host.
+    Group(GroupScope),
     Namespace(Arc<str>),
     Everything,
+}
+
+/// What carries a tag and is keyed with this authority, or without any.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct GroupScope {
+    authority: Option<Box<[u8]>>,
+    pub(crate) name: Arc<str>,
 }
 
 /// A path with an authority or on all of them, with one query or with every one, or with all that is below it.
@@ -60,7 +70,8 @@ enum Extent {
 
 /// The groups that a response belongs to, by which it can be invalidated.
 ///
-/// As a part of an axum response (feature `axum`) it tags that response.
+/// As a part of an axum response (feature `axum`) it tags that response. A `Cache-Groups` field of the response
+/// (RFC 9875) does the same: what it lists is added to these.
 ///
 /// ```
 /// # use cacheback::Tags;
@@ -110,10 +121,26 @@ impl Scope {
         Self::without_query(path, Extent::Below)
     }
 
-    /// Every response that carries this tag.
+    /// Every response that carries this tag, on all hosts: be it by [`Tags`], be it by `Cache-Groups`.
     #[must_use]
     pub fn tag(tag: impl Into<Arc<str>>) -> Self {
         Self(Reach::Tag(tag.into()))
+    }
+
+    /// Every response of one origin that carries this tag. That is what `Cache-Group-Invalidation` reaches (RFC 9875 §3):
+    /// groups of that field are never those of another host.
+    ///
+    /// As keys have no scheme (see [`Http`](crate::Http#which-requests-are-looked-up)), `http://example.org` and
+    /// `https://example.org` are one origin.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Scope`](crate::ErrorKind::Scope) if that is no origin: a scheme and a host, with a port or without.
+    pub fn group(origin: &str, name: impl Into<Arc<str>>) -> Result<Self, Error> {
+        match split(origin)? {
+            (Some(authority), "/", None) if !authority.is_empty() => Ok(Self::group_of(Some(&authority), name.into())),
+            _ => Err(Error::scope("an origin is a scheme and a host, such as https://example.org")),
+        }
     }
 
     /// Every response that was stored by a layer of this [`namespace`](crate::CachebackLayer::namespace).
@@ -134,6 +161,11 @@ impl Scope {
             return Err(Error::scope("a path has no query; name the whole URI to reach one query alone"));
         }
         Ok(Self(Reach::Uri(UriScope { authority, path: path.as_bytes().into(), extent })))
+    }
+
+    /// What carries this tag among the responses that are keyed with this authority.
+    pub(crate) fn group_of(authority: Option<&[u8]>, name: Arc<str>) -> Self {
+        Self(Reach::Group(GroupScope { authority: authority.map(Into::into), name }))
     }
 
     /// The URI of a request: authority, path and query as they are keyed.
@@ -173,6 +205,9 @@ impl Scope {
                 let query = if let Extent::Query(Some(query)) = extent { query.len() } else { 0 };
                 authority.as_ref().map_or(0, |authority| authority.len()) + path.len() + query
             }
+            Reach::Group(GroupScope { authority, name }) => {
+                authority.as_ref().map_or(0, |authority| authority.len()) + name.len()
+            }
             Reach::Tag(name) | Reach::Namespace(name) => name.len(),
             Reach::Everything => 0,
         }
@@ -182,6 +217,9 @@ impl Scope {
     pub(crate) fn matches(&self, key: &Key, tags: &Tags) -> bool {
         match &self.0 {
             Reach::Tag(tag) => tags.contains(tag),
+            Reach::Group(GroupScope { authority, name }) => {
+                key.uri().is_some_and(|uri| uri.authority == authority.as_deref()) && tags.contains(name)
+            }
             _ => self.matches_key(key),
         }
     }
@@ -191,7 +229,7 @@ impl Scope {
         match &self.0 {
             Reach::Key(named) => named == key,
             Reach::Uri(scope) => key.uri().is_some_and(|uri| scope.matches(uri)),
-            Reach::Tag(_) => false,
+            Reach::Tag(_) | Reach::Group(_) => false,
             Reach::Namespace(namespace) => key.namespace() == Some(namespace.as_bytes()),
             Reach::Everything => true,
         }
@@ -244,6 +282,17 @@ impl Tags {
         self.0.iter().map(|tag| &**tag)
     }
 
+    /// These, and then those of the others that are not among them.
+    pub(crate) fn and(&self, others: Vec<Arc<str>>) -> Self {
+        let others = others.into_iter().filter(|other| !self.contains(other));
+        Self(self.0.iter().cloned().chain(others).collect())
+    }
+
+    /// These but for those.
+    pub(crate) fn without(&self, those: &[Arc<str>]) -> Self {
+        Self(self.0.iter().filter(|tag| !those.contains(tag)).cloned().collect())
+    }
+
     /// What the tags take in memory.
     pub(crate) fn weight(&self) -> usize {
         self.iter().map(|tag| tag.len() + 32).sum()
@@ -282,6 +331,10 @@ impl fmt::Debug for Scope {
                 write!(f, "{}{rest}", UriParts { path, query, authority: authority.as_deref() })
             }
             Reach::Tag(tag) => write!(f, "Tag({tag})"),
+            Reach::Group(GroupScope { authority, name }) => {
+                let authority = authority.as_deref().unwrap_or_default();
+                write!(f, "Group({name} of {})", authority.escape_ascii())
+            }
             Reach::Namespace(namespace) => write!(f, "Namespace({namespace})"),
             Reach::Everything => f.write_str("Everything"),
         }
@@ -422,6 +475,24 @@ mod tests {
             ("/x?q=1", "a path has no query; name the whole URI to reach one query alone"),
         ] {
             assert_eq!(Scope::path(path).unwrap_err().to_string(), words);
+        }
+    }
+
+    #[test] // P51
+    fn a_group_is_of_one_origin() {
+        let tags = Tags::new(["quotes"]);
+        let scope = Scope::group("https://A.example:443/", "quotes").unwrap();
+        assert!(scope.matches(&key("a.example", "/x", None), &tags));
+        for other in
+            [key("b.example", "/x", None), key("a.example:443", "/", None), key("", "/x", None), Key::from("k")]
+        {
+            assert!(!scope.matches(&other, &tags), "{other:?}");
+        }
+        assert!(!scope.matches(&key("a.example", "/x", None), &Tags::new(["quote"])));
+        assert!(Scope::group_of(None, "quotes".into()).matches(&key("", "/x", None), &tags));
+        assert!(!scope.matches_key(&key("a.example", "/x", None)), "its tags are not known");
+        for origin in ["a.example", "/", "https://", "https://a.example/x", "https://a.example?q"] {
+            assert!(Scope::group(origin, "quotes").is_err(), "{origin}");
         }
     }
 

@@ -144,8 +144,9 @@ where
         route.protocol.force(&mut view);
     }
     let seen = route.look(key.as_slice(), &request, clock::now());
-    let hit = if route.protocol.is_forced(&view) { None } else { seen.hit(&route.settings) };
-    let (Some((outcome, behind)), Some((entry, age))) = (hit, seen.entry()) else {
+    let demands = route.protocol.demands(&view);
+    let hit = if route.protocol.is_forced(&view) { None } else { seen.answer(&route.settings, demands) };
+    let (Some((outcome, behind)), Some((entry, age))) = (hit, seen.kept()) else {
         let (route, inner) = (Arc::clone(route), inner.clone());
         return ResponseFuture::wait(miss::answer(route, inner, key.to_key(), request, view, seen));
     };

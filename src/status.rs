@@ -8,6 +8,9 @@ use smallvec::SmallVec;
 /// Room for a field's text on the stack.
 pub(crate) type Text = SmallVec<[u8; 128]>;
 
+/// The greatest integer that a structured field holds (RFC 9651 §3.3.1).
+const GREATEST: i64 = 999_999_999_999_999;
+
 /// What the cache did for a response. Every response of an HTTP layer that is enabled carries one in its extensions.
 ///
 /// ```
@@ -48,8 +51,12 @@ pub enum CacheStatus {
     /// What was stored is too stale to be served before a run was tried.
     Stale,
     /// Something was stored that would have answered it, and the request asked for a new response: see
-    /// [`ForceRefresh`](crate::ForceRefresh).
+    /// [`ForceRefresh`](crate::ForceRefresh), and
+    /// [`honor_request_directives`](crate::CachebackLayer::honor_request_directives).
     Request,
+    /// Was neither answered from what was stored nor sent forward: it asked for nothing but what is stored, and nothing
+    /// was that may answer it.
+    Unsatisfied,
 }
 
 /// Writes the vocabulary down once: a variant, and the token that stands for it in the `detail` parameter.
@@ -99,6 +106,8 @@ details! {
     Precondition = "precondition",
     /// It asks not to be stored.
     RequestNoStore = "request-no-store",
+    /// It will not have the service called.
+    OnlyIfCached = "only-if-cached",
     /// It is a HEAD and nothing was stored for its GET.
     Head = "head",
 
@@ -226,15 +235,19 @@ impl Outcome {
     }
 
     /// Appends the parameters of the `Cache-Status` member, without the machinery of `fmt`: hits pay for it.
+    /// Each follows a semicolon: the name of the cache goes before them.
     pub(crate) fn write(&self, out: &mut Text) {
-        out.extend_from_slice(self.status.as_str().as_bytes());
+        if self.status != CacheStatus::Unsatisfied {
+            out.extend_from_slice(b"; ");
+            out.extend_from_slice(self.status.as_str().as_bytes());
+        }
         if let Some(status) = self.forward_status {
             out.extend_from_slice(b"; fwd-status=");
             write_integer(out, i64::from(status));
         }
         if let Some(ttl) = self.ttl {
             out.extend_from_slice(b"; ttl=");
-            write_integer(out, ttl);
+            write_integer(out, ttl.clamp(-GREATEST, GREATEST));
         }
         if self.stored {
             out.extend_from_slice(b"; stored");
@@ -250,7 +263,7 @@ impl Outcome {
 }
 
 impl CacheStatus {
-    /// The parameter of RFC 9211: `hit`, or `fwd` with its reason.
+    /// The parameter of RFC 9211: `hit`, or `fwd` with its reason; empty where it is neither.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -261,6 +274,7 @@ impl CacheStatus {
             Self::VaryMiss => "fwd=vary-miss",
             Self::Stale => "fwd=stale",
             Self::Request => "fwd=request",
+            Self::Unsatisfied => "",
         }
     }
 }
@@ -269,7 +283,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = Text::new();
         self.write(&mut out);
-        f.write_str(&String::from_utf8_lossy(&out))
+        f.write_str(String::from_utf8_lossy(&out).trim_start_matches("; "))
     }
 }
 

@@ -1081,6 +1081,33 @@ async fn an_unsafe_request_purges_what_its_response_names_on_the_same_origin() {
     }
 }
 
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)] // P36
+async fn rfc9111_4_4_below_a_nested_router_references_are_those_that_the_client_would_resolve() {
+    for (reference, reached) in [
+        ("y", true),
+        ("/api/y", true),
+        ("http://a.example/api/y", true),
+        ("../api/y", true),
+        ("/y", false),
+        ("http://a.example/y", false),
+        ("../y", false),
+    ] {
+        let origin = Origin::new(move |seen| match seen.method.as_str() {
+            "GET" => seen.run.to_string().into_response(),
+            _ => (StatusCode::CREATED, [("location", reference)]).into_response(),
+        });
+        let app = Router::new().nest("/api", origin.behind(minute()));
+        let host = [("host", "a.example")];
+        get_with(&app, "/api/x", &host).await;
+        get_with(&app, "/api/y", &host).await;
+        send(&app, request("POST", "/api/x", &host)).await;
+        assert_eq!(get_with(&app, "/api/x", &host).await.outcome().status(), CacheStatus::UriMiss, "{reference}");
+        let status = get_with(&app, "/api/y", &host).await.outcome().status();
+        assert_eq!(status == CacheStatus::UriMiss, reached, "{reference}");
+    }
+}
+
 #[tokio::test(start_paused = true)] // P36
 async fn an_unsafe_request_reaches_all_variants_and_all_layers_of_its_cache() {
     let cache = Cache::new();

@@ -210,7 +210,7 @@ fn delta_seconds(digits: &[u8]) -> Option<Duration> {
 }
 
 /// The members of a field line without the whitespace around them, and without the empty ones (RFC 9110 §5.6.1.2).
-fn members(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn members(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let all = iter::from_fn(move || {
         if line.is_empty() {
             return None;

@@ -1,10 +1,11 @@
 //! HTTP as an application serves it: the protocol, which ties together the files beside it.
 //!
-//! A request is read by `request` (one pass over its fields, and the key), by `rules` (what a layer adds to the key and
-//! what a run sees) and `credentials` (the fields that tell who is asking). A response is judged by `policy`, which
-//! reads `cache_control` and `statuses`; its body goes through `body`; `stored` keeps it and gives it out again, with `conditional`
-//! for clients that have it already, and `validation` asks the service whether it is still the same. `unsafe_methods` purges, `parts` is what handlers and layers say to one another,
-//! `setters` is what a user says to a layer.
+//! A request is read by `request` (one pass over its fields, and the key), by `directives` (what it demands), by `rules`
+//! (what a layer adds to the key and what a run sees) and `credentials` (the fields that tell who is asking). A response
+//! is judged by `policy`, which reads `cache_control`, what is `targeted` at this cache, and `statuses`; its body goes
+//! through `body`; `stored` keeps it and gives it out again, with `conditional` for clients that have it already, and
+//! `validation` asks the service whether it is still the same. `unsafe_methods` purges, and `groups` with it; `parts` is
+//! what handlers and layers say to one another, `setters` is what a user says to a layer.
 
 use std::{
     fmt,
@@ -16,6 +17,7 @@ use std::{
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
 
 use crate::{
+    demands::Demands,
     entry::{Entry, Fields},
     freshness::Freshness,
     interest::Interest,
@@ -30,9 +32,11 @@ mod body;
 mod cache_control;
 mod conditional;
 mod credentials;
+mod directives;
 mod etag;
 #[cfg(all(test, not(cacheback_model)))]
 mod fuzz;
+mod groups;
 mod partial;
 mod parts;
 mod policy;
@@ -120,6 +124,8 @@ pub struct Http {
     etag: bool,
     /// The whole is fetched for a range that begins before this byte.
     fill_on_range: Option<u64>,
+    /// Whether requests may demand something of stored responses.
+    honors_directives: bool,
     enabled: bool,
     when: Option<Arc<WhenFn>>,
     /// Which hits are audited; without it none are.
@@ -159,12 +165,14 @@ impl Http {
                 stale_windows_for_all: false,
                 heuristics: false,
                 kept: KEPT,
+                on_demand: false,
             },
             name: StatusName(Some("cacheback".into())),
             unstored: Unstored::new(mode),
             unsafe_invalidates: true,
             etag: false,
             fill_on_range: None,
+            honors_directives: false,
             enabled: true,
             when: None,
             sampling: None,
@@ -183,6 +191,10 @@ impl Protocol for Http {
 
     fn variant(&self, fields: &Fields, sight: &Self::Sight, values: &mut KeyBuf) {
         self.rules.write_selecting(sight, fields, values);
+    }
+
+    fn demands<'a>(&self, view: &'a View) -> Option<&'a Demands> {
+        view.demands.as_deref()
     }
 
     fn weigh(&self, value: &StoredResponse) -> usize {
@@ -240,7 +252,9 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
                 let asked = survey.asks().then(|| Asked::take(request.headers(), head));
                 let forced = request.extensions().get::<ForceRefresh>().is_some();
                 let authorized = survey.is_authorized(&self.rules);
-                Prepared::Lookup(request, View { head, no_store, nested, forced, authorized, asked })
+                let demanding = survey.has_directives() && self.honors_directives;
+                let demands = if demanding { directives::demands(request.headers()).map(Box::new) } else { None };
+                Prepared::Lookup(request, View { head, no_store, nested, forced, authorized, asked, demands })
             }
         }
     }
@@ -442,6 +456,14 @@ where
             }
         }
         response
+    }
+
+    fn unsatisfied(&self, _: &View, outcome: Outcome) -> Option<Self::Response> {
+        // Without a status field: it is not based on a stored response (RFC 9211 §2).
+        let mut response = Response::new(Body::none());
+        *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+        response.extensions_mut().insert(outcome);
+        Some(response)
     }
 
     fn finish(&self, response: Response<B>, after: After) -> (Response<Body<B>>, Vec<Scope>) {

@@ -13,13 +13,13 @@ use crate::{
     freshness::Freshness,
     http::{
         cache_control::{CacheControl, age_header, explicit_freshness, heuristic_freshness},
+        groups,
         parts::{Contribution, NoStore},
         statuses,
         targeted::Targets,
         validation::Validators,
     },
     protocol::{Class, Judgement},
-    scope::Tags,
     status::Detail,
 };
 
@@ -50,6 +50,8 @@ pub(crate) struct Policy {
     pub(crate) heuristics: bool,
     /// How long past its lifetime a response with a validator is kept to be validated.
     pub(crate) kept: Duration,
+    /// Without a validator it is kept for as long, for those who say that it may be stale.
+    pub(crate) on_demand: bool,
 }
 
 /// What is known of a response before its body.
@@ -72,7 +74,7 @@ impl Policy {
         let directives = self.targets.directives(head.headers);
         let mut judged = Judgement::storable(*own);
         judged.failed = statuses::is_failure(head.status);
-        judged.tags = head.extensions.get::<Tags>().cloned().unwrap_or_default();
+        judged.tags = groups::tags(head.headers, head.extensions);
         judged.age = age_header(head.headers);
 
         if !self.is_opted_in(head.extensions) {
@@ -98,14 +100,19 @@ impl Policy {
         judged.explicit = explicit;
         judged.said = head.extensions.get::<Freshness>().is_some();
         judged.validate = is_no_cache(head.headers, &directives);
+        let must_revalidate = directives.must_revalidate || directives.proxy_revalidate;
         judged.freshness = if judged.validate {
             Freshness::exact(Duration::ZERO)
-        } else if directives.must_revalidate || directives.proxy_revalidate {
+        } else if must_revalidate {
             Freshness::exact(freshness.lifetime())
         } else {
             freshness
         };
-        if Validators::of(head.status, head.headers).are_any() {
+        // §5.2.1.2 goes as far as §4.2.4: never against what forbids it, nor where the layer says for how long.
+        let stated = explicit || directives.s_maxage.or(directives.max_age).is_some();
+        let forbidden = must_revalidate || judged.validate || directives.s_maxage.is_some();
+        judged.on_demand = self.on_demand && stated && !judged.said && !forbidden;
+        if judged.on_demand || Validators::of(head.status, head.headers).are_any() {
             judged.freshness = judged.freshness.kept_for(self.kept);
         }
         if judged.age >= judged.freshness.gone_at() {

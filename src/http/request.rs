@@ -9,6 +9,7 @@ use http::{
 };
 
 use crate::{
+    demands::Demands,
     http::{
         conditional::Conditions,
         credentials::{CREDENTIALS, OVERRIDES, PROXY_CREDENTIALS, is_of_a_family},
@@ -74,6 +75,7 @@ impl FieldTable {
             (header::IF_NONE_MATCH, Matter::Condition),
             (header::IF_MODIFIED_SINCE, Matter::Condition),
             (header::CACHE_CONTROL, Matter::Directives),
+            (header::PRAGMA, Matter::Directives),
             (header::SEC_WEBSOCKET_KEY, Matter::Upgrade),
             (header::SEC_WEBSOCKET_VERSION, Matter::Upgrade),
         ];
@@ -294,6 +296,8 @@ pub struct View {
     /// The response is for the one who asks, unless it says otherwise: he neither waits for others nor they for him.
     pub(crate) authorized: bool,
     pub(crate) asked: Option<Box<Asked>>,
+    /// What it demands of a stored response, where that counts.
+    pub(crate) demands: Option<Box<Demands>>,
 }
 
 /// What a request asks for in place of the whole of a 200.

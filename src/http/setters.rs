@@ -313,6 +313,28 @@ impl CachebackLayer<Http> {
         self.set_protocol(|http| http.unsafe_invalidates = invalidates)
     }
 
+    /// Honours what requests demand of stored responses (RFC 9111 §5.2.1). Default: they are not asked, since with
+    /// `no-cache` any client could have the service called as often as it likes.
+    ///
+    /// * `no-cache` (or `Pragma: no-cache`, where there is no `Cache-Control`) and `max-age=0`: the service is called, or
+    ///   asked whether what is stored is still good where that has a validator. A run that is under way already does not
+    ///   count. Should it fail, a reader with `no-cache` gets the failure.
+    /// * `max-age` and `min-fresh`, in seconds: nothing that is older, or not fresh for so much longer.
+    /// * `max-stale`, with or without seconds: what stated its own lifetime and forbids nothing (`must-revalidate`,
+    ///   `proxy-revalidate`, `s-maxage`, `no-cache`) is kept for a day past it and given to those who ask, unless it was
+    ///   invalidated.
+    /// * `only-if-cached`: 504 where nothing that is stored may answer; nobody waits and nothing runs. Requests that are
+    ///   not looked up go past as ever.
+    ///
+    /// Of several directives with one name the most restrictive counts; so does an argument that makes no sense. A request
+    /// with `no-store` leaves no trace in any case.
+    pub fn honor_request_directives(self) -> Self {
+        self.set_protocol(|http| {
+            http.honors_directives = true;
+            http.policy.on_demand = true;
+        })
+    }
+
     /// The name of this cache in `Cache-Status` (RFC 9211); default `cacheback`. `None` leaves the field out.
     ///
     /// # Panics

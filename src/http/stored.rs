@@ -107,6 +107,11 @@ impl StoredResponse {
         Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, own, tagged: false }
     }
 
+    /// Its fields, and the places at the head of them.
+    pub(crate) fn head(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     /// The same with other fields: the places at the head of the map are kept.
     pub(crate) fn with_fields(&self, fields: &[(&HeaderName, &HeaderValue)]) -> Self {
         let mut headers = HeaderMap::with_capacity(self.headers.keys_len());
@@ -365,7 +370,6 @@ fn member(said: &[u8], name: &str, outcome: &Outcome) -> HeaderValue {
         value.extend_from_slice(b", ");
     }
     value.extend_from_slice(name.as_bytes());
-    value.extend_from_slice(b"; ");
     outcome.write(&mut value);
     HeaderValue::from_bytes(&value).unwrap_or_else(|_| HeaderValue::from_static("cacheback"))
 }

@@ -1,9 +1,11 @@
-//! What a method that may change things purges (RFC 9111 §4.4): its target, and what its response says it touched.
+//! What a method that may change things purges (RFC 9111 §4.4): its target, and what its response says it touched, by
+//! reference or as a group (RFC 9875 §3).
 
 use http::{HeaderMap, Uri, header};
 
 use crate::{
     http::{
+        groups,
         request::{Request, Survey, path},
         rules::{KeyRules, QueryRule, received_uri},
     },
@@ -28,7 +30,7 @@ impl Target {
         let (received, _) = received_uri(request.uri, request.extensions);
         let mut room = Vec::new();
         Some(Self {
-            scheme: request.uri.scheme_str().map(Into::into),
+            scheme: received.scheme_str().map(Into::into),
             authority: authority.as_deref().map(Into::into),
             path: received.path().into(),
             query: rules.query.keyed(received.query(), &mut room).map(Into::into),
@@ -36,14 +38,15 @@ impl Target {
         })
     }
 
-    /// All that a successful response purges: the target, and what `Location` and `Content-Location` name on the same
-    /// origin. Another origin is not ours to purge.
+    /// All that a successful response purges: the target, and what `Location`, `Content-Location` and
+    /// `Cache-Group-Invalidation` name on the same origin. Another origin is not ours to purge.
     pub(crate) fn scopes(&self, response: &HeaderMap) -> Vec<Scope> {
         let target =
             UriParts { path: self.path.as_bytes(), query: self.query.as_deref(), authority: self.authority.as_deref() };
         let named = [header::LOCATION, header::CONTENT_LOCATION];
         let named = named.iter().filter_map(|name| self.resolve(response.get(name)?.to_str().ok()?));
-        std::iter::once(Scope::exactly(target)).chain(named).collect()
+        let groups = groups::invalidated(response, self.authority.as_deref());
+        std::iter::once(Scope::exactly(target)).chain(named).chain(groups).collect()
     }
 
     /// The scope that a reference names, if it is of the same origin (RFC 3986 §5.2).
@@ -65,7 +68,13 @@ impl Target {
         let reference = if is_absolute { reference.to_owned() } else { relative(reference)? };
         let uri: Uri = reference.parse().ok()?;
         if let Some(authority) = uri.authority() {
-            let same = |own: &[u8]| *normal_authority(authority.as_str().as_bytes(), uri.scheme_str()) == *own;
+            // Which of the two it is an HTTP/1 request does not say.
+            let same_scheme = uri.scheme_str().is_some_and(|scheme| match &self.scheme {
+                Some(own) => own.eq_ignore_ascii_case(scheme),
+                None => scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"),
+            });
+            let same =
+                |own: &[u8]| same_scheme && *normal_authority(authority.as_str().as_bytes(), uri.scheme_str()) == *own;
             if !self.authority.as_deref().is_some_and(same) {
                 return None;
             }
@@ -127,11 +136,26 @@ mod tests {
             ("//a.example/abs", scope("http://a.example/abs")),
             ("http://b.example/other", None),
             ("//b.example/other", None),
+            ("https://a.example/abs", None),
+            ("https://a.example:80/abs", None),
+            ("ftp://a.example/abs", None),
             ("", None),
             ("mailto:someone@a.example", None),
             ("http://", None),
         ] {
             assert_eq!(target.resolve(reference), named, "{reference}");
+        }
+    }
+
+    #[test]
+    fn rfc9111_4_4_where_the_scheme_is_not_known_either_will_do() {
+        let request = http::Request::builder().method("POST").uri("/x").header("host", "a.example").body(()).unwrap();
+        let target = Target::of((&request).into(), &KeyRules::new(Mode::Application)).unwrap();
+        for scheme in ["http", "HTTPS"] {
+            assert_eq!(target.resolve(&format!("{scheme}://a.example/y")), scope("http://a.example/y"));
+        }
+        for other in ["ftp://a.example/y", "https://a.example:80/y", "http://a.example:443/y"] {
+            assert_eq!(target.resolve(other), None, "{other}");
         }
     }
 

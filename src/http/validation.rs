@@ -11,6 +11,7 @@ use crate::{
     http::{
         cache_control::{age_header, http_date},
         conditional::{is_same_tag, is_tag},
+        groups,
         policy::{Head, Policy},
         stored::StoredResponse,
         unstored::Unstored,
@@ -91,7 +92,7 @@ pub(crate) fn freshen(
     let value = stored.value.with_fields(&kept.chain(of_told).collect::<Vec<_>>()).with_own_of(told);
 
     // What was said beside the fields holds unless something else is said.
-    head.extensions.get_or_insert_with(|| stored.tags().clone());
+    head.extensions.get_or_insert_with(|| groups::beside(stored.tags(), stored.value.head()));
     let repeated = stored.judged.said && head.extensions.get::<Freshness>().is_none();
     if repeated {
         head.extensions.insert(*stored.freshness());
