@@ -38,12 +38,18 @@ pub(crate) fn front(cache: &Cache, options: &Options) -> Front {
 
 fn layer(cache: &Cache, options: &Options) -> CachebackLayer {
     // Those who wait for a response get the origin's failure together: it is not asked again for each of them.
-    let layer = cache.http().share_errors::<origin::Failure>();
-    match options.body_cap {
-        Some(bytes) => layer.body_cap(bytes),
-        None => layer,
+    let mut layer = cache.http().share_errors::<origin::Failure>();
+    if let Some(bytes) = options.body_cap {
+        layer = layer.body_cap(bytes);
     }
-    // HOLE: `honor_request_directives`, `targeted` and `heuristic_freshness` are parsed and not yet passed on.
+    if let Some(names) = &options.targeted {
+        layer = layer.targeted(names.iter().cloned());
+    }
+    if options.heuristic {
+        layer = layer.heuristic_freshness();
+    }
+    // HOLE: `honor_request_directives` is parsed and not yet passed on.
+    layer
 }
 
 #[tokio::main]
