@@ -12,11 +12,13 @@
 //! * An origin that cannot be reached is a 502 in words, one that does not answer in time a 504; a stored response that
 //!   says `stale-if-error` is given instead, since to the layer both are errors of the service that it wraps.
 //! * An upgrade is declined, by answering as if it had not been asked for (RFC 9110 §7.8); so a WebSocket needs another
-//!   way to the origin. CONNECT is answered 501. Interim responses (1xx) of the origin end here.
+//!   way to the origin. CONNECT is answered 501.
+//! * Interim responses (1xx) of the origin go on to the client whose request it answers, over HTTP/1.1 (`interim`).
 //! * SIGINT and SIGTERM end it: no new connections, and a few seconds for the exchanges under way.
 
 mod fields;
 mod front;
+mod interim;
 mod options;
 mod origin;
 mod server;
