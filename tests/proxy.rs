@@ -13,5 +13,9 @@ mod wire;
 
 #[path = "proxy/caching.rs"]
 mod caching;
+#[path = "proxy/connections.rs"]
+mod connections;
 #[path = "proxy/messages.rs"]
 mod messages;
+#[path = "proxy/program.rs"]
+mod program;

@@ -9,9 +9,17 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::{Origin, fields, words::Words};
+use super::{Origin, fields, interim::Interim, origin::Failure, words::Words};
 
 pub(crate) type Answer = Response<Either<Body<Incoming>, Full<Bytes>>>;
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    /// What is said to it before it is answered.
+    pub(crate) interim: Interim,
+}
 
 /// Answers requests of clients.
 #[derive(Clone, Debug)]
@@ -26,11 +34,17 @@ impl Front {
 
     /// The answer to one request, whatever it is.
     #[allow(clippy::disallowed_methods, reason = "how long an answer took is for the log alone")]
-    pub(crate) async fn answer(mut self, mut request: Request<Incoming>, client: IpAddr) -> Answer {
+    pub(crate) async fn answer(mut self, mut request: Request<Incoming>, client: Client) -> Answer {
         let (begun, method, uri) = (Instant::now(), request.method().clone(), request.uri().clone());
-        let answered = match admit(&mut request, client) {
-            Ok(()) => self.cached.call(request).await.map_err(|failure| failure.words()),
-            Err(words) => Err(words),
+        // Clients of HTTP/1.0 know no interim responses, and to those of HTTP/2 hyper writes none.
+        let interim = (request.version() == Version::HTTP_11).then_some(client.interim);
+        let answered = match (admit(&mut request, client.address), interim) {
+            (Err(words), _) => Err(words),
+            (Ok(()), None) => self.cached.call(request).await.map_err(Failure::words),
+            (Ok(()), Some(interim)) => {
+                request.extensions_mut().insert(interim.teller());
+                interim.before(self.cached.call(request)).await.map_err(Failure::words)
+            }
         };
         let mut answer = match answered {
             Ok(response) => response.map(Either::Left),

@@ -12,11 +12,13 @@
 //! * An origin that cannot be reached is a 502 in words, one that does not answer in time a 504; a stored response that
 //!   says `stale-if-error` is given instead, since to the layer both are errors of the service that it wraps.
 //! * An upgrade is declined, by answering as if it had not been asked for (RFC 9110 §7.8); so a WebSocket needs another
-//!   way to the origin. CONNECT is answered 501. Interim responses (1xx) of the origin end here.
+//!   way to the origin. CONNECT is answered 501.
+//! * Interim responses (1xx) of the origin go on to the client whose request it answers, over HTTP/1.1 (`interim`).
 //! * SIGINT and SIGTERM end it: no new connections, and a few seconds for the exchanges under way.
 
 mod fields;
 mod front;
+mod interim;
 mod options;
 mod origin;
 mod server;
@@ -38,12 +40,18 @@ pub(crate) fn front(cache: &Cache, options: &Options) -> Front {
 
 fn layer(cache: &Cache, options: &Options) -> CachebackLayer {
     // Those who wait for a response get the origin's failure together: it is not asked again for each of them.
-    let layer = cache.http().share_errors::<origin::Failure>();
-    match options.body_cap {
-        Some(bytes) => layer.body_cap(bytes),
-        None => layer,
+    let mut layer = cache.http().share_errors::<origin::Failure>();
+    if let Some(bytes) = options.body_cap {
+        layer = layer.body_cap(bytes);
     }
-    // HOLE: `honor_request_directives`, `targeted` and `heuristic_freshness` are parsed and not yet passed on.
+    if let Some(names) = &options.targeted {
+        layer = layer.targeted(names.iter().cloned());
+    }
+    if options.heuristic {
+        layer = layer.heuristic_freshness();
+    }
+    // HOLE: `honor_request_directives` is parsed and not yet passed on.
+    layer
 }
 
 #[tokio::main]

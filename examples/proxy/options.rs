@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{Uri, uri::Authority};
+use http::{HeaderName, Uri, header::InvalidHeaderName, uri::Authority};
 use lexopt::{Arg, ValueExt};
 
 pub(crate) const HELP: &str = "\
@@ -15,7 +15,8 @@ A caching reverse proxy: stores what the origin's responses let a shared cache s
     --timeout SECONDS             how long the origin may take to begin its answer; default 60
     --grace SECONDS               how long exchanges may go on at the end; default 5
     --honor-request-directives    `Cache-Control` of requests counts (no-cache, max-age, only-if-cached, ...)
-    --targeted NAME[,NAME...]     response fields that count before `Cache-Control` (RFC 9213), first one first
+    --targeted NAME[,NAME...]     response fields that count before `Cache-Control` (RFC 9213), the first one first;
+                                  default Cacheback-Cache-Control
     --heuristic                   a lifetime guessed from Last-Modified where none is stated (RFC 9111, 4.2.2)
     -h, --help                    this
 
@@ -33,7 +34,8 @@ pub(crate) struct Options {
     pub(crate) timeout: Duration,
     pub(crate) grace: Duration,
     pub(crate) honor_request_directives: bool,
-    pub(crate) targeted: Vec<String>,
+    /// Without it the layer's own.
+    pub(crate) targeted: Option<Vec<HeaderName>>,
     pub(crate) heuristic: bool,
 }
 
@@ -48,7 +50,7 @@ impl Options {
             timeout: Duration::from_secs(60),
             grace: Duration::from_secs(5),
             honor_request_directives: false,
-            targeted: Vec::new(),
+            targeted: None,
             heuristic: false,
         }
     }
@@ -70,7 +72,7 @@ impl Options {
                 Arg::Long("grace") => options.grace = Duration::from_secs(arguments.value()?.parse()?),
                 Arg::Long("honor-request-directives") => options.honor_request_directives = true,
                 Arg::Long("targeted") => {
-                    options.targeted = arguments.value()?.string()?.split(',').map(|name| name.trim().into()).collect();
+                    options.targeted = Some(arguments.value()?.parse_with(field_names)?);
                 }
                 Arg::Long("heuristic") => options.heuristic = true,
                 Arg::Short('h') | Arg::Long("help") => return Ok(None),
@@ -95,6 +97,11 @@ fn authority(url: &str) -> Result<Authority, String> {
         Some(authority) if !authority.as_str().contains('@') => Ok(authority),
         _ => Err("an origin is a host and a port".to_owned()),
     }
+}
+
+/// The names of a list with commas.
+fn field_names(list: &str) -> Result<Vec<HeaderName>, InvalidHeaderName> {
+    list.split(',').map(|name| name.trim().parse()).collect()
 }
 
 fn scaled(number: &str, unit: usize) -> Result<usize, String> {

@@ -20,7 +20,7 @@ use hyper_util::{
 };
 use tower::Service;
 
-use super::{Options, fields, words::Words};
+use super::{Options, fields, interim::Teller, words::Words};
 
 /// Calls the origin. What it answers is handed on as it is.
 #[derive(Clone)]
@@ -82,6 +82,9 @@ impl Service<Request<Incoming>> for Origin {
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         self.address(&mut request);
+        if let Some(teller) = request.extensions_mut().remove::<Teller>() {
+            hyper::ext::on_informational(&mut request, move |said| teller.tell(said.status(), said.headers()));
+        }
         let (answer, timeout) = (self.client.request(request), self.timeout);
         Box::pin(async move {
             let failure = match tokio::time::timeout(timeout, answer).await {

@@ -9,7 +9,11 @@ use hyper_util::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-use super::Front;
+use super::{
+    Front,
+    front::Client,
+    interim::{self, Interim},
+};
 
 /// Serves a front to all who connect.
 #[derive(Debug)]
@@ -23,7 +27,8 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(front: Front, grace: Duration) -> Self {
         let mut connections = auto::Builder::new(TokioExecutor::new());
-        connections.http1().timer(TokioTimer::new()).pipeline_flush(true);
+        // Without `pipeline_flush`: what `interim` has to write waits for a flush.
+        connections.http1().timer(TokioTimer::new());
         connections.http2().timer(TokioTimer::new());
         Self { front, connections, running: GracefulShutdown::new(), grace }
     }
@@ -34,7 +39,7 @@ impl Server {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, client)) => self.begin(stream, client.ip()),
+                    Ok((stream, address)) => self.begin(stream, address.ip()),
                     Err(error) => wait_after(&error).await,
                 },
                 () = &mut stop => break,
@@ -48,20 +53,21 @@ impl Server {
 
     /// Serves one connection, in a task of its own.
     #[allow(clippy::disallowed_methods, reason = "a server spawns its connections")]
-    fn begin(&self, stream: TcpStream, client: IpAddr) {
+    fn begin(&self, stream: TcpStream, address: IpAddr) {
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(target: "proxy", "{client}: {error}");
+            tracing::debug!(target: "proxy", "{address}: {error}");
         }
-        let front = self.front.clone();
+        let (front, client) = (self.front.clone(), Client { address, interim: Interim::default() });
+        let stream = interim::Stream::new(stream, client.interim.clone());
         let service = service_fn(move |request| {
-            let front = front.clone();
+            let (front, client) = (front.clone(), client.clone());
             async move { Ok::<_, Infallible>(front.answer(request, client).await) }
         });
         let connection = self.connections.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = self.running.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(target: "proxy", "{client}: {error}");
+                tracing::debug!(target: "proxy", "{address}: {error}");
             }
         });
     }

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, sync::mpsc, time::Duration};
 
 use cacheback::Cache;
 use http::uri::Authority;
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
 
 use crate::{
     origin::{Asked, Origin, Reply},
@@ -82,6 +86,11 @@ impl Stand {
     pub(crate) fn stop(&mut self) {
         let stop = self.stop.take().expect("it is told once");
         stop.send(()).expect("the proxy runs until it is told");
+    }
+
+    /// Waits until nobody listens any more.
+    pub(crate) async fn until_refused(&self) {
+        in_time(async { while TcpStream::connect(self.proxy).await.is_ok() {} }).await;
     }
 
     /// Waits until the proxy has stopped.

@@ -86,6 +86,18 @@ impl Connection {
         .await
     }
 
+    /// Says that nothing more comes.
+    pub(crate) async fn end(&mut self) {
+        let _gone = self.0.shutdown().await;
+    }
+
+    /// Whatever the other side still says, until it closes the connection or breaks it off.
+    pub(crate) async fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        let _broken = in_time(self.0.read_to_end(&mut rest)).await;
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
     /// Whether the other side has closed the connection; what it says before is left out.
     pub(crate) async fn is_closed(&mut self) -> bool {
         in_time(async { self.0.read_to_end(&mut Vec::new()).await.is_ok() }).await
