@@ -18,7 +18,8 @@
 //! long a result lives. In tower the job is there already: it is a `Service`. The request is the arguments, calling the
 //! service is the fetch.
 //!
-//! * [`CachebackLayer`] wraps a service; [`CachebackLayer::new`] for HTTP, [`CachebackLayer::typed`] for any other.
+//! * [`CachebackLayer`] wraps a service; [`CachebackLayer::new`] and [`CachebackLayer::http`] for HTTP,
+//!   [`CachebackLayer::typed`] for any other.
 //! * [`Freshness`] says how long a response lives and how long it may be served stale.
 //! * [`Cache`] is what layers share, and the handle by which it is looked at and invalidated: by [`Key`], or by [`Scope`].
 //! * [`Outcome`] says what happened to a request, in the words of RFC 9211.
@@ -35,7 +36,11 @@
 //! | What may be private is neither stored nor shared, and no request can poison what others get | `tests/never_shared.rs` |
 //! | Two requests share a key only if they agree in all that is keyed | `tests/keys.rs` |
 //! | Variants are kept apart as `Vary` says | `tests/vary.rs` |
-//! | HTTP's rules for shared caches are kept in application mode | `tests/http_caching.rs` |
+//! | HTTP's rules for shared caches are kept, section by section | `tests/rfc9111.rs`, `tests/http_caching.rs` |
+//! | What is stored is validated, and a 304 brings it up to date | `tests/validation.rs` |
+//! | Conditions and ranges of clients are answered from what is stored | `tests/conditions.rs`, `tests/ranges.rs` |
+//! | Fields targeted at this cache, cache groups, and what requests demand | `tests/rfc9213.rs`, `tests/rfc9875.rs`, `tests/request_directives.rs` |
+//! | All of it over real sockets, in a caching reverse proxy | `tests/proxy.rs` |
 //! | Bodies stream as without the layer, and what is stored is whole | `tests/streaming.rs` |
 //! | An invalidation reaches what it names, and wins over every run that started before it | `tests/invalidation.rs`, `tests/races.rs` |
 //! | By hand: what is put wins over older runs, a look leaves no trace, an explanation is true, a forced run is new, every request is counted once | `tests/handle.rs` |

@@ -1,11 +1,14 @@
-//! HTTP as an application serves it: the protocol, which ties together the files beside it.
+//! HTTP, as an application serves it and as RFC 9111 has it: the protocol, which ties together the files beside it.
 //!
-//! A request is read by `request` (one pass over its fields, and the key), by `directives` (what it demands), by `rules`
-//! (what a layer adds to the key and what a run sees) and `credentials` (the fields that tell who is asking). A response
-//! is judged by `policy`, which reads `cache_control`, what is `targeted` at this cache, and `statuses`; its body goes
-//! through `body`; `stored` keeps it and gives it out again, with `conditional` for clients that have it already, and
-//! `validation` asks the service whether it is still the same. `unsafe_methods` purges, and `groups` with it; `parts` is
-//! what handlers and layers say to one another, `setters` is what a user says to a layer.
+//! * A request is read by `request` (one pass over its fields, and the key), `rules` (what a layer adds to the key and what
+//!   a run sees), `credentials` (the fields that tell who is asking), `vary` (values of selecting fields) and `range`.
+//! * A response is judged by `policy`, which reads `cache_control` or what `targeted` finds in its place, `statuses`, and
+//!   `groups`; its body goes through `body`.
+//! * `stored` keeps it, less what is `unstored`, and gives it out again: with `conditional` for clients that have it already,
+//!   with `partial` for those who want a part; `etag` gives it a name, `validation` asks the service whether it is still
+//!   the same.
+//! * `unsafe_methods` purges, `parts` is what handlers and layers say to one another, `setters` is what a user says to a
+//!   layer, and `audit` is the auditor.
 
 use std::{
     fmt,
@@ -69,42 +72,62 @@ use targeted::Targets;
 use unstored::Unstored;
 
 /// The protocol of HTTP services: axum routers and routes, hyper clients, anything that answers `http::Request` with
-/// `http::Response`. This is application mode, made by [`CachebackLayer::new`](crate::CachebackLayer::new).
+/// `http::Response`.
+///
+/// There are two modes. [`CachebackLayer::new`](crate::CachebackLayer::new) makes a layer in *application mode*: its
+/// lifetime applies to responses that say nothing, and what might be private is not stored whatever it says.
+/// [`CachebackLayer::http`](crate::CachebackLayer::http) makes one in *protocol mode*, for a proxy or a client: nothing is
+/// stored but what responses let a shared cache store, for as long as they say (RFC 9111).
 ///
 /// # Which requests are looked up
 ///
-/// GET and HEAD, without content, without `If-Match`, `If-Unmodified-Since` or `Upgrade`. A HEAD is answered
-/// from what a GET stored and stores nothing itself. So is a `Range`: one or several parts of a stored 200, or, where
-/// nothing is stored, what the service makes of it (unless [`fill_on_range`](crate::CachebackLayer::fill_on_range) is set).
-/// All others go past the cache; if the method is not known as a safe
-/// one and succeeds, its URI is purged before the response is handed on (RFC 9111 §4.4).
+/// GET and HEAD, without content, without `If-Match`, `If-Unmodified-Since` or `Upgrade`. A HEAD is answered from what a GET
+/// stored and stores nothing itself. So is a `Range`: with one or several parts of a stored 200 or, where nothing is stored,
+/// with what the service makes of it (unless [`fill_on_range`](crate::CachebackLayer::fill_on_range) is set). All others
+/// go past the cache; if the method is not known as a safe one and succeeds, its URI is purged before the response is handed
+/// on, with what `Location`, `Content-Location` and `Cache-Group-Invalidation` name of the same origin (RFC 9111 §4.4, RFC
+/// 9875).
 ///
 /// The key is the URI as it was received (and as it is seen, where a nested router or a rewriting middleware made it
 /// another), the one authority of the request, `X-Forwarded-Host` and its kin where they occur, and what the layer's
 /// rules add. The scheme is no part of it, since HTTP/1 has none: around a client that asks for `http` and `https` of one
 /// host, give each a layer with a [`namespace`](crate::CachebackLayer::namespace) and tell them apart with `when`.
 ///
-/// A request that carries a credential or a cookie goes past the cache unless the key covers it: `key_header`,
-/// `key_cookie` and `key_by` of [`CachebackLayer`](crate::CachebackLayer) do that; `ignore_cookies` hides cookies from
-/// the handler. A request that is not looked up is not collapsed with others and its response is not stored.
+/// In application mode a request that carries a credential or a cookie goes past the cache unless the key covers it:
+/// `key_header`, `key_cookie` and `key_by` of [`CachebackLayer`](crate::CachebackLayer) do that; `ignore_cookies` hides
+/// cookies from the handler. In protocol mode `Proxy-Authorization` and what
+/// [`credential_header`](crate::CachebackLayer::credential_header) names do so; a request with `Authorization` is looked up
+/// like any other, and its response is stored where it says that it may be (§3.5). A request that is not looked up is not
+/// collapsed with others and its response is not stored.
+///
+/// What a client asks of the cache in `Cache-Control` counts for nothing, but for `no-store`, unless
+/// [`honor_request_directives`](crate::CachebackLayer::honor_request_directives) is set.
 ///
 /// # Which responses are stored
 ///
-/// * Never: `no-store`, `private`, `no-cache`, `Set-Cookie`, `Vary: *`, `WWW-Authenticate` and its kin, 401, 407, 206,
-///   304, event streams, a CSP nonce, one allowed origin without `Vary: Origin`, [`NoStore`], a body over the cap. Such a
+/// * Never: `no-store`, `private`, `Vary: *`, 206, 304, 428, 429, 431, 511, event streams, [`NoStore`], a body over the cap,
+///   `Set-Cookie` (unless `private="set-cookie"` or `no-cache="set-cookie"` says that the rest may be). In application mode
+///   neither 401, 407, `WWW-Authenticate` and its kin, a CSP nonce, and one allowed origin without `Vary: Origin`. Such a
 ///   response is not given to those who wait for it either.
-/// * For as long as they say: responses with a [`Freshness`] from their handler, or else with `s-maxage`, `max-age` or
-///   `Expires`, whatever their status. `must-revalidate` and `proxy-revalidate` forbid serving them stale; otherwise they
-///   may be served stale for as long as they say.
-/// * For as long as the layer says: 200, 203, 301 and 308 that say nothing, and statuses given to `negative`.
+/// * For as long as they say: responses with a [`Freshness`] from their handler, with a targeted field (RFC 9213), or with
+///   `s-maxage`, `max-age` or `Expires`, whatever their status. `must-revalidate` and `proxy-revalidate` forbid serving
+///   them stale; otherwise they may be served stale for as long as they say.
+/// * For as long as the layer says, in application mode: 200, 203, 301 and 308 that say nothing, and statuses given to
+///   `negative`.
+/// * To be validated each time: `no-cache` with an `ETag` or a `Last-Modified`; in protocol mode also what has one of these
+///   and no lifetime (statuses that are heuristically cacheable).
 /// * All others are given to those who wait for them, and not stored.
 ///
 /// The first client of a storable response streams, and the store does not depend on how fast it reads.
 ///
+/// A run that is to replace something with a validator asks the service whether it is still the same (§4.3); a 304 makes
+/// that fresh again. For this it is [kept](crate::CachebackLayer::keep) for a day past its lifetime.
+///
 /// # What the handler sees
 ///
 /// Every run whose response may be stored has the same view of its request, whoever sent it and whether anybody waits:
-/// a GET without content, conditions, ranges and hop-by-hop fields, and without whatever the key was told to leave out.
+/// a GET without content, ranges, hop-by-hop fields and conditions of its client, and without whatever the key was told to
+/// leave out. (`If-None-Match` and `If-Modified-Since` are those of what is stored.)
 /// `Host` and the URI's authority are spelt as the key has them: in lower case, without the default port.
 /// Its extensions are those of the request, with [`Background`] where nobody waits. It has a task of its own, so it sees
 /// no task-local values of the request's.
