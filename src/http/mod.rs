@@ -90,14 +90,34 @@ use unstored::Unstored;
 ///
 /// # Which responses are stored
 ///
-/// * Never: `no-store`, `private`, `no-cache`, `Set-Cookie`, `Vary: *`, `WWW-Authenticate` and its kin, 401, 407, 206,
-///   304, event streams, a CSP nonce, one allowed origin without `Vary: Origin`, [`NoStore`], a body over the cap. Such a
-///   response is not given to those who wait for it either.
+/// * Never: `no-store`, `private`, `no-cache` without a validator, `Set-Cookie`, `Vary: *`, `WWW-Authenticate` and its kin,
+///   401, 407, 206, 304, event streams, a CSP nonce, one allowed origin without `Vary: Origin`, [`NoStore`], a body over
+///   the cap. Such a response is not given to those who wait for it either.
 /// * For as long as they say: responses with a [`Freshness`] from their handler, or else with `s-maxage`, `max-age` or
-///   `Expires`, whatever their status. `must-revalidate` and `proxy-revalidate` forbid serving them stale; otherwise they
-///   may be served stale for as long as they say.
+///   `Expires`, whatever their status but 428, 429, 431 and 511 (RFC 6585). `must-revalidate` and `proxy-revalidate` forbid
+///   serving them stale; otherwise they may be served stale for as long as they say. `s-maxage` implies `proxy-revalidate`,
+///   but for the windows that stand beside it.
 /// * For as long as the layer says: 200, 203, 301 and 308 that say nothing, and statuses given to `negative`.
 /// * All others are given to those who wait for them, and not stored.
+///
+/// `private="a, b"` and `no-cache="a, b"` are about these fields: whoever asked gets them, and what is stored does without.
+/// That way a response with a cookie can be stored: RFC 9111 §7.3 leaves it to caches what to make of `Set-Cookie`, and we
+/// store a response that has one only where it says `private="set-cookie"` or `no-cache="set-cookie"`. `no-store` beside
+/// `must-understand` is for caches that do not know the status (§5.2.2.3): those of RFC 9110 are known.
+///
+/// # Protocol mode
+///
+/// [`CachebackLayer::http`](crate::CachebackLayer::http) makes this protocol with RFC 9111's rules and no more:
+///
+/// * Of all credentials `Proxy-Authorization` alone makes a request pass by. A response to a request with `Authorization`
+///   is stored where it says `public`, `must-revalidate` or `s-maxage` (§3.5); nobody waits behind such a request, and what
+///   it is answered with takes nothing away from others.
+/// * Not stored are `no-store`, `private`, `no-cache` without a validator, `Set-Cookie`, `Vary: *`, 206, 304, event
+///   streams, [`NoStore`], a body over the cap, and what says neither for how long it is fresh nor by what it can be
+///   validated. A response with a validator, but no lifetime, is kept to be validated if its status is heuristically
+///   cacheable or it is `public`; [`heuristic_freshness`](crate::CachebackLayer::heuristic_freshness) gives it a lifetime.
+/// * Nothing is served stale but where the response says so (RFC 5861).
+/// * All fields are stored but those of the hop and those that are withheld.
 ///
 /// The first client of a storable response streams, and the store does not depend on how fast it reads.
 ///
