@@ -418,6 +418,7 @@ mod tests {
                 for run in 0..variants {
                     let mut entry = Arc::into_inner(entry(run, Some(&run.to_string()))).unwrap();
                     entry.judged.fields = (fields > 0).then(|| names(fields).collect());
+                    entry.judged.withheld = (fields > 0).then(|| names(fields).collect());
                     entry.judged.tags = Tags::new(names(tags).map(String::from));
                     slot.admit(Arc::new(entry), None, 16);
                 }

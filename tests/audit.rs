@@ -82,6 +82,17 @@ fn header(name: &'static str) -> Input {
 
 // ---- what is found ----
 
+#[tokio::test(start_paused = true)] // P42, P68
+async fn a_field_that_a_response_withholds_may_depend_on_what_it_likes() {
+    let naming = |control: &'static str| {
+        let answer = move |seen: &Seen| [("cache-control", control.to_owned()), ("a", seen.field("accept-language"))];
+        behind(minute(), move |seen| (answer(seen), "same"))
+    };
+    let asked = || x(&[("accept-language", "en")]);
+    passes(naming("private=\"a\""), asked()).await;
+    assert!(said(naming("private=\"b\""), asked()).await.contains("accept-language"));
+}
+
 #[tokio::test(start_paused = true)] // P68
 async fn a_field_that_the_request_does_not_have_is_named() {
     for name in ["accept-language", "user-agent", "accept", "origin", "referer", "sec-ch-ua-mobile", "cf-ipcountry"] {

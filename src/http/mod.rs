@@ -106,17 +106,22 @@ use unstored::Unstored;
 /// # Which responses are stored
 ///
 /// * Never: `no-store`, `private`, `Vary: *`, 206, 304, 428, 429, 431, 511, event streams, [`NoStore`], a body over the cap,
-///   `Set-Cookie` (unless `private="set-cookie"` or `no-cache="set-cookie"` says that the rest may be). In application mode
-///   neither 401, 407, `WWW-Authenticate` and its kin, a CSP nonce, and one allowed origin without `Vary: Origin`. Such a
+///   `Set-Cookie`, `no-cache` without a validator. In application mode neither 401, 407, `WWW-Authenticate` and its kin, a CSP nonce, and one allowed origin without `Vary: Origin`. Such a
 ///   response is not given to those who wait for it either.
 /// * For as long as they say: responses with a [`Freshness`] from their handler, with a targeted field (RFC 9213), or with
 ///   `s-maxage`, `max-age` or `Expires`, whatever their status. `must-revalidate` and `proxy-revalidate` forbid serving
-///   them stale; otherwise they may be served stale for as long as they say.
+///   them stale, and so does `s-maxage` but for windows that stand beside it; otherwise they may be served stale for as
+///   long as they say.
 /// * For as long as the layer says, in application mode: 200, 203, 301 and 308 that say nothing, and statuses given to
 ///   `negative`.
 /// * To be validated each time: `no-cache` with an `ETag` or a `Last-Modified`; in protocol mode also what has one of these
-///   and no lifetime (statuses that are heuristically cacheable).
+///   and no lifetime, with status 200, 203 or 204 or with `public`.
 /// * All others are given to those who wait for them, and not stored.
+///
+/// `private="a, b"` and `no-cache="a, b"` are about these fields: whoever asked gets them, and what is stored does without.
+/// That way a response with a cookie can be stored: RFC 9111 §7.3 leaves it to caches what to make of `Set-Cookie`, and we
+/// store a response that has one only where it says `private="set-cookie"` or `no-cache="set-cookie"`. `no-store` beside
+/// `must-understand` is for caches that do not know the status (§5.2.2.3): those of RFC 9110 are known.
 ///
 /// The first client of a storable response streams, and the store does not depend on how fast it reads.
 ///

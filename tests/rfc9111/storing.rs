@@ -5,7 +5,7 @@ use http::StatusCode;
 
 use super::{
     always, application, both, came, is_stored,
-    support::http::{get, headers, pass},
+    support::http::{Clients, get, headers, pass},
 };
 
 const MINUTE: (&str, &str) = ("cache-control", "max-age=60");
@@ -63,6 +63,28 @@ async fn rfc9111_3_in_protocol_mode_nothing_is_stored_but_what_says_for_how_long
             assert!(!is_validated(http(), status, &[validator, public]).await, "{status}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)] // P41
+async fn rfc9111_3_in_application_mode_a_validator_alone_lets_nothing_be_stored() {
+    for status in [404, 410, 204] {
+        assert!(!is_validated(application(), status, &[TAG]).await, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P45
+async fn rfc9111_3_what_is_kept_to_be_validated_leaves_as_it_came_for_those_who_waited() {
+    let origin = always(200, headers(&[TAG]));
+    let app = origin.behind(CachebackLayer::http());
+    origin.only_the_first(0);
+    let mut clients = Clients::new();
+    clients.get(&app, "/x", &[]).await;
+    clients.get(&app, "/x", &[]).await;
+    pass(2.0).await;
+    origin.release();
+    let answers = clients.answers().await;
+    assert!(answers[1].outcome().is_collapsed());
+    assert_eq!((answers[1].field("age").as_str(), answers[1].has("cache-control")), ("2", false));
 }
 
 #[tokio::test(start_paused = true)] // P42

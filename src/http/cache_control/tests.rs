@@ -204,6 +204,7 @@ fn rfc9111_4_2_1_expires_counts_from_date_or_from_now() {
     assert_eq!(since("Sun, 06 Nov 1994 08:49:30 GMT"), secs(7));
     assert_eq!(since("Sunday, 06-Nov-94 08:49:30 GMT"), secs(7));
     assert_eq!(since("Sun Nov  6 08:49:30 1994"), secs(7));
+    assert_eq!(since(" Sun, 06 Nov 1994 08:49:30 GMT\t"), secs(7));
     assert_eq!(since("sun, 06 NOV 1994 08:49:30 gmt"), secs(7));
     assert_eq!(since("Sun, 06 Nov 1994 08:49:38 GMT"), secs(0));
     assert_eq!(since("Monday, 06-nov-94 08:49:30 GMT"), secs(7), "the day of the week counts for nothing");
