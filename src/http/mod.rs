@@ -3,9 +3,10 @@
 //! A request is read by `request` (one pass over its fields, and the key), by `directives` (what it demands), by `rules`
 //! (what a layer adds to the key and what a run sees) and `credentials` (the fields that tell who is asking). A response
 //! is judged by `policy`, which reads `cache_control`, what is `targeted` at this cache, and `statuses`; its body goes
-//! through `body`; `stored` keeps it and gives it out again, with `conditional` for clients that have it already, and
-//! `validation` asks the service whether it is still the same. `unsafe_methods` purges, and `groups` with it; `parts` is
-//! what handlers and layers say to one another, `setters` is what a user says to a layer.
+//! through `body`; `stored` keeps it, under an `etag` where it has none, and gives it out again, with `conditional` for
+//! clients that have it already, and `range` and `partial` for those who want parts of it; `validation` asks the service
+//! whether it is still the same. `unsafe_methods` purges, and `groups` with it; `parts` is what handlers and layers say to
+//! one another, `setters` is what a user says to a layer.
 
 use std::{
     fmt,
@@ -73,11 +74,11 @@ use unstored::Unstored;
 ///
 /// # Which requests are looked up
 ///
-/// GET and HEAD, without content, without `If-Match`, `If-Unmodified-Since` or `Upgrade`. A HEAD is answered
-/// from what a GET stored and stores nothing itself. So is a `Range`: one or several parts of a stored 200, or, where
-/// nothing is stored, what the service makes of it (unless [`fill_on_range`](crate::CachebackLayer::fill_on_range) is set).
-/// All others go past the cache; if the method is not known as a safe
-/// one and succeeds, its URI is purged before the response is handed on (RFC 9111 §4.4).
+/// GET and HEAD, without content, without `If-Match`, `If-Unmodified-Since` or `Upgrade`. A HEAD is answered from what a
+/// GET stored and stores nothing itself. So is a GET with `Range`, by parts of a stored 200; where nothing is stored it
+/// goes forward as it is, unless [`fill_on_range`](crate::CachebackLayer::fill_on_range) has the whole fetched. All others
+/// go past the cache; if the method is not known as a safe one and succeeds, its URI is purged before the response is
+/// handed on (RFC 9111 §4.4).
 ///
 /// The key is the URI as it was received (and as it is seen, where a nested router or a rewriting middleware made it
 /// another), the one authority of the request, `X-Forwarded-Host` and its kin where they occur, and what the layer's
