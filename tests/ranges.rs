@@ -564,6 +564,22 @@ async fn many_who_want_parts_of_one_page_have_one_run_for_the_whole() {
     assert_eq!((answers[10].text(), origin.runs()), (TEN, 1));
 }
 
+#[tokio::test(start_paused = true)] // P15, P47
+async fn a_part_that_waited_for_what_is_not_shared_goes_forward_as_it_is() {
+    let origin = page(&[("cache-control", "private")], TEN);
+    let app = origin.behind(filling().hit_for_miss(secs(0)));
+    origin.only_the_first(0);
+    let mut clients = Clients::new();
+    for range in ["bytes=0-0", "bytes=1-1"] {
+        clients.get(&app, "/x", &[("range", range)]).await;
+    }
+    origin.release();
+    let answers = clients.answers().await;
+    assert_eq!((status(&answers[0]), answers[0].text()), (206, "0"), "that run was its own");
+    assert_eq!(answers[1].outcome().detail(), Some(Detail::Range));
+    assert_eq!(origin.seen().iter().map(|seen| seen.field("range")).collect::<Vec<_>>(), ["", "bytes=1-1"]);
+}
+
 #[tokio::test(start_paused = true)] // P13, P47
 async fn a_part_waits_no_longer_for_another_ones_run_than_anybody() {
     let origin = page(&[], TEN);
