@@ -5,7 +5,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use axum::{Router, body::Body, http::StatusCode, response::IntoResponse};
-use cacheback::{CacheStatus, CachebackLayer, Detail, Freshness, Http, Plan};
+use cacheback::{Cache, CacheStatus, CachebackLayer, Detail, Freshness, Http, Plan};
 use http_body_util::{BodyExt, Full};
 use support::http::{Clients, Origin, Reply, get, get_with, headers, pass, request, secs, send, settle};
 use support::net::{Script, scripted};
@@ -491,21 +491,31 @@ async fn with_fill_on_range_the_whole_is_fetched_stored_and_a_part_of_it_sent() 
 
 #[tokio::test(start_paused = true)] // P11, P52
 async fn a_client_who_has_its_part_leaves_the_rest_to_the_store() {
-    for reads in [false, true] {
+    // Who leaves before that leaves as ever: the run goes on if there is room for it among the refreshes.
+    for (range, reads, refreshes, runs) in
+        [("bytes=0-0", true, 0, 1), ("bytes=10-", true, 0, 1), ("bytes=0-0", false, 1, 1), ("bytes=0-0", false, 0, 2)]
+    {
         let streamed = Streamed::new(Some("10"));
-        let app = streamed.origin.behind(filling());
-        let reply = app.clone().oneshot(request("GET", "/x", &[("range", "bytes=0-0")])).await.expect("a response");
-        assert_eq!(reply.status(), 206);
+        let cache = Cache::builder().max_refreshes(refreshes).build();
+        let app = streamed.origin.behind(cache.layer(secs(60)).fill_on_range(1 << 20));
+        let reply = app.clone().oneshot(request("GET", "/x", &[("range", range)])).await.expect("a response");
         if reads {
-            streamed.come();
-            assert_eq!(&reply.into_body().collect().await.expect("a body").to_bytes()[..], b"0");
+            let first = streamed.scripts.lock().expect("no test panics with it").pop().expect("a run");
+            first.data("01");
+            let part = reply.into_body().collect().await.expect("a body").to_bytes();
+            assert_eq!(part.len(), usize::from(range == "bytes=0-0"));
+            settle().await;
+            first.data("23456789");
         } else {
             drop(reply);
             settle().await;
-            streamed.come();
         }
+        streamed.come();
         settle().await;
-        assert_eq!((get(&app, "/x").await.text(), streamed.origin.runs()), (TEN, 1));
+        let again = app.clone().oneshot(request("GET", "/x", &[])).await.expect("a response");
+        streamed.come();
+        assert_eq!(&again.into_body().collect().await.expect("a body").to_bytes()[..], TEN.as_bytes());
+        assert_eq!(streamed.origin.runs(), runs, "{range} {reads} {refreshes}");
     }
 }
 
@@ -552,6 +562,22 @@ async fn many_who_want_parts_of_one_page_have_one_run_for_the_whole() {
         assert_eq!((status(reply), reply.text()), (206, at.to_string().as_str()));
     }
     assert_eq!((answers[10].text(), origin.runs()), (TEN, 1));
+}
+
+#[tokio::test(start_paused = true)] // P15, P47
+async fn a_part_that_waited_for_what_is_not_shared_goes_forward_as_it_is() {
+    let origin = page(&[("cache-control", "private")], TEN);
+    let app = origin.behind(filling().hit_for_miss(secs(0)));
+    origin.only_the_first(0);
+    let mut clients = Clients::new();
+    for range in ["bytes=0-0", "bytes=1-1"] {
+        clients.get(&app, "/x", &[("range", range)]).await;
+    }
+    origin.release();
+    let answers = clients.answers().await;
+    assert_eq!((status(&answers[0]), answers[0].text()), (206, "0"), "that run was its own");
+    assert_eq!(answers[1].outcome().detail(), Some(Detail::Range));
+    assert_eq!(origin.seen().iter().map(|seen| seen.field("range")).collect::<Vec<_>>(), ["", "bytes=1-1"]);
 }
 
 #[tokio::test(start_paused = true)] // P13, P47

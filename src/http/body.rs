@@ -171,10 +171,8 @@ impl<B: http_body::Body> Body<B> {
 
     /// Lets what is being stored be stored, whoever drops this body.
     pub(crate) fn detach(&mut self) {
-        if let Kind::Piped { reader } = &mut self.kind
-            && let Some(interest) = reader.interest.take()
-        {
-            interest.keep();
+        if let Kind::Piped { reader } = &mut self.kind {
+            reader.detach();
         }
     }
 }
@@ -206,6 +204,12 @@ impl<B: http_body::Body> http_body::Body for Body<B> {
                 data.truncate(saturated(*left));
                 if !data.is_empty() {
                     *left -= data.len() as u64;
+                    if *left == 0
+                        && let KindProj::Piped { reader } = body.as_mut().project().kind.project()
+                    {
+                        // Its reader has all that it came for. The store has not.
+                        reader.detach();
+                    }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 // A body that is always ready must not keep its thread for itself.
@@ -244,6 +248,12 @@ impl<B: http_body::Body> http_body::Body for Body<B> {
 }
 
 impl<B: http_body::Body> Reader<B> {
+    fn detach(&mut self) {
+        if let Some(interest) = self.interest.take() {
+            interest.keep();
+        }
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         loop {
             if let Some(body) = &mut self.direct {

@@ -1,7 +1,8 @@
 //! HTTP, as an application serves it and as RFC 9111 has it: the protocol, which ties together the files beside it.
 //!
 //! * A request is read by `request` (one pass over its fields, and the key), `rules` (what a layer adds to the key and what
-//!   a run sees), `credentials` (the fields that tell who is asking), `vary` (values of selecting fields) and `range`.
+//!   a run sees), `credentials` (the fields that tell who is asking), `vary` (values of selecting fields), `directives` (what
+//!   it demands of what is stored) and `range`.
 //! * A response is judged by `policy`, which reads `cache_control` or what `targeted` finds in its place, `statuses`, and
 //!   `groups`; its body goes through `body`.
 //! * `stored` keeps it, less what is `unstored`, and gives it out again: with `conditional` for clients that have it already,
@@ -106,8 +107,8 @@ use unstored::Unstored;
 /// # Which responses are stored
 ///
 /// * Never: `no-store`, `private`, `Vary: *`, 206, 304, 428, 429, 431, 511, event streams, [`NoStore`], a body over the cap,
-///   `Set-Cookie`, `no-cache` without a validator. In application mode neither 401, 407, `WWW-Authenticate` and its kin, a CSP nonce, and one allowed origin without `Vary: Origin`. Such a
-///   response is not given to those who wait for it either.
+///   `Set-Cookie`, `no-cache` without a validator. In application mode neither 401, 407, `WWW-Authenticate` and its kin, a
+///   CSP nonce, and one allowed origin without `Vary: Origin`. Such a response is not given to those who wait for it either.
 /// * For as long as they say: responses with a [`Freshness`] from their handler, with a targeted field (RFC 9213), or with
 ///   `s-maxage`, `max-age` or `Expires`, whatever their status. `must-revalidate` and `proxy-revalidate` forbid serving
 ///   them stale, and so does `s-maxage` but for windows that stand beside it; otherwise they may be served stale for as

@@ -50,11 +50,9 @@ pub(crate) fn answer<B: http_body::Body>(response: Response<Body<B>>, ranges: &R
 
 /// One part: the content is that (§15.3.7.1).
 fn single<B: http_body::Body>(response: Response<Body<B>>, span: Span, length: u64) -> Response<Body<B>> {
-    let (mut head, mut body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
     head.headers.insert(CONTENT_RANGE, value(format!("bytes {}-{}/{length}", span.first, span.last)));
     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(span.length()));
-    // What is being stored is stored though its first reader takes no more than this.
-    body.detach();
     Response::from_parts(head, body.part(span.first, span.length()))
 }
 
@@ -117,6 +115,7 @@ fn partial<B>(mut response: Response<B>, ranges: &Ranges) -> Response<B> {
 /// None of it is there: how long it is (§15.5.17). Nothing of what the 200 says of its content or of its life is said of
 /// this: a cache further down that kept it would answer others with it.
 fn unsatisfiable<B: http_body::Body>(mut response: Response<Body<B>>, length: u64) -> Response<Body<B>> {
+    // What is being stored is stored though its first reader gets none of it.
     response.body_mut().detach();
     let mut response = response.map(|_| Body::default());
     *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
