@@ -143,8 +143,8 @@ impl StoredResponse {
         self.own.iter().map(|line| (OWN, line.clone()))
     }
 
-    /// The same, with what was said beside the fields to another, where that was told any of it.
-    pub(crate) fn as_told_to(mut self, other: Self) -> Self {
+    /// The same, with what was said to another beside its fields, where anything was.
+    pub(crate) fn having_heard(mut self, other: Self) -> Self {
         if !other.own.is_empty() {
             self.own = other.own;
         }
