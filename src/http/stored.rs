@@ -101,7 +101,8 @@ impl StoredResponse {
         headers.insert(AGE, HeaderValue::from_static("0"));
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
         copy(&head.headers.iter().filter(|(name, _)| omitted.keeps(name)).collect::<Vec<_>>(), &mut headers);
-        let said: Vec<_> = head.headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect();
+        let said = head.headers.get_all(CACHE_STATUS).iter().map(|line| line.as_bytes().trim_ascii());
+        let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
         let own = head.headers.get_all(OWN).iter().filter(|_| omitted.reads_own()).map(exact_copy).collect();
         let said = said.join(&b", "[..]).into();
         Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, own, tagged: false }
@@ -142,10 +143,13 @@ impl StoredResponse {
         self.own.iter().map(|line| (OWN, line.clone()))
     }
 
-    /// The same, or where this one was told nothing what another was told.
-    pub(crate) fn with_own_of(mut self, told: Self) -> Self {
-        if !told.own.is_empty() {
-            self.own = told.own;
+    /// The same, with what was said to another beside its fields, where anything was.
+    pub(crate) fn having_heard(mut self, other: Self) -> Self {
+        if !other.own.is_empty() {
+            self.own = other.own;
+        }
+        if !other.said.is_empty() {
+            self.said = other.said;
         }
         self
     }
@@ -156,6 +160,11 @@ impl StoredResponse {
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.fields().map(|(name, value)| (name.clone(), value.clone())));
         response.headers_mut().extend(self.own());
+        if let Ok(said) = HeaderValue::from_bytes(&self.said)
+            && !said.is_empty()
+        {
+            response.headers_mut().append(CACHE_STATUS, said);
+        }
         response
     }
 

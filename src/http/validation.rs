@@ -89,7 +89,7 @@ pub(crate) fn freshen(
     let is_told = |name: &HeaderName| updates(name) && told.fields().any(|(told, _)| told == name);
     let kept = stored.value.fields().filter(|(name, _)| !is_told(name));
     let of_told = told.fields().filter(|(name, _)| updates(name));
-    let value = stored.value.with_fields(&kept.chain(of_told).collect::<Vec<_>>()).with_own_of(told);
+    let value = stored.value.with_fields(&kept.chain(of_told).collect::<Vec<_>>()).having_heard(told);
 
     // What was said beside the fields holds unless something else is said.
     head.extensions.get_or_insert_with(|| groups::beside(stored.tags(), stored.value.head()));
