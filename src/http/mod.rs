@@ -114,8 +114,8 @@ use unstored::Unstored;
 ///   it is answered with takes nothing away from others.
 /// * Not stored are `no-store`, `private`, `no-cache` without a validator, `Set-Cookie`, `Vary: *`, 206, 304, event
 ///   streams, [`NoStore`], a body over the cap, and what says neither for how long it is fresh nor by what it can be
-///   validated. A response with a validator, but no lifetime, is kept to be validated if its status is heuristically
-///   cacheable or it is `public`; [`heuristic_freshness`](crate::CachebackLayer::heuristic_freshness) gives it a lifetime.
+///   validated. A successful response with a validator, but no lifetime, is kept to be validated if its status is
+///   heuristically cacheable or it is `public`; [`heuristic_freshness`](crate::CachebackLayer::heuristic_freshness) gives it a lifetime.
 /// * Nothing is served stale but where the response says so (RFC 5861).
 /// * All fields are stored but those of the hop and those that are withheld.
 ///
