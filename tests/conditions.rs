@@ -270,6 +270,20 @@ async fn rfc9111_4_3_5_a_head_that_disagrees_with_what_is_stored_expires_it() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P40, P48
+async fn rfc9111_4_3_5_what_is_fresh_is_fresh_no_more_once_a_head_disagrees() {
+    for (of_head, expired) in [(&[("etag", "\"a\"")][..], false), (&[("etag", "\"b\"")], true)] {
+        let origin = two_faced(of_head, &[("etag", "\"a\"")]);
+        let app = origin.behind(minute().honor_request_directives());
+        get(&app, "/x").await;
+        let asked = head(&app, &[("cache-control", "no-cache")]).await;
+        assert_eq!(asked.field("etag"), of_head[0].1);
+        assert_eq!(get(&app, "/x").await.outcome().is_stale(), expired);
+        settle().await;
+        assert_eq!(origin.last().background, expired, "and it is refreshed");
+    }
+}
+
 #[tokio::test(start_paused = true)] // P40
 async fn a_head_that_fails_says_nothing_of_what_is_stored() {
     let cache = Cache::new();
