@@ -100,7 +100,10 @@ async fn rfc9111_4_2_4_max_stale_never_goes_against_what_forbids_it() {
         }
     }
     // The handler's own word is that it is never served stale, and the layer's.
-    let said = Origin::new(|seen| (Freshness::exact(secs(10)), [("etag", "\"x\"")], seen.run.to_string()));
+    let said = Origin::new(|seen| {
+        let fields = [("etag", "\"x\""), ("cache-control", "max-age=10")];
+        (Freshness::exact(secs(10)), fields, seen.run.to_string())
+    });
     let own = Origin::with_fields(&[("etag", "\"x\"")]);
     for origin in [said, own] {
         let app = origin.behind(CachebackLayer::new(Freshness::exact(secs(10))).honor_request_directives());
