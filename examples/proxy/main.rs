@@ -50,7 +50,9 @@ fn layer(cache: &Cache, options: &Options) -> CachebackLayer {
     if options.heuristic {
         layer = layer.heuristic_freshness();
     }
-    // HOLE: `honor_request_directives` is parsed and not yet passed on.
+    if options.honor_request_directives {
+        layer = layer.honor_request_directives();
+    }
     layer
 }
 
