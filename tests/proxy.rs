@@ -17,7 +17,11 @@ mod wire;
 mod caching;
 #[path = "proxy/connections.rs"]
 mod connections;
+#[path = "proxy/interim.rs"]
+mod interim;
 #[path = "proxy/messages.rs"]
 mod messages;
+#[path = "proxy/options.rs"]
+mod options;
 #[path = "proxy/program.rs"]
 mod program;
