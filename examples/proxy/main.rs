@@ -18,7 +18,7 @@
 
 mod fields;
 mod front;
-mod interim;
+pub(crate) mod interim;
 mod options;
 mod origin;
 mod server;
@@ -50,7 +50,12 @@ fn layer(cache: &Cache, options: &Options) -> CachebackLayer {
     if options.heuristic {
         layer = layer.heuristic_freshness();
     }
-    // HOLE: `honor_request_directives` is parsed and not yet passed on.
+    if let Some(window) = options.stale_if_error {
+        layer = layer.stale_if_error(window);
+    }
+    if options.honor_request_directives {
+        layer = layer.honor_request_directives();
+    }
     layer
 }
 

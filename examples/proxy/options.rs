@@ -17,6 +17,8 @@ A caching reverse proxy: stores what the origin's responses let a shared cache s
     --honor-request-directives    `Cache-Control` of requests counts (no-cache, max-age, only-if-cached, ...)
     --targeted NAME[,NAME...]     response fields that count before `Cache-Control` (RFC 9213), the first one first;
                                   default Cacheback-Cache-Control
+    --stale-if-error SECONDS      how long a stale response may stand in for an origin that fails, where the response
+                                  says nothing of it; default not at all (RFC 9111, 4.2.4)
     --heuristic                   a lifetime guessed from Last-Modified where none is stated (RFC 9111, 4.2.2)
     -h, --help                    this
 
@@ -37,6 +39,8 @@ pub(crate) struct Options {
     /// Without it the layer's own.
     pub(crate) targeted: Option<Vec<HeaderName>>,
     pub(crate) heuristic: bool,
+    /// Without it as long as each response says.
+    pub(crate) stale_if_error: Option<Duration>,
 }
 
 impl Options {
@@ -52,6 +56,7 @@ impl Options {
             honor_request_directives: false,
             targeted: None,
             heuristic: false,
+            stale_if_error: None,
         }
     }
 
@@ -73,6 +78,9 @@ impl Options {
                 Arg::Long("honor-request-directives") => options.honor_request_directives = true,
                 Arg::Long("targeted") => {
                     options.targeted = Some(arguments.value()?.parse_with(field_names)?);
+                }
+                Arg::Long("stale-if-error") => {
+                    options.stale_if_error = Some(Duration::from_secs(arguments.value()?.parse()?));
                 }
                 Arg::Long("heuristic") => options.heuristic = true,
                 Arg::Short('h') | Arg::Long("help") => return Ok(None),

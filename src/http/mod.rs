@@ -192,6 +192,7 @@ impl Http {
                 negative: Arc::default(),
                 opt_in: false,
                 stale_windows_for_all: false,
+                stale_if_error: None,
                 heuristics: false,
                 kept: KEPT,
                 on_demand: false,

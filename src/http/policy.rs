@@ -46,6 +46,8 @@ pub(crate) struct Policy {
     pub(crate) opt_in: bool,
     /// Responses that state their own freshness get the layer's windows too.
     pub(crate) stale_windows_for_all: bool,
+    /// How long a response that states its own freshness, and not this, may stand in for a run that failed.
+    pub(crate) stale_if_error: Option<Duration>,
     /// Responses that state no lifetime get one by their age.
     pub(crate) heuristics: bool,
     /// How long past its lifetime a response with a validator is kept to be validated.
@@ -177,7 +179,8 @@ impl Policy {
             Some(window) => windows.stale_while_revalidate(window),
             None => windows,
         };
-        match directives.stale_if_error {
+        let own = self.stale_if_error.filter(|_| directives.s_maxage.is_none());
+        match directives.stale_if_error.or(own) {
             Some(window) => windows.stale_if_error(window),
             None => windows,
         }

@@ -215,6 +215,13 @@ impl CachebackLayer<Http> {
         self.set_protocol(|http| http.policy.stale_windows_for_all = true)
     }
 
+    /// How long past its lifetime a response that states its own freshness may stand in for a run that failed, where it
+    /// says nothing of that itself and nothing that it says forbids it (RFC 9111 §4.2.4 leaves this to the operator).
+    /// Default: such a response stands in for as long as it says (`stale-if-error`, RFC 5861 §4).
+    pub fn stale_if_error(self, window: Duration) -> Self {
+        self.set_protocol(|http| http.policy.stale_if_error = Some(window))
+    }
+
     /// How long past its lifetime a response with an `ETag` or a `Last-Modified` is kept to be validated, though nobody is
     /// served with it any more; default a day. A run then asks the service whether it is still the same (RFC 9111 §4.3),
     /// and a 304 makes it fresh again. Nothing is validated that is gone.

@@ -1,9 +1,9 @@
 //! What is stored, how long it is given out, what is asked anew, and who gets it.
 
 use crate::{
+    clock::in_time,
     origin::{Gate, Reply},
     stand::{Stand, request},
-    wire::in_time,
 };
 
 #[tokio::test(start_paused = true)] // P1, P4, P45

@@ -8,9 +8,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
 use crate::{
+    clock::in_time,
     origin::{Gate, Reply},
     stand::{Stand, request},
-    wire::{Connection, in_time},
+    wire::Connection,
 };
 
 /// A client's connection of HTTP/2, without TLS and without an upgrade.

@@ -13,7 +13,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::wire::{self, Message};
+use crate::{
+    clock::in_time,
+    wire::{self, Message},
+};
 
 /// What the origin was asked.
 #[derive(Clone, Debug)]
@@ -177,19 +180,19 @@ impl Origin {
     /// Waits until it was asked so often.
     pub(crate) async fn begun(&self, runs: usize) {
         let mut begun = self.inner.begun.subscribe();
-        wire::in_time(begun.wait_for(|begun| *begun >= runs)).await.expect("the origin is there");
+        in_time(begun.wait_for(|begun| *begun >= runs)).await.expect("the origin is there");
     }
 
     /// Waits until it had so many connections.
     pub(crate) async fn connected(&self, connections: usize) {
         let mut connected = self.inner.connected.subscribe();
-        wire::in_time(connected.wait_for(|connected| *connected >= connections)).await.expect("the origin is there");
+        in_time(connected.wait_for(|connected| *connected >= connections)).await.expect("the origin is there");
     }
 
     /// Waits until so many connections to it have ended.
     pub(crate) async fn ended(&self, connections: usize) {
         let mut ended = self.inner.ended.subscribe();
-        wire::in_time(ended.wait_for(|ended| *ended >= connections)).await.expect("the origin is there");
+        in_time(ended.wait_for(|ended| *ended >= connections)).await.expect("the origin is there");
     }
 
     /// Ends it: nobody listens on its port any more, and its connections break off.

@@ -1,12 +1,8 @@
 //! The program around it: its command line and its log.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{cell::RefCell, io, time::Duration};
 
-use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt};
 
 use crate::{origin::Reply, proxy::Options, stand::Stand};
 
@@ -20,6 +16,7 @@ fn what_the_command_line_does_not_say_has_a_default() {
     assert_eq!((options.origin.as_str(), options.listen.as_str()), ("127.0.0.1:8000", "127.0.0.1:8080"));
     assert_eq!((options.memory, options.body_cap), (64 << 20, None));
     assert_eq!((options.timeout, options.grace), (Duration::from_secs(60), Duration::from_secs(5)));
+    assert!(options.stale_if_error.is_none());
     assert!(!options.honor_request_directives && !options.heuristic && options.targeted.is_none());
 }
 
@@ -27,12 +24,13 @@ fn what_the_command_line_does_not_say_has_a_default() {
 fn what_the_command_line_says_counts() {
     let options = parse(
         "--listen [::1]:80 --origin=http://a.test --memory 1 --body-cap 2 --timeout 3 --grace 4 \
-         --honor-request-directives --targeted CDN-Cache-Control,X-Mine --heuristic",
+         --honor-request-directives --targeted CDN-Cache-Control,X-Mine --heuristic --stale-if-error 5",
     );
     let options = options.unwrap().unwrap();
     assert_eq!((options.origin.as_str(), options.listen.as_str()), ("a.test", "[::1]:80"));
     assert_eq!((options.memory, options.body_cap), (1 << 20, Some(2 << 10)));
     assert_eq!((options.timeout, options.grace), (Duration::from_secs(3), Duration::from_secs(4)));
+    assert_eq!(options.stale_if_error, Some(Duration::from_secs(5)));
     assert!(options.honor_request_directives && options.heuristic);
     assert_eq!(options.targeted.unwrap(), ["cdn-cache-control", "x-mine"]);
     assert!(parse("--help").unwrap().is_none());
@@ -58,13 +56,17 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
     }
 }
 
-/// What is written to it can be read.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread has logged. A test has a thread to itself, and all that it serves is on it.
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes to the log of its thread.
+struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        LOG.with_borrow_mut(|log| log.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -74,19 +76,17 @@ impl io::Write for Log {
 
 #[tokio::test(start_paused = true)]
 async fn each_request_is_one_line_of_log_and_says_what_became_of_it() {
-    let log = Log::default();
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer({
-        let log = log.clone();
-        move || log.clone()
-    });
+    // For all threads: what another one came by first would be off for this one too.
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Log);
     let wanted: Targets = "proxy=info".parse().unwrap();
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.with_filter(wanted)));
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines).with(wanted)).unwrap();
+    tracing::callsite::rebuild_interest_cache();
 
     let stand = Stand::new(|_| Reply::ok("Cache-Control: max-age=60", "")).await;
     stand.get("/page?query", "").await;
     stand.get("/page", "Host: b ad").await;
     stand.get("/page?query", "").await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(LOG.take()).unwrap();
     let lines: Vec<_> = text.lines().collect();
     let said = [
         "INFO proxy: GET /page 200 (fwd=uri-miss; fwd-status=200; stored) ",

@@ -1,6 +1,6 @@
 //! The proxy between a scripted origin and clients, all on loopback ports, while the clock stands still.
 
-use std::{net::SocketAddr, sync::mpsc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use cacheback::Cache;
 use http::uri::Authority;
@@ -11,9 +11,10 @@ use tokio::{
 };
 
 use crate::{
+    clock::{Still, in_time},
     origin::{Asked, Origin, Reply},
     proxy::{self, Options, Server},
-    wire::{Connection, Message, in_time},
+    wire::{Connection, Message},
 };
 
 /// What a test works with. Its runtime must be one whose clock is paused.
@@ -26,11 +27,6 @@ pub(crate) struct Stand {
     server: JoinHandle<()>,
     _still: Still,
 }
-
-/// As long as there is one the clock stands still, though the runtime waits for sockets alone; for a minute at most, so
-/// that what never comes fails a test.
-#[derive(Debug)]
-struct Still(#[allow(dead_code, reason = "it is there to be dropped")] mpsc::Sender<()>);
 
 impl Stand {
     /// With the proxy's defaults.
@@ -109,13 +105,4 @@ pub(crate) fn request(method: &str, path: &str, fields: &str, body: &str) -> Str
         fields.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
     format!("{method} {path} HTTP/1.1\r\n{fields}\r\n{body}")
-}
-
-impl Still {
-    fn begin() -> Self {
-        let (held, ended) = mpsc::channel::<()>();
-        // The clock of a runtime does not go on by itself while a blocking task is under way.
-        tokio::task::spawn_blocking(move || ended.recv_timeout(Duration::from_secs(60)));
-        Self(held)
-    }
 }

@@ -1,11 +1,11 @@
 //! HTTP/1 as it stands on the wire: what one side wrote, read to the end that it states.
 
-use std::time::Duration;
-
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpStream, ToSocketAddrs},
 };
+
+use crate::clock::in_time;
 
 /// One message: its head as text, its body without framing.
 #[derive(Clone, Debug, Default)]
@@ -102,11 +102,6 @@ impl Connection {
     pub(crate) async fn is_closed(&mut self) -> bool {
         in_time(async { self.0.read_to_end(&mut Vec::new()).await.is_ok() }).await
     }
-}
-
-/// What a future gives, unless it waits for ever: the clock of these tests stands still until they have taken too long.
-pub(crate) async fn in_time<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(1 << 30), future).await.expect("an end within a minute")
 }
 
 /// Reads a message to its end: a request, or the response to a method. `None` if there is none any more.

@@ -81,6 +81,28 @@ async fn rfc9111_5_2_2_10_s_maxage_takes_the_layers_windows_away_and_leaves_thos
 }
 
 #[tokio::test(start_paused = true)] // P42
+async fn rfc9111_4_2_4_an_operator_may_let_stale_responses_stand_in_for_failures_where_nothing_forbids_it() {
+    let rows: [(&str, Ages); 8] = [
+        ("max-age=10", &[(9.9, "fresh"), (10.0, "instead"), (14.9, "instead"), (15.0, "asked")]),
+        ("max-age=10, stale-if-error=2", &[(11.9, "instead"), (12.0, "asked")]),
+        ("max-age=10, stale-if-error=0", &[(10.0, "asked")]),
+        ("max-age=10, stale-while-revalidate=2", &[(11.9, "stale"), (12.0, "instead"), (15.0, "asked")]),
+        ("s-maxage=10", &[(10.0, "asked")]),
+        ("s-maxage=10, stale-if-error=2", &[(11.9, "instead"), (12.0, "asked")]),
+        ("max-age=10, must-revalidate", &[(10.0, "asked")]),
+        ("max-age=10, proxy-revalidate", &[(10.0, "asked")]),
+    ];
+    for (control, ages) in rows {
+        for (age, how) in ages {
+            for layer in both() {
+                let layer = layer.stale_if_error(secs(5));
+                assert_eq!(at(&layer, &[("cache-control", control)], *age).await, *how, "{control} at {age}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)] // P42
 async fn rfc9111_5_2_2_4_what_must_be_validated_is_not_even_served_in_place_of_a_failure() {
     let control = "no-cache, max-age=10, stale-while-revalidate=99, stale-if-error=99";
     for layer in both() {
