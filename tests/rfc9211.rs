@@ -25,8 +25,8 @@ fn parameter<'a>(member: &'a Item, name: &str) -> Option<&'a BareItem> {
 fn agrees(reply: &Reply) {
     let (members, outcome) = (members(reply), reply.outcome());
     let own = members.last().expect("there is a member");
-    let number = |name| parameter(own, name).map(|value| i64::from(value.as_integer().unwrap()));
-    let token = |name| parameter(own, name).map(|value| value.as_token().unwrap().as_str().to_owned());
+    let number = |name| parameter(own, name).map(|value| i64::from(value.as_integer().expect("a number")));
+    let token = |name| parameter(own, name).map(|value| value.as_token().expect("a token").as_str().to_owned());
     let reason = match outcome.status() {
         CacheStatus::Hit => None,
         status => status.as_str().strip_prefix("fwd=").map(str::to_owned),

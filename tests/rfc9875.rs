@@ -15,12 +15,13 @@ fn layers() -> [CachebackLayer; 2] {
 
 /// The answer to a GET belongs to the groups that the request names in `x-groups`; any other one invalidates them.
 fn grouping(seen: &Seen) -> axum::response::Response {
-    let groups: Vec<_> = seen.headers.get_all("x-groups").iter().map(|line| line.to_str().unwrap()).collect();
+    let groups: Vec<_> = seen.headers.get_all("x-groups").iter().map(|line| line.to_str().expect("text")).collect();
     let name = if seen.method == "GET" { "cache-groups" } else { "cache-group-invalidation" };
     let mut fields = vec![("cache-control", "max-age=600")];
     fields.extend(groups.into_iter().map(|line| (name, line)));
-    let status = seen.headers.get("x-status").map_or(200, |status| status.to_str().unwrap().parse().unwrap());
-    (StatusCode::from_u16(status).unwrap(), headers(&fields), seen.run.to_string()).into_response()
+    let status =
+        seen.headers.get("x-status").map_or(200, |status| status.to_str().expect("text").parse().expect("a number"));
+    (StatusCode::from_u16(status).expect("a status"), headers(&fields), seen.run.to_string()).into_response()
 }
 
 async fn store(app: &Router, host: &str, path: &str, groups: &[&str]) {
