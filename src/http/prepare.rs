@@ -1,0 +1,199 @@
+//! What becomes of a request: its key, what is to be answered, what a run sees of it; or that it goes past the cache.
+
+use std::sync::Arc;
+
+use http::{Extensions, Method, Request};
+
+use crate::{
+    entry::Fields,
+    freshness::Freshness,
+    http::{
+        After, Background, ForceRefresh, Http, StoredResponse, cache_control, directives,
+        parts::{Caches, Contribution},
+        range::Ranges,
+        request::{self, Asked, Survey, View},
+        unsafe_methods,
+    },
+    key::KeyBuf,
+    protocol::{Prepare, Prepared, Role, RunKind},
+    status::{CacheStatus, Detail, Outcome},
+};
+
+impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
+    type Request = Request<B>;
+
+    fn prepare(
+        &self,
+        mut request: Request<B>,
+        cache: usize,
+        freshness: &Freshness,
+        key: &mut KeyBuf,
+    ) -> Prepared<Self, Request<B>> {
+        if !self.enabled {
+            return Prepared::Forward(request, After::Nothing);
+        }
+        let head = match *request.method() {
+            Method::GET => false,
+            Method::HEAD => true,
+            _ => return self.past(request),
+        };
+        let mut survey = Survey::of(request.headers(), &self.rules.table);
+        survey.content |= !request.body().is_end_stream() && request.body().size_hint().exact() != Some(0);
+        let caches = request.extensions().get::<Caches>();
+        let nested = caches.is_some();
+        let probe = caches.and_then(|caches| caches.probe.clone());
+        let outer = caches.and_then(|caches| caches.rules_of(cache));
+        let outer = outer.map(|rules| self.rules.are_kept_by(rules));
+
+        let mut keyed = self.key(&request, &survey, key);
+        if keyed.is_ok() && (self.when.is_some() || self.rules.key_by.is_some()) {
+            (request, keyed) = self.ask(request, key);
+        }
+        if let (None, Some(probe)) = (outer, probe) {
+            return self.probe(request, probe, keyed, cache, freshness, key);
+        }
+        match (outer, keyed) {
+            // A layer of this cache further out stores the response, under its own rules: where those are not ours,
+            // or where we would not store it, it had better not.
+            (Some(same_rules), keyed) => {
+                let contribution = (same_rules && keyed.is_ok())
+                    .then(|| Contribution { freshness: *freshness, negative: Arc::clone(&self.policy.negative) });
+                Prepared::Forward(request, After::Contribute(contribution))
+            }
+            (None, Err(detail)) => {
+                let outcome = Outcome::new(CacheStatus::Bypass).because(Some(detail));
+                Prepared::Forward(request, After::Say { outcome, nested })
+            }
+            (None, Ok(())) => {
+                let no_store = survey.has_directives() && cache_control::request_no_store(request.headers());
+                let asked = survey.asks().then(|| Asked::take(request.headers(), head));
+                let forced = request.extensions().get::<ForceRefresh>().is_some();
+                let authorized = survey.is_authorized(&self.rules);
+                let demanding = survey.has_directives() && self.honors_directives;
+                let demands = if demanding { directives::demands(request.headers()).map(Box::new) } else { None };
+                Prepared::Lookup(request, View { head, no_store, nested, forced, authorized, asked, demands })
+            }
+        }
+    }
+
+    fn variant_of(&self, fields: &Fields, request: &Request<B>, values: &mut KeyBuf) {
+        self.rules.write_selecting(request.headers(), fields, values);
+    }
+
+    fn role(&self, view: &View) -> Role {
+        match (view, view.ranges()) {
+            (View { no_store: true, .. }, _) => Role::Read,
+            (View { head: true, .. }, _) => Role::Refresh,
+            // A run for him alone would fetch the whole for nobody else.
+            (View { authorized: true, .. }, Some(_)) => Role::Part { fill: false },
+            (View { authorized: true, .. }, None) => Role::Solo,
+            (View { .. }, Some(ranges)) => Role::Part { fill: self.fills(ranges) },
+            (View { .. }, None) => Role::Lead,
+        }
+    }
+
+    fn is_forced(&self, view: &View) -> bool {
+        view.forced
+    }
+
+    fn force(&self, view: &mut View) {
+        view.forced = true;
+    }
+
+    fn passed(&self, after: &After) -> Option<Outcome> {
+        match after {
+            After::Say { outcome, .. } | After::Purge { outcome, .. } => Some(*outcome),
+            After::Nothing | After::Contribute(_) | After::Report(_) => None,
+        }
+    }
+
+    fn is_sampled(&self, view: &View) -> bool {
+        self.sampling.as_ref().is_some_and(|sampling| !view.no_store && sampling.is_due())
+    }
+
+    fn audit<R, F>(
+        &self,
+        request: Request<B>,
+        cache: usize,
+        freshness: &Freshness,
+        run: R,
+    ) -> impl Future<Output = Vec<String>> + Send
+    where
+        R: FnMut(Request<B>, After) -> F + Send,
+        F: Future<Output = ()> + Send,
+    {
+        self.audit_once(request, cache, freshness, run)
+    }
+
+    fn spare(&self, mut request: Request<B>) -> Extensions {
+        // The map is emptied and used again: a response that says what happened needs one.
+        let mut extensions = std::mem::take(request.extensions_mut());
+        extensions.clear();
+        extensions
+    }
+
+    fn project(
+        &self,
+        request: Request<B>,
+        run: RunKind,
+        cache: usize,
+        stored: Option<&StoredResponse>,
+    ) -> (Request<B>, Self::Sight) {
+        let (mut parts, body) = request.into_parts();
+        self.rules.project(&mut parts);
+        let sight = parts.headers.clone();
+        if let Some(stored) = stored {
+            stored.validators().ask(&mut parts.headers);
+        }
+        parts.extensions.get_or_insert_with(Caches::default).push(cache, &self.rules.fingerprint);
+        if run == RunKind::Background {
+            parts.extensions.insert(Background);
+        }
+        (Request::from_parts(parts, body), sight)
+    }
+}
+
+impl Http {
+    /// Writes the key of a request, or says why it has none.
+    pub(super) fn key<B>(&self, request: &Request<B>, survey: &Survey, key: &mut KeyBuf) -> Result<(), Detail> {
+        match survey.refusal().or_else(|| survey.uncovered(&self.rules)) {
+            Some(detail) => Err(detail),
+            None => survey.key(request.into(), &self.rules, key),
+        }
+    }
+
+    /// Whether the whole is worth fetching for these parts of it.
+    fn fills(&self, ranges: &Ranges) -> bool {
+        let stored = u64::try_from(self.policy.body_cap).unwrap_or(u64::MAX);
+        self.fill_on_range.is_some_and(|most| ranges.begin_before(most.min(stored)))
+    }
+
+    /// Asks the functions of the user, which want to see the head in one piece.
+    fn ask<B>(&self, request: Request<B>, key: &mut KeyBuf) -> (Request<B>, Result<(), Detail>) {
+        let (parts, body) = request.into_parts();
+        let keyed = if self.when.as_ref().is_some_and(|when| !when(&parts)) {
+            Err(Detail::Excluded)
+        } else {
+            match self.rules.key_by.as_ref().map(|key_by| (key_by.call)(&parts)) {
+                Some(None) => Err(Detail::NoKey),
+                Some(Some(own)) => {
+                    key.part(Some(&own));
+                    Ok(())
+                }
+                None => Ok(()),
+            }
+        };
+        (Request::from_parts(parts, body), keyed)
+    }
+
+    /// A request whose method is not answered from a cache.
+    fn past<B>(&self, request: Request<B>) -> Prepared<Self, Request<B>> {
+        let outcome = Outcome::new(CacheStatus::Method);
+        let nested = request.extensions().get::<Caches>().is_some();
+        if request::is_safe(request.method()) || !self.unsafe_invalidates {
+            return Prepared::Forward(request, After::Say { outcome, nested });
+        }
+        let target = unsafe_methods::Target::of((&request).into(), &self.rules);
+        Prepared::Forward(request, After::Purge { outcome, nested, target })
+    }
+}
