@@ -78,6 +78,14 @@ impl Stand {
         tokio::time::advance(Duration::from_secs(seconds)).await;
     }
 
+    /// Lets all tasks go on with what clients and the origin have sent, as far as they get.
+    pub(crate) async fn quiet(&self) {
+        // Sockets are looked at once in some dozens of turns.
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Tells the proxy to stop, as a signal does.
     pub(crate) fn stop(&mut self) {
         let stop = self.stop.take().expect("it is told once");
