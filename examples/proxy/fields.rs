@@ -2,10 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Version,
-    header::{self, Entry},
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -42,25 +39,14 @@ pub(crate) fn add_way(fields: &mut HeaderMap, version: Version, client: IpAddr) 
         Version::HTTP_10 => "1.0 cacheback",
         _ => "1.1 cacheback",
     };
-    add_member(fields, header::VIA, via.as_bytes());
-    add_member(fields, FORWARDED_FOR.clone(), client.to_string().as_bytes());
+    fields.append(header::VIA, HeaderValue::from_static(via));
+    if let Ok(client) = HeaderValue::try_from(client.to_string()) {
+        fields.append(&FORWARDED_FOR, client);
+    }
 }
 
 /// Whether hyper has taken off all transfer codings of a message: it knows `chunked` alone.
 pub(crate) fn is_plain(fields: &HeaderMap) -> bool {
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
     codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
-}
-
-/// Adds a member at the end of a list, in the list's last line.
-fn add_member(fields: &mut HeaderMap, name: HeaderName, member: &[u8]) {
-    let Ok(alone) = HeaderValue::from_bytes(member) else { return };
-    match fields.entry(name) {
-        Entry::Vacant(vacant) => {
-            vacant.insert(alone);
-        }
-        Entry::Occupied(mut occupied) => {
-            occupied.append(alone);
-        }
-    }
 }

@@ -52,9 +52,11 @@ impl Front {
         };
         *answer.version_mut() = Version::HTTP_11;
         fields::end_hop(answer.headers_mut());
-        let did = answer.extensions().get::<Outcome>().map_or_else(|| "-".to_owned(), ToString::to_string);
-        let (status, took) = (answer.status().as_u16(), begun.elapsed());
-        tracing::info!(target: "proxy", "{method} {} {status} ({did}) {took:?}", uri.path());
+        if tracing::enabled!(target: "proxy", tracing::Level::INFO) {
+            let did = answer.extensions().get::<Outcome>().map_or_else(|| "-".to_owned(), ToString::to_string);
+            let (status, took) = (answer.status().as_u16(), begun.elapsed());
+            tracing::info!(target: "proxy", "{method} {} {status} ({did}) {took:?}", uri.path());
+        }
         answer
     }
 }
