@@ -39,7 +39,7 @@
 //! | HTTP's rules for shared caches are kept, section by section | `tests/rfc9111.rs`, `tests/http_caching.rs` |
 //! | What is stored is validated, and a 304 brings it up to date | `tests/validation.rs` |
 //! | Conditions and ranges of clients are answered from what is stored | `tests/conditions.rs`, `tests/ranges.rs` |
-//! | Fields targeted at this cache, cache groups, and what requests demand | `tests/rfc9213.rs`, `tests/rfc9875.rs`, `tests/request_directives.rs` |
+//! | Fields targeted at this cache, cache groups, what requests demand, and what `Cache-Status` says of it all | `tests/rfc9213.rs`, `tests/rfc9875.rs`, `tests/request_directives.rs`, `tests/rfc9211.rs` |
 //! | All of it over real sockets, in a caching reverse proxy | `tests/proxy.rs` |
 //! | Bodies stream as without the layer, and what is stored is whole | `tests/streaming.rs` |
 //! | An invalidation reaches what it names, and wins over every run that started before it | `tests/invalidation.rs`, `tests/races.rs` |
@@ -63,10 +63,9 @@
 //!
 //! A file imports from the floors below its own, never upwards.
 //!
-//! * **Vocabulary**: `key` (what identifies a response), `freshness` (how long it lives), `demands`
-//!   (what a request asks of it), `scope` (what an invalidation
-//!   names), `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only file that reads time), `sync`
-//!   (what threads share state by), `error`.
+//! * **Vocabulary**: `key` (what identifies a response), `freshness` (how long it lives), `demands` (what a request asks of
+//!   it), `scope` (what an invalidation names), `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only
+//!   file that reads time), `sync` (what threads share state by), `error`.
 //! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (of a remote tier).
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
