@@ -103,10 +103,10 @@ use unstored::Unstored;
 /// * Never: `no-store`, `private`, `Vary: *`, 206, 304, 428, 429, 431, 511, event streams, [`NoStore`], a body over the cap,
 ///   `Set-Cookie`, `no-cache` without a validator. In application mode neither 401, 407, `WWW-Authenticate` and its kin, a
 ///   CSP nonce, and one allowed origin without `Vary: Origin`. Such a response is not given to those who wait for it either.
-/// * For as long as they say: responses with a [`Freshness`](crate::Freshness) from their handler, with a targeted field (RFC 9213), or with
-///   `s-maxage`, `max-age` or `Expires`, whatever their status. `must-revalidate` and `proxy-revalidate` forbid serving
-///   them stale, and so does `s-maxage` but for windows that stand beside it; otherwise they may be served stale for as
-///   long as they say.
+/// * For as long as they say: responses with a [`Freshness`](crate::Freshness) from their handler, with a targeted field
+///   (RFC 9213), or with `s-maxage`, `max-age` or `Expires`, whatever their status. `must-revalidate` and
+///   `proxy-revalidate` forbid serving them stale, and so does `s-maxage` but for windows that stand beside it; otherwise
+///   they may be served stale for as long as they say.
 /// * For as long as the layer says, in application mode: 200, 203, 301 and 308 that say nothing, and statuses given to
 ///   `negative`.
 /// * To be validated each time: `no-cache` with an `ETag` or a `Last-Modified`; in protocol mode also what has one of these
