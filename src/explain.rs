@@ -98,9 +98,11 @@ where
     let (by_hand, role, demands) =
         (route.protocol.is_forced(&view), route.protocol.role(&view), route.protocol.demands(&view));
     let forced = by_hand || demands.is_some_and(Demands::are_for_something_new);
+    let apart = route.protocol.keeps_apart(&view);
     let course = Course { key: key.clone(), variant: route.variant(&seen, None, &request) };
-    let under_way = shared.flights.is_under_way(&course, Boarding::of(role));
-    let may_refresh = !under_way && role != Role::Read && run::can_start() && !shared.permits.are_withdrawn();
+    let under_way = shared.flights.is_under_way(&course, Boarding::of(apart));
+    let may_replace = seen.entry().is_some_and(|(entry, _)| route.may_refresh(&view, entry));
+    let may_refresh = !under_way && may_replace && run::can_start() && !shared.permits.are_withdrawn();
     // Lots are not drawn in advance.
     let settings = Settings { early_refresh: None, ..route.settings.clone() };
     let (outcome, plan) = match seen.answer(&settings, demands).filter(|_| !forced) {
@@ -112,7 +114,7 @@ where
         None => {
             let outcome = Outcome::new(seen.forward_of(by_hand, demands.is_some(), &settings));
             let marked = seen.is_marked();
-            let together = role != Role::Solo && !seen.keeps_apart() && (!route.settings.opt_in || seen.slot.is_some());
+            let together = !apart && !seen.keeps_apart() && (!route.settings.opt_in || seen.slot.is_some());
             match role {
                 _ if !run::can_start() => (outcome, Plan::Forward),
                 Role::Part { fill } if !by_hand && !seen.calls_for_the_whole(fill) => {
@@ -121,7 +123,7 @@ where
                 _ if together && under_way && !forced => (outcome.collapsed_if(true), Plan::Join),
                 Role::Read => (outcome.because(Some(Detail::RequestNoStore)), Plan::Forward),
                 Role::Refresh if !by_hand => (outcome.because(Some(Detail::Head)), Plan::Forward),
-                Role::Lead | Role::Solo | Role::Refresh | Role::Part { .. } => {
+                Role::Lead | Role::Refresh | Role::Part { .. } => {
                     (outcome.because(marked.then_some(Detail::HitForMiss)), Plan::Lead)
                 }
             }

@@ -20,7 +20,6 @@ use crate::{
     interest::{Aboard, Interest},
     journal::{Journal, Started},
     key::Key,
-    protocol::Role,
     scope::Scope,
     status::Detail,
     sync::{self, Mutex, MutexGuard, PoisonError},
@@ -111,8 +110,9 @@ pub(crate) struct Landed<V> {
 }
 
 impl Boarding {
-    pub(crate) fn of(role: Role) -> Self {
-        if role == Role::Solo { Self::Closed } else { Self::Open }
+    /// A run that keeps `apart` is closed.
+    pub(crate) fn of(apart: bool) -> Self {
+        if apart { Self::Closed } else { Self::Open }
     }
 }
 
@@ -230,6 +230,11 @@ impl<V> Lead<V> {
     /// The place of the run among runs and invalidations.
     pub(crate) fn number(&self) -> u64 {
         self.flight.started.number()
+    }
+
+    /// From now on runs of this key that began before this one count for nothing.
+    pub(crate) fn supersede(&self) {
+        self.flights.journal.supersede(&self.flight.started, self.key());
     }
 
     /// One more who wants the run to go on.

@@ -171,7 +171,7 @@ impl Freshness {
         age.as_secs_f64() + ahead >= self.lifetime.as_secs_f64()
     }
 
-    fn stale_until(&self) -> Duration {
+    pub(crate) fn stale_until(&self) -> Duration {
         self.lifetime.saturating_add(self.stale_while_revalidate)
     }
 }

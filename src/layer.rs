@@ -13,7 +13,7 @@ use crate::{
     http::{Http, Mode, StoredResponse},
     key::KeyBuf,
     permits::Share,
-    protocol::{Judgement, Prepare, Protocol},
+    protocol::{Judgement, Prepare, Protocol, Role},
     service::Cacheback,
     slot::Slot,
     status::{CacheStatus, Detail, Outcome},
@@ -348,6 +348,15 @@ impl<P: Protocol> Route<P> {
         Arc::new(Entry { value, started, run, early, judged, variant, weight })
     }
 
+    /// Whether a run for this request may take the place of the entry. Who asks for himself alone leaves it to others, unless
+    /// what he gets may be for all as this was.
+    pub(crate) fn may_refresh<Req>(&self, view: &P::View, entry: &Entry<P::Value>) -> bool
+    where
+        P: Prepare<Req>,
+    {
+        self.protocol.role(view) != Role::Read && (entry.judged.for_all || !self.protocol.keeps_apart(view))
+    }
+
     /// Whether the entry is an answer to this request (RFC 9111 §4.1).
     pub(crate) fn selects<Req>(&self, entry: &Entry<P::Value>, request: &P::Request) -> bool
     where
@@ -430,7 +439,8 @@ impl<V> Sighting<V> {
     /// Whether requests do not wait for one another: what was shared lately could not be, or each has it validated for
     /// himself.
     pub(crate) fn keeps_apart(&self) -> bool {
-        self.is_marked() || self.base().is_some_and(|(entry, servable)| !servable && entry.judged.validate)
+        self.is_marked()
+            || self.verdict() > Verdict::Stale && self.base().is_some_and(|(entry, _)| entry.judged.validate)
     }
 
     /// Whether a run for the whole is worth it for one who asks for a part: it replaces something, or is to `fill`. Of what

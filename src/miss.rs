@@ -74,7 +74,7 @@ where
             && let Some(response) = seeker.replay(&seen, outcome)
         {
             if behind == Behind::Refresh {
-                refresh_behind(&seeker.route, &seeker.service, &seen, request, role);
+                refresh_behind(&seeker.route, &seeker.service, &seen, request, &seeker.view);
             }
             return Ok(response);
         }
@@ -91,10 +91,11 @@ where
         }
         let course =
             Course { key: seeker.key.clone(), variant: seeker.route.variant(&seen, fields.as_ref(), &request) };
-        let together = !alone && !seen.keeps_apart() && (!seeker.route.settings.opt_in || seen.slot.is_some());
+        let apart = alone || seeker.route.protocol.keeps_apart(&seeker.view) || seen.keeps_apart();
+        let together = !apart && (!seeker.route.settings.opt_in || seen.slot.is_some());
         let joined = match role {
             Role::Lead | Role::Part { .. } if together => flights.join(&course),
-            Role::Lead | Role::Part { .. } | Role::Solo => Joined::Lead(flights.solo(course)),
+            Role::Lead | Role::Part { .. } => Joined::Lead(flights.solo(course)),
             Role::Refresh | Role::Read => match flights.follow_one(&course).filter(|_| together) {
                 Some(follow) => Joined::Follow(follow),
                 None => {

@@ -86,6 +86,12 @@ pub trait Prepare<Req>: Protocol {
     #[doc(hidden)]
     fn role(&self, view: &Self::View) -> Role;
 
+    /// Whether what answers this request may be for it alone: it waits for no other's run, and no other for its.
+    #[doc(hidden)]
+    fn keeps_apart(&self, _: &Self::View) -> bool {
+        false
+    }
+
     /// Whether code in this process asks for a new response, whatever is stored.
     #[doc(hidden)]
     fn is_forced(&self, view: &Self::View) -> bool;
@@ -248,8 +254,6 @@ pub(crate) type Later<P, Request> = Pin<Box<dyn Future<Output = (Prepared<P, Req
 pub enum Role {
     /// Lead a run that answers it.
     Lead,
-    /// Lead a run that answers nobody else while it is under way. (`Authorization`: its response may be for one alone.)
-    Solo,
     /// Have what is stored refreshed; a miss goes forward by itself. (HEAD: its response is no GET's.)
     Refresh,
     /// Lead a run that answers it where there is something stored for that to replace, or where it is to `fill`; else it
@@ -260,13 +264,6 @@ pub enum Role {
     },
     /// Nothing. (`no-store`: the request wants no trace of itself.)
     Read,
-}
-
-impl Role {
-    /// Whether a run that answers the request may be stored.
-    pub(crate) fn may_lead(self) -> bool {
-        matches!(self, Self::Lead | Self::Solo)
-    }
 }
 
 /// Why a run runs.
@@ -299,6 +296,10 @@ pub struct Judgement {
     pub(crate) withheld: Option<Fields>,
     /// Whether each reader has to have it validated for himself.
     pub(crate) validate: bool,
+    /// Those who wait for it may have it only where it could be reused.
+    pub(crate) by_the_letter: bool,
+    /// Whether it may be stored whoever asked for it, by its own word.
+    pub(crate) for_all: bool,
     /// Its lifetime was jittered already.
     pub(crate) drawn: bool,
     /// Why it is not stored.
@@ -382,6 +383,8 @@ impl Judgement {
             fields: None,
             withheld: None,
             validate: false,
+            by_the_letter: false,
+            for_all: false,
             drawn: false,
             detail: None,
         }

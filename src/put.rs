@@ -11,7 +11,7 @@ use crate::{
     journal::Journal,
     key::KeyBuf,
     layer::{CachebackLayer, Route},
-    protocol::{Capture, Captured, Class, Prepare, Prepared, Protocol, RunKind},
+    protocol::{Capture, Captured, Class, Prepare, Prepared, Protocol, Role, RunKind},
     scope::Scope,
     status::{CacheStatus, Detail, Outcome},
     telemetry::Event,
@@ -79,7 +79,7 @@ where
     let request = loop {
         match prepared {
             // The response of a HEAD has lost its content, and a request with `no-store` wants no trace of itself.
-            Prepared::Lookup(_, view) if !route.protocol.role(&view).may_lead() => {
+            Prepared::Lookup(_, view) if route.protocol.role(&view) != Role::Lead => {
                 return Err(Error::refused("a request like this stores nothing: put the response of a GET"));
             }
             Prepared::Lookup(request, _) => break request,

@@ -18,6 +18,7 @@ use crate::{
     clock::{self, Instant},
     entry::Entry,
     flight::{Landed, Landing, Lead},
+    freshness::Verdict,
     future::Call,
     interest::Interest,
     layer::Route,
@@ -223,7 +224,7 @@ where
         }
     };
     let status = route.protocol.status(&response);
-    let landing = Settling { route, lead: &desk.lead, base, kind, started, status };
+    let landing = Settling { route, lead: &desk.lead, base, started, status };
     let response = match asked {
         None => response,
         Some(entry) => match route.protocol.validate(response, entry, &sight, &route.settings.freshness) {
@@ -283,7 +284,6 @@ struct Settling<'a, P: Protocol> {
     route: &'a Route<P>,
     lead: &'a Lead<P::Value>,
     base: Option<&'a Base<P::Value>>,
-    kind: RunKind,
     started: Instant,
     status: Option<u16>,
 }
@@ -307,8 +307,9 @@ impl<P: Protocol> Settling<'_, P> {
             }
             Some(detail) => self.unstored(&entry.judged, detail),
         }
-        self.lead.land(if entry.judged.validate {
-            // Each of those who wait has it validated for himself.
+        let reusable = || entry.freshness().at(entry.age(clock::now())) <= Verdict::Stale;
+        self.lead.land(if entry.judged.validate || entry.judged.by_the_letter && !reusable() {
+            // Each of those who wait has it from the service, or validated, for himself.
             Landing::Personal
         } else {
             Landing::Shared(Landed { entry, refusal, status: self.status })
@@ -365,10 +366,9 @@ impl<P: Protocol> Settling<'_, P> {
     /// other response takes its place by removing it.
     fn unstored(&self, judged: &Judgement, detail: Detail) {
         self.route.cache.shared().telemetry.tell(Event::Refused(detail));
+        // What one gets who said who he is puts nobody else off.
         let own = detail == Detail::Credential;
-        // Nobody waits for a refresh behind a reader: it had better not be tried for each of them. Where somebody waited he
-        // has his answer, and others need not take what is too stale because of him.
-        if judged.failed || own && self.kind == RunKind::Background {
+        if judged.failed && !own {
             back_off(self.route, self.lead, self.is_warm());
         }
         let replaced = self.base.filter(|_| !judged.failed && !own);
@@ -376,6 +376,10 @@ impl<P: Protocol> Settling<'_, P> {
         // The fields are kept in any case: those who wait regroup by them.
         if replaced.is_none() && !marked && judged.fields.is_none() {
             return;
+        }
+        if replaced.is_some() || marked {
+            // A run that began before this one does not bring back what it takes away.
+            self.lead.supersede();
         }
         let now = clock::now();
         self.route.cache.shared().memory.update(self.lead.key(), now, |slot| {

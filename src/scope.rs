@@ -163,6 +163,12 @@ impl Scope {
         Ok(Self(Reach::Uri(UriScope { authority, path: path.as_bytes().into(), extent })))
     }
 
+    /// All that is keyed with this authority; with none, everything.
+    pub(crate) fn authority(authority: Option<&[u8]>) -> Self {
+        let authority = authority.map(Into::into);
+        Self(Reach::Uri(UriScope { authority, path: b"/".as_slice().into(), extent: Extent::Beginning }))
+    }
+
     /// What carries this tag among the responses that are keyed with this authority.
     pub(crate) fn group_of(authority: Option<&[u8]>, name: Arc<str>) -> Self {
         Self(Reach::Group(GroupScope { authority: authority.map(Into::into), name }))

@@ -16,7 +16,7 @@ use crate::{
     key::{self, KeyBuf},
     layer::{Behind, Route, Sighting},
     miss,
-    protocol::{Capture, Prepare, Prepared, Protocol, Role},
+    protocol::{Capture, Prepare, Prepared, Protocol},
     run::{self, Base, Job},
     telemetry::Event,
 };
@@ -162,7 +162,7 @@ where
         Behind::Refresh => {
             // The reader's request is the one that is re-run.
             let response = replay(P::Spare::default());
-            refresh_behind(route, inner, &seen, request, route.protocol.role(&view));
+            refresh_behind(route, inner, &seen, request, &view);
             response
         }
     })
@@ -174,7 +174,7 @@ pub(crate) fn refresh_behind<S, P, Req>(
     service: &S,
     seen: &Sighting<P::Value>,
     request: P::Request,
-    role: Role,
+    view: &P::View,
 ) where
     P: Prepare<Req> + Capture<S::Response>,
     P::Response: Send + 'static,
@@ -185,13 +185,14 @@ pub(crate) fn refresh_behind<S, P, Req>(
     Req: 'static,
 {
     let (Some(slot), Some((entry, _))) = (&seen.slot, seen.entry()) else { return };
-    if role == Role::Read {
+    if !route.may_refresh(view, entry) {
         return;
     }
+    let boarding = Boarding::of(route.protocol.keeps_apart(view));
     let course = Course { key: slot.key.clone(), variant: route.variant(seen, None, &request) };
     let flights = &route.cache.shared().flights;
     let overdue = route.settings.refresh_timeout.saturating_mul(2);
-    let Some(lead) = flights.lead(&course, Boarding::of(role), seen.now, overdue) else { return };
+    let Some(lead) = flights.lead(&course, boarding, seen.now, overdue) else { return };
     // Somebody may have refreshed it, or failed to, between the lookup and the lead.
     let again = route.look(key::bytes(&course.key), &request, seen.now);
     let same = again.entry().is_some_and(|(now, _)| Arc::ptr_eq(now, entry));

@@ -47,17 +47,23 @@ where
     fn validate(
         &self,
         response: Response<B>,
-        stored: &Entry<StoredResponse>,
+        entry: &Entry<StoredResponse>,
         sight: &Self::Sight,
         freshness: &Freshness,
     ) -> Result<Validated<Response<Body<B>>, StoredResponse>, Response<B>> {
-        if response.status() != StatusCode::NOT_MODIFIED || !stored.value.validators().are_any() {
+        if response.status() != StatusCode::NOT_MODIFIED || !entry.value.validators().are_any() {
             return Err(response);
         }
         let (head, _) = response.into_parts();
+        let exchange = head.headers.iter().filter(|(name, _)| self.unstored.is_of_one_exchange(name));
+        let exchange: Vec<_> = exchange.map(|(name, value)| (name.clone(), value.clone())).collect();
         let (judged, value) =
-            validation::freshen(stored, head, self.is_authorized(sight), &self.policy, &self.unstored, freshness);
-        let response = value.response();
+            validation::freshen(entry, head, self.is_authorized(sight), &self.policy, &self.unstored, freshness);
+        let mut response = value.response();
+        response.headers_mut().extend(exchange);
+        if !judged.age.is_zero() {
+            response.headers_mut().insert(header::AGE, stored::age_value(judged.age));
+        }
         let value = value.without(judged.withheld.as_ref());
         Ok(Validated { judged, response, value })
     }
@@ -112,7 +118,7 @@ where
     }
 
     fn contradicts(&self, response: &Response<B>, stored: &StoredResponse, view: &View) -> bool {
-        view.head && stored.is_contradicted_by(response.status(), response.headers())
+        view.head && !view.authorized && stored.is_contradicted_by(response.status(), response.headers())
     }
 
     fn replay(

@@ -54,6 +54,15 @@ impl Conditions {
             },
         }
     }
+
+    /// The same where the response is not stored: conditions are not a cache's to evaluate then (RFC 9111 §4.3.2). They
+    /// were taken off all the same, so that a validator of the service's own that the client has is as good as its 304.
+    pub(crate) fn not_modified_by_its_own_word(&self, response: &HeaderMap) -> bool {
+        match self {
+            Self::IfNoneMatch(lines) => lists_tag_of(lines, response),
+            Self::IfModifiedSince(_) => response.contains_key(LAST_MODIFIED) && self.not_modified(response),
+        }
+    }
 }
 
 /// What the parts that a client has are of (§13.1.5); `None` where its field is not exactly one line.

@@ -37,9 +37,17 @@ pub(crate) fn beside(tags: &Tags, response: &HeaderMap) -> Tags {
     if groups.is_empty() { tags.clone() } else { tags.without(&groups) }
 }
 
+/// Whoever names more groups than this to be invalidated names everything of his: one host must not crowd out what is
+/// remembered of the invalidations of others.
+const MOST: usize = 128;
+
 /// What the response to an unsafe request invalidates among the responses of this authority.
-pub(crate) fn invalidated(response: &HeaderMap, authority: Option<&[u8]>) -> impl Iterator<Item = Scope> {
-    list(response, &INVALIDATION).into_iter().map(move |name| Scope::group_of(authority, name))
+pub(crate) fn invalidated(response: &HeaderMap, authority: Option<&[u8]>) -> Vec<Scope> {
+    let names = list(response, &INVALIDATION);
+    if names.len() > MOST || names.iter().map(|name| name.len()).sum::<usize>() > MOST * MOST {
+        return vec![Scope::authority(authority)];
+    }
+    names.into_iter().map(|name| Scope::group_of(authority, name)).collect()
 }
 
 /// The strings that all lines of a field list together, each once; none where it is not a list of strings.

@@ -89,6 +89,7 @@ impl Multipart {
         let (mut head, _) = response.into_parts();
         let sent: usize = self.chunks.iter().map(Bytes::len).sum();
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(sent));
+        head.headers.remove(CONTENT_RANGE);
         head.headers.insert(CONTENT_TYPE, value(format!("multipart/byteranges; boundary={}", self.boundary)));
         Response::from_parts(head, Body::chunks(self.chunks))
     }

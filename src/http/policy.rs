@@ -56,6 +56,9 @@ pub(crate) struct Policy {
     pub(crate) on_demand: bool,
 }
 
+/// A head with more fields is not stored: a map has no room for two of these.
+const MOST_FIELDS: usize = 8_192;
+
 /// What is known of a response before its body.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
@@ -71,6 +74,20 @@ pub(crate) struct Head<'a> {
 impl Policy {
     /// The verdict, where `own` is the layer's freshness.
     pub(crate) fn judge(&self, head: Head<'_>, own: &Freshness) -> Judgement {
+        let mut judged = self.judge_for_all(head, own);
+        if head.authorized && judged.class != Class::Storable && judged.detail != Some(Detail::NotOptedIn) {
+            // What one gets who said who he is tells nothing of what others get.
+            judged.refuse(Class::Personal { mark: false }, Detail::Credential);
+        }
+        judged
+    }
+
+    /// Whether a response to a request with `Authorization` may be stored by what it says (RFC 9111 §3.5).
+    pub(crate) fn lets_share(&self, headers: &HeaderMap) -> bool {
+        is_for_all(&self.targets.directives(headers))
+    }
+
+    fn judge_for_all(&self, head: Head<'_>, own: &Freshness) -> Judgement {
         let contributed = head.extensions.get::<Contribution>();
         let own = contributed.map_or(own, |inner| &inner.freshness);
         let directives = self.targets.directives(head.headers);
@@ -96,10 +113,11 @@ impl Policy {
         let negative = contributed.map_or(&self.negative, |inner| &inner.negative);
         let Some((freshness, explicit)) = self.granted(head, own, negative, &directives) else {
             let guessable = statuses::is_heuristically_cacheable(head.status) && self.mode == Mode::Protocol;
-            judged.refuse(Class::Shareable, if guessable { Detail::NoLifetime } else { Detail::Status });
+            judged.refuse(self.for_now(head.status), if guessable { Detail::NoLifetime } else { Detail::Status });
             return judged;
         };
         judged.explicit = explicit;
+        judged.for_all = is_for_all(&directives) || head.extensions.get::<Freshness>().is_some();
         judged.said = head.extensions.get::<Freshness>().is_some();
         judged.validate = is_no_cache(head.headers, &directives);
         let must_revalidate = directives.must_revalidate || directives.proxy_revalidate;
@@ -117,10 +135,22 @@ impl Policy {
         if judged.on_demand || Validators::of(head.status, head.headers).are_any() {
             judged.freshness = judged.freshness.kept_for(self.kept);
         }
+        // In protocol mode nobody is told apart from others by more than the response says: what others may not be given
+        // once it is stored they may not be given either while they wait for it (RFC 9111 §4).
+        judged.by_the_letter = self.mode == Mode::Protocol;
+        judged.validate |= judged.by_the_letter && judged.freshness.stale_until().is_zero();
         if judged.age >= judged.freshness.gone_at() {
-            judged.refuse(Class::Shareable, Detail::NoLifetime);
+            judged.refuse(self.for_now(head.status), Detail::NoLifetime);
         }
         judged
+    }
+
+    /// Who may have a response that nothing forbids to share and nothing lets be stored.
+    fn for_now(&self, status: StatusCode) -> Class {
+        match self.mode {
+            Mode::Application => Class::Shareable,
+            Mode::Protocol => Class::Personal { mark: status.as_u16() < 400 },
+        }
     }
 
     /// Whether somebody opted the response in, where somebody has to.
@@ -137,12 +167,14 @@ impl Policy {
         directives: &CacheControl,
     ) -> Option<(Freshness, bool)> {
         let Head { status, headers, .. } = head;
+        if statuses::is_never_stored(status) {
+            return None;
+        }
         if let Some(said) = head.extensions.get::<Freshness>() {
             return Some((*said, false));
         }
         let now = clock::wall();
-        let stated = explicit_freshness(headers, directives, now).filter(|_| !statuses::is_never_stored(status));
-        if let Some(lifetime) = stated {
+        if let Some(lifetime) = explicit_freshness(headers, directives, now) {
             return Some((self.stated(lifetime, own, directives), !directives.targeted));
         }
         let default = self.mode == Mode::Application && statuses::has_default_lifetime(status);
@@ -150,8 +182,7 @@ impl Policy {
         if let Some(freshness) = rule.or_else(|| default.then_some(own)) {
             return Some((*freshness, false));
         }
-        let marked = directives.public && !statuses::is_never_stored(status);
-        if !marked && !statuses::is_heuristically_cacheable(status) {
+        if !directives.public && !statuses::is_heuristically_cacheable(status) {
             return None;
         }
         if self.heuristics
@@ -199,8 +230,7 @@ impl Policy {
         }
         // RFC 9111 §3.5. A handler's own word counts for as much as its fields. Asked before all else that it says of
         // itself: what one gets who said who he is tells nothing of what others get.
-        let shared = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
-        if head.authorized && !shared && head.extensions.get::<Freshness>().is_none() {
+        if head.authorized && !is_for_all(directives) && head.extensions.get::<Freshness>().is_none() {
             return Some(Detail::Credential);
         }
         if head.extensions.get::<NoStore>().is_some() {
@@ -255,8 +285,14 @@ impl Policy {
         if is_stream(head.headers) {
             return Some(Detail::EventStream);
         }
-        (head.at_least > self.body_cap as u64).then_some(Detail::TooLarge)
+        let too_large = head.at_least > self.body_cap as u64 || head.headers.keys_len() > MOST_FIELDS;
+        too_large.then_some(Detail::TooLarge)
     }
+}
+
+/// Whether a response says that it may be stored also where its request said who asks (§3.5).
+fn is_for_all(directives: &CacheControl) -> bool {
+    directives.public || directives.must_revalidate || directives.s_maxage.is_some()
 }
 
 /// Whether nobody may have it before it was validated. `Pragma` says nothing to a cache that reads `Cache-Control`; where

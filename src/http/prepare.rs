@@ -85,11 +85,13 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
             (View { no_store: true, .. }, _) => Role::Read,
             (View { head: true, .. }, _) => Role::Refresh,
             // A run for him alone would fetch the whole for nobody else.
-            (View { authorized: true, .. }, Some(_)) => Role::Part { fill: false },
-            (View { authorized: true, .. }, None) => Role::Solo,
-            (View { .. }, Some(ranges)) => Role::Part { fill: self.fills(ranges) },
+            (View { authorized, .. }, Some(ranges)) => Role::Part { fill: !authorized && self.fills(ranges) },
             (View { .. }, None) => Role::Lead,
         }
+    }
+
+    fn keeps_apart(&self, view: &View) -> bool {
+        view.authorized
     }
 
     fn is_forced(&self, view: &View) -> bool {

@@ -178,10 +178,10 @@ impl CachebackLayer<Http> {
     ///
     /// # Panics
     ///
-    /// If responses with this status are never stored: 1xx, 206, 304, 401 and 407.
+    /// If responses with this status are never stored so: 1xx, 206, 304, 401, 407, 428, 429, 431 and 511.
     #[track_caller]
     pub fn negative(self, status: StatusCode, freshness: impl Into<Freshness>) -> Self {
-        let never = status.is_informational() || [206, 304, 401, 407].contains(&status.as_u16());
+        let never = status.is_informational() || [206, 304, 401, 407, 428, 429, 431, 511].contains(&status.as_u16());
         assert!(!never, "negative({status}): a response with this status is never stored");
         let freshness = freshness.into();
         self.set_protocol(|http| {

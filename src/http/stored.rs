@@ -68,6 +68,15 @@ pub(crate) enum Reuse {
     Stale,
 }
 
+/// Where a response comes from that is to be given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// It is stored, or has just been.
+    Store,
+    /// It is for one alone.
+    Service,
+}
+
 /// How a layer names itself in `Cache-Status`.
 #[derive(Clone, Debug)]
 pub(crate) struct StatusName(pub(crate) Option<Box<str>>);
@@ -132,10 +141,16 @@ impl StoredResponse {
 
     /// The same without what it withholds.
     pub(crate) fn without(self, withheld: Option<&Fields>) -> Self {
-        if !self.fields().any(|(name, _)| is_among(withheld, name)) {
+        if withheld.is_none() {
             return self;
         }
-        self.with_fields(&self.fields().filter(|(name, _)| !is_among(withheld, name)).collect::<Vec<_>>())
+        let fields: Vec<_> = self.fields().filter(|(name, _)| !is_among(withheld, name)).collect();
+        let mut left = self.with_fields(&fields);
+        if let Some(trailers) = &mut left.trailers {
+            let gone: Vec<_> = trailers.keys().filter(|name| is_among(withheld, name)).cloned().collect();
+            gone.iter().for_each(|name| drop(trailers.remove(name)));
+        }
+        left
     }
 
     /// What the service said to this cache alone.
@@ -274,7 +289,7 @@ impl StoredResponse {
         *response.headers_mut() = headers;
         extensions.insert(outcome);
         *response.extensions_mut() = extensions;
-        evaluate(response, view)
+        evaluate(response, view, Source::Store)
     }
 }
 
@@ -313,7 +328,7 @@ pub(crate) fn deliver<B: http_body::Body>(
         // Its run was a GET, as every run is.
         response = without_content(response);
     }
-    evaluate(response, view)
+    evaluate(response, view, if outcome.is_stored() { Source::Store } else { Source::Service })
 }
 
 /// Says what happened: in a field, after what caches further in said, and as an extension.
@@ -326,9 +341,13 @@ pub(crate) fn announce<B>(response: &mut Response<B>, outcome: Outcome, name: &S
 
 /// Answers a request that has the response with 304, and one that wants parts of it with those: in this order (RFC 9110
 /// §13.2.2), and only where the answer would be a 200 otherwise.
-fn evaluate<B: http_body::Body>(mut response: Response<Body<B>>, view: &View) -> Response<Body<B>> {
+fn evaluate<B: http_body::Body>(mut response: Response<Body<B>>, view: &View, source: Source) -> Response<Body<B>> {
     let Some(asked) = view.asked.as_ref().filter(|_| response.status() == StatusCode::OK) else { return response };
-    if !asked.conditions.as_ref().is_some_and(|conditions| conditions.not_modified(response.headers())) {
+    let not_modified = asked.conditions.as_ref().is_some_and(|conditions| match source {
+        Source::Store => conditions.not_modified(response.headers()),
+        Source::Service => conditions.not_modified_by_its_own_word(response.headers()),
+    });
+    if !not_modified {
         return match &asked.ranges {
             Some(ranges) => partial::answer(response, ranges),
             None => response,
@@ -384,7 +403,7 @@ fn member(said: &[u8], name: &str, outcome: &Outcome) -> HeaderValue {
 }
 
 /// An age in whole seconds (RFC 9111 §5.1). Those below ten thousand are written already: a hit allocates none.
-fn age_value(age: Duration) -> HeaderValue {
+pub(crate) fn age_value(age: Duration) -> HeaderValue {
     static WRITTEN: [[u8; 4]; 10_000] = {
         let mut written = [[0; 4]; 10_000];
         let mut age = 0;

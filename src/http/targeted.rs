@@ -2,10 +2,10 @@
 //!
 //! A targeted field is a dictionary of structured fields (RFC 9651), so it is either understood as a whole or ignored as a
 //! whole: one that is empty, that does not parse, or that gives a lifetime or a permission of a wrong type (`max-age="60"`)
-//! is as if it were not there. The rule of `cache_control.rs` holds beside that: a directive that forbids counts with
+//! is as if it were not there, unless it forbids something beside that. The rule of `cache_control.rs` holds beside that: a directive that forbids counts with
 //! whatever value it has, but `?0`, which says that it is not meant.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName};
 use sfv::{
@@ -115,16 +115,25 @@ impl Members {
             return None;
         }
         let mut stated = CacheControl { targeted: true, ..CacheControl::default() };
+        let (mut forbids, mut is_mistyped) = (false, false);
         for ((name, kind), value) in KNOWN.iter().zip(&self.said) {
             let mut apply = |argument| stated.apply(name.as_bytes(), argument);
             match (kind, value) {
-                (_, Value::Absent) | (Kind::Prohibition | Kind::Permission, Value::Flag(false)) => {}
+                (_, Value::Absent) | (Kind::Prohibition | Kind::Permission, Value::Flag(false)) => continue,
                 (Kind::Prohibition | Kind::Permission, Value::Flag(true)) => apply(Argument::Absent),
                 (Kind::Prohibition, Value::Text(fields)) => apply(Argument::Quoted(fields.as_bytes())),
                 (Kind::Prohibition, _) => apply(Argument::Absent),
                 (Kind::Seconds, Value::Seconds(seconds)) => apply(Argument::Token(seconds.to_string().as_bytes())),
-                (Kind::Permission | Kind::Seconds, _) => return None,
+                (Kind::Permission | Kind::Seconds, _) => is_mistyped = true,
             }
+            forbids |= *kind == Kind::Prohibition;
+        }
+        if is_mistyped && !forbids {
+            return None;
+        }
+        if is_mistyped {
+            // What it forbids counts, and what it would grant is not known.
+            stated.max_age = Some(Duration::ZERO);
         }
         Some(stated)
     }
@@ -175,8 +184,6 @@ impl From<BareItemFromInput<'_>> for Value {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::HeaderValue;
     use proptest::prelude::*;
 
@@ -272,6 +279,8 @@ mod tests {
             "max-age=60, s-maxage=\"1\"",
         ] {
             assert_eq!(read(&[line]), None, "{line}");
+            let forbidding = read(&[&format!("no-store, {line}")]).unwrap();
+            assert!(forbidding.no_store && forbidding.max_age == secs(0), "{line}");
         }
     }
 

@@ -80,6 +80,11 @@ impl Unstored {
         self.names = names.into();
     }
 
+    /// Whether a field speaks of one exchange, and is for the one whose exchange it is.
+    pub(crate) fn is_of_one_exchange(&self, name: &HeaderName) -> bool {
+        self.names.contains(name) || self.families && FAMILIES.iter().any(|family| name.as_str().starts_with(family))
+    }
+
     /// Those of one response.
     pub(crate) fn of(&self, response: &HeaderMap, withheld: Option<&Fields>) -> Omitted {
         let of_the_hop = connection_options(response).collect();
@@ -89,9 +94,8 @@ impl Unstored {
     fn keeps(&self, name: &HeaderName) -> bool {
         !(BY_NONE.contains(name)
             || name.as_str().starts_with("proxy-")
-            || self.names.contains(name)
             || self.own && *name == OWN
-            || self.families && FAMILIES.iter().any(|family| name.as_str().starts_with(family)))
+            || self.is_of_one_exchange(name))
     }
 }
 

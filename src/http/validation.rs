@@ -13,7 +13,7 @@ use crate::{
         conditional::{is_same_tag, is_tag},
         groups,
         policy::{Head, Policy},
-        stored::StoredResponse,
+        stored::{self, StoredResponse},
         unstored::Unstored,
     },
     protocol::{Class, Judgement},
@@ -66,6 +66,8 @@ impl<'a> Validators<'a> {
     /// Whether a 304 with these speaks of another representation than the one that was asked about (§4.3.4).
     fn are_of_another(self, asked: Self) -> bool {
         match (self.etag, asked.etag) {
+            // A strong tag is of what has it, to the byte. What has a weak one or none does not become that.
+            (Some(told), asked) if is_strong(told) => asked != Some(told),
             (Some(told), Some(asked)) => !is_same_tag(told, asked),
             _ => self.modified.zip(asked.modified).is_some_and(|(told, asked)| http_date(told) != http_date(asked)),
         }
@@ -74,28 +76,31 @@ impl<'a> Validators<'a> {
 
 /// The stored response as a 304 leaves it, and the verdict on that.
 pub(crate) fn freshen(
-    stored: &Entry<StoredResponse>,
+    entry: &Entry<StoredResponse>,
     mut head: Parts,
     authorized: bool,
     policy: &Policy,
     unstored: &Unstored,
     own: &Freshness,
 ) -> (Judgement, StoredResponse) {
-    // We have asked about one representation. One that is spoken of by another name is not the one that we have: those
-    // who wait may have it, since it was confirmed, and it is neither updated nor kept.
-    let is_of_another = Validators::of(StatusCode::OK, &head.headers).are_of_another(stored.value.validators());
+    // We have asked about one representation. One that is spoken of by another name is not the one that we have: the one
+    // who asked may have it, since it was confirmed, and it is neither updated nor kept.
+    head.headers.entry(header::DATE).or_insert_with(stored::date);
+    let is_of_another = Validators::of(StatusCode::OK, &head.headers).are_of_another(entry.value.validators());
     let told = StoredResponse::new(&head, &unstored.of(&head.headers, None));
-    let updates = |name: &HeaderName| !is_of_another && !OF_THE_CONTENT.contains(name);
+    // Nor does one update it for all who speaks to one alone (§3.5).
+    let is_for_one = authorized && !policy.lets_share(&head.headers) && head.extensions.get::<Freshness>().is_none();
+    let updates = |name: &HeaderName| !is_of_another && !is_for_one && !OF_THE_CONTENT.contains(name);
     let is_told = |name: &HeaderName| updates(name) && told.fields().any(|(told, _)| told == name);
-    let kept = stored.value.fields().filter(|(name, _)| !is_told(name));
+    let kept = entry.value.fields().filter(|(name, _)| !is_told(name));
     let of_told = told.fields().filter(|(name, _)| updates(name));
-    let value = stored.value.with_fields(&kept.chain(of_told).collect::<Vec<_>>()).having_heard(told);
+    let value = entry.value.with_fields(&kept.chain(of_told).collect::<Vec<_>>()).having_heard(told);
 
     // What was said beside the fields holds unless something else is said.
-    head.extensions.get_or_insert_with(|| groups::beside(stored.tags(), stored.value.head()));
-    let repeated = stored.judged.said && head.extensions.get::<Freshness>().is_none();
+    head.extensions.get_or_insert_with(|| groups::beside(entry.tags(), entry.value.head()));
+    let repeated = entry.judged.said && head.extensions.get::<Freshness>().is_none();
     if repeated {
-        head.extensions.insert(*stored.freshness());
+        head.extensions.insert(*entry.freshness());
     }
     let mut headers: HeaderMap = value.fields().map(|(name, value)| (name.clone(), value.clone())).collect();
     headers.extend(value.own());
@@ -109,8 +114,14 @@ pub(crate) fn freshen(
     );
     judged.age = age_header(&head.headers);
     judged.drawn = repeated;
-    if is_of_another && judged.class == Class::Storable {
-        judged.refuse(Class::Shareable, Detail::Status);
+    if is_for_one {
+        judged.refuse(Class::Personal { mark: false }, Detail::Credential);
+    } else if is_of_another && judged.class == Class::Storable {
+        judged.refuse(Class::Personal { mark: false }, Detail::Status);
     }
     (judged, value)
+}
+
+fn is_strong(etag: &HeaderValue) -> bool {
+    etag.as_bytes().trim_ascii_start().starts_with(b"\"")
 }

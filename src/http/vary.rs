@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use http::{
     HeaderMap, HeaderName,
-    header::{ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE},
+    header::{ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE},
 };
 
 /// Lists of which nothing is sensitive to case: codings (RFC 9110 §8.4.1), language ranges (RFC 4647 §2), charsets (RFC 9110
@@ -22,6 +22,8 @@ pub(crate) fn comparable<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Optio
     let rest: Vec<_> = lines.collect();
     let value = match rest.as_slice() {
         [] => Cow::Borrowed(first),
+        // RFC 9113 §8.2.3.
+        _ if *name == COOKIE => Cow::Owned([&[first][..], &rest].concat().join(&b"; "[..])),
         _ => Cow::Owned([&[first][..], &rest].concat().join(&b", "[..])),
     };
     Some(if CASELESS_LISTS.contains(name) { caseless(value) } else { value })

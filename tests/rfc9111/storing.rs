@@ -73,19 +73,26 @@ async fn rfc9111_3_in_application_mode_a_validator_alone_lets_nothing_be_stored(
     }
 }
 
-#[tokio::test(start_paused = true)] // P45
-async fn rfc9111_3_what_is_kept_to_be_validated_leaves_as_it_came_for_those_who_waited() {
-    let origin = always(200, headers(&[TAG]));
-    let app = origin.behind(CachebackLayer::http());
-    origin.only_the_first(0);
-    let mut clients = Clients::new();
-    clients.get(&app, "/x", &[]).await;
-    clients.get(&app, "/x", &[]).await;
-    pass(2.0).await;
-    origin.release();
-    let answers = clients.answers().await;
-    assert!(answers[1].outcome().is_collapsed());
-    assert_eq!((answers[1].field("age").as_str(), answers[1].has("cache-control")), ("2", false));
+#[tokio::test(start_paused = true)] // P15
+async fn rfc9111_4_what_could_not_be_reused_is_not_given_to_those_who_wait_for_it() {
+    let uses = |fields: &'static [(&'static str, &'static str)]| async move {
+        let origin = always(200, headers(fields));
+        let app = origin.behind(CachebackLayer::http());
+        origin.only_the_first(0);
+        let mut clients = Clients::new();
+        for _ in 0..3 {
+            clients.get(&app, "/x", &[]).await;
+        }
+        origin.release();
+        clients.answers().await;
+        origin.runs()
+    };
+    for fields in [&[][..], &[TAG], &[("cache-control", "max-age=0")], &[("cache-control", "no-cache"), TAG]] {
+        assert_eq!(uses(fields).await, 3, "{fields:?}");
+    }
+    for fields in [&[MINUTE][..], &[("cache-control", "max-age=0, stale-while-revalidate=9")]] {
+        assert_eq!(uses(fields).await, 1, "{fields:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)] // P42

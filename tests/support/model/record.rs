@@ -251,9 +251,13 @@ impl Model {
         then.any(|invalidation| self.reaches_key(invalidation.reach, run.key))
     }
 
-    /// P33: whether something was put since the run's start: the run counts for nothing any more.
+    /// P25, P33: whether something was put since the run's start, or a later run may have taken away what was stored: the
+    /// run counts for nothing any more.
     pub(super) fn is_overtaken(&self, run: &Run) -> bool {
-        self.of(run.key).any(|put| put.ask.is_none() && put.started.nr > run.since)
+        self.of(run.key).any(|other| {
+            let later = other.nr != run.nr && other.started.nr > run.since;
+            later && (other.ask.is_none() || other.landed.is_some() && other.may_take_away(self.now.at))
+        })
     }
 
     fn reaches_key(&self, reach: Reach, key: usize) -> bool {
