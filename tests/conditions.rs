@@ -190,7 +190,7 @@ async fn only_a_200_without_a_tag_of_its_own_gets_one() {
 }
 
 #[tokio::test(start_paused = true)] // P46
-async fn pieces_have_the_tag_of_the_whole_and_another_type_has_another() {
+async fn rfc9110_8_8_1_pieces_have_the_tag_of_the_whole_and_another_type_has_another() {
     let pieces = |kind: &'static str| {
         let origin = Origin::new(move |_| ([("content-type", kind)], Body::new(Pieces::of(["pa", "", "ge"]))));
         origin.behind(minute().etag())
@@ -285,7 +285,7 @@ async fn rfc9111_4_3_5_what_is_fresh_is_fresh_no_more_once_a_head_disagrees() {
 }
 
 #[tokio::test(start_paused = true)] // P40
-async fn a_head_that_fails_says_nothing_of_what_is_stored() {
+async fn rfc9111_4_3_5_a_head_that_fails_says_nothing_of_what_is_stored() {
     let cache = Cache::new();
     let origin = Origin::new(|seen| match seen.method.as_str() {
         "HEAD" => (StatusCode::NOT_FOUND, [("etag", "\"b\"")], "").into_response(),

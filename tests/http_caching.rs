@@ -40,7 +40,7 @@ const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
 // ---- methods ----
 
 #[tokio::test(start_paused = true)] // P40
-async fn a_head_is_answered_from_a_gets_entry_with_its_length_and_without_its_body() {
+async fn rfc9110_9_3_2_a_head_is_answered_from_a_gets_entry_with_its_length_and_without_its_body() {
     let origin = Origin::new(|_| ([("x-own", "1")], "twelve bytes"));
     let app = origin.behind(minute());
     get(&app, "/x").await;
@@ -52,7 +52,7 @@ async fn a_head_is_answered_from_a_gets_entry_with_its_length_and_without_its_bo
 }
 
 #[tokio::test(start_paused = true)] // P40
-async fn a_head_has_no_body_also_where_no_router_takes_it_away() {
+async fn rfc9110_9_3_2_a_head_has_no_body_also_where_no_router_takes_it_away() {
     let page = service_fn(async |_: http::Request<Body>| Ok::<_, Infallible>(Response::new(Body::from("page"))));
     let service = minute().layer(page);
     for method in ["GET", "HEAD"] {
@@ -78,7 +78,7 @@ async fn a_head_joins_a_gets_flight() {
 }
 
 #[tokio::test(start_paused = true)] // P40
-async fn a_head_never_leads_and_its_response_never_answers_a_get() {
+async fn rfc9111_4_a_head_never_leads_and_its_response_never_answers_a_get() {
     let origin = Origin::new(|seen| seen.method.to_string());
     let app = origin.behind(minute());
     origin.only_the_first(0);
@@ -165,7 +165,7 @@ async fn an_empty_content_length_is_no_content() {
 }
 
 #[tokio::test(start_paused = true)] // P40
-async fn a_method_other_than_get_and_head_is_not_looked_up_and_fills_nothing() {
+async fn rfc9111_3_and_4_a_method_other_than_get_and_head_is_not_looked_up_and_fills_nothing() {
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "get", "BREW"] {
         let origin = Origin::with_fields(&[("cache-control", "public, max-age=60")]);
         let app = origin.behind(minute().unsafe_invalidates(false));
@@ -199,7 +199,7 @@ async fn the_layers_freshness_applies_to_four_statuses_alone() {
 }
 
 #[tokio::test(start_paused = true)] // P41
-async fn a_lifetime_that_the_response_states_holds_for_every_status_that_may_be_stored() {
+async fn rfc9111_3_a_lifetime_that_the_response_states_holds_for_every_status_that_may_be_stored() {
     for lifetime in ["s-maxage=10", "max-age=10", "max-age=99, s-maxage=10"] {
         for status in [200, 201, 202, 203, 204, 299, 300, 301, 302, 303, 307, 308, 400, 404, 405, 410, 414, 451, 501] {
             let app = origin(status, &[("cache-control", lifetime)]).behind(minute());
@@ -214,7 +214,7 @@ async fn a_lifetime_that_the_response_states_holds_for_every_status_that_may_be_
 }
 
 #[tokio::test(start_paused = true)] // P41
-async fn expires_counts_from_date() {
+async fn rfc9111_4_2_1_expires_counts_from_date() {
     let app = origin(404, &[("date", EARLY), ("expires", LATER)]).behind(minute());
     assert!(is_stored(&app).await);
     pass(0.999).await;
@@ -236,7 +236,7 @@ async fn a_negative_rule_stores_its_status_for_its_time() {
 }
 
 #[tokio::test(start_paused = true)] // P41
-async fn a_part_of_a_response_is_never_stored_as_the_whole() {
+async fn rfc9111_3_3_a_part_of_a_response_is_never_stored_as_the_whole() {
     for fields in [&[("content-range", "bytes 0-0/9")][..], &[("content-range", "x"), ("cache-control", "max-age=9")]] {
         let app = origin(200, fields).behind(minute());
         assert!(!is_stored(&app).await);
@@ -247,7 +247,7 @@ async fn a_part_of_a_response_is_never_stored_as_the_whole() {
 }
 
 #[tokio::test(start_paused = true)] // P42
-async fn a_prohibition_is_never_overridden() {
+async fn rfc9111_3_a_prohibition_is_never_overridden() {
     use Detail::*;
     let granting = "max-age=60, public, s-maxage=60, stale-while-revalidate=60, stale-if-error=60";
     let prohibitions: [(Fields, Detail); 17] = [
@@ -318,7 +318,7 @@ async fn a_handler_that_says_no_is_not_overridden() {
 }
 
 #[tokio::test(start_paused = true)] // P42
-async fn what_must_be_revalidated_is_never_served_stale() {
+async fn rfc9111_5_2_2_2_and_8_what_must_be_revalidated_is_never_served_stale() {
     for must in ["must-revalidate", "proxy-revalidate"] {
         for lifetime in ["", ", max-age=60", ", max-age=60, stale-while-revalidate=900, stale-if-error=900"] {
             let control = format!("{must}{lifetime}");
@@ -395,7 +395,7 @@ async fn a_handlers_own_freshness_comes_before_what_its_fields_say() {
 }
 
 #[tokio::test(start_paused = true)] // P1, P45
-async fn an_age_that_came_with_the_response_counts() {
+async fn rfc9111_4_2_3_an_age_that_came_with_the_response_counts() {
     let origin = origin(200, &[("age", "40"), ("cache-control", "max-age=60")]);
     let app = origin.behind(minute());
     assert_eq!(get(&app, "/x").await.field("age"), "40", "a forwarded response is as it came");
@@ -408,7 +408,7 @@ async fn an_age_that_came_with_the_response_counts() {
 // ---- reuse ----
 
 #[tokio::test(start_paused = true)] // P45
-async fn every_reuse_has_an_age_and_a_fresh_forward_has_none() {
+async fn rfc9111_4_every_reuse_has_an_age_and_a_fresh_forward_has_none() {
     let origin = Origin::counting();
     let app = origin.behind(minute());
     origin.only_the_first(0);
@@ -431,7 +431,7 @@ async fn every_reuse_has_an_age_and_a_fresh_forward_has_none() {
 }
 
 #[tokio::test(start_paused = true)] // P45
-async fn a_date_is_added_where_it_is_missing_and_replayed_unchanged() {
+async fn rfc9110_6_6_1_a_date_is_added_where_it_is_missing_and_replayed_unchanged() {
     let added = Origin::counting().behind(minute());
     let first = get(&added, "/x").await.field("date");
     assert!(first.ends_with(" GMT"), "{first}");
@@ -445,7 +445,7 @@ async fn a_date_is_added_where_it_is_missing_and_replayed_unchanged() {
 }
 
 #[tokio::test(start_paused = true)] // P45
-async fn what_ends_at_this_hop_is_not_stored() {
+async fn rfc9111_3_1_what_ends_at_this_hop_is_not_stored() {
     let own = [
         ("connection", "x-named, Keep-Alive"),
         ("connection", "X-Also"),
@@ -471,7 +471,7 @@ async fn what_ends_at_this_hop_is_not_stored() {
 }
 
 #[tokio::test(start_paused = true)] // P45
-async fn order_and_multiplicity_of_fields_are_kept() {
+async fn rfc9110_5_3_order_and_multiplicity_of_fields_are_kept() {
     let own = [
         ("x-b", "1"),
         ("link", "</a>; rel=preload"),
@@ -496,7 +496,7 @@ async fn order_and_multiplicity_of_fields_are_kept() {
 }
 
 #[tokio::test(start_paused = true)] // P45
-async fn values_that_are_no_text_are_replayed_to_the_byte() {
+async fn rfc9110_5_5_values_that_are_no_text_are_replayed_to_the_byte() {
     let value = axum::http::HeaderValue::from_bytes(b"caf\xe9 \x80\xff").expect("obs-text is allowed");
     let own = value.clone();
     let origin = Origin::new(move |_| ([("x-own", own.clone())], "1"));
@@ -507,7 +507,7 @@ async fn values_that_are_no_text_are_replayed_to_the_byte() {
 }
 
 #[tokio::test(start_paused = true)] // P45
-async fn content_length_agrees_with_the_body() {
+async fn rfc9110_8_6_content_length_agrees_with_the_body() {
     for (stated, body) in [(None, "four"), (Some("4"), "four"), (None, ""), (Some("0"), "")] {
         let origin = Origin::new(move |_| {
             let mut response = Response::new(Body::new(Pieces::of([body])));
@@ -620,7 +620,7 @@ async fn on_a_miss_a_condition_that_does_not_hold_gets_the_whole_response() {
 }
 
 #[tokio::test(start_paused = true)] // P46
-async fn a_condition_is_answered_from_a_fresh_entry_and_from_a_stale_one() {
+async fn rfc9111_4_3_2_a_condition_is_answered_from_a_fresh_entry_and_from_a_stale_one() {
     let origin = Origin::with_fields(&[("etag", "W/\"a\""), ("last-modified", EARLY)]);
     let app = origin.behind(minute());
     get(&app, "/x").await;
@@ -662,7 +662,7 @@ async fn a_condition_is_answered_from_a_fresh_entry_and_from_a_stale_one() {
 }
 
 #[tokio::test(start_paused = true)] // P46
-async fn conditions_apply_to_a_200_alone() {
+async fn rfc9110_13_2_1_conditions_apply_to_a_200_alone() {
     let app = origin(404, &[("etag", "\"a\""), ("cache-control", "max-age=60")]).behind(minute());
     for _ in 0..2 {
         assert_eq!(get_with(&app, "/x", &[("if-none-match", "\"a\"")]).await.status, StatusCode::NOT_FOUND);
@@ -685,7 +685,7 @@ async fn each_follower_has_its_own_condition() {
 }
 
 #[tokio::test(start_paused = true)] // P46
-async fn a_condition_that_only_the_origin_can_decide_passes_by_untouched() {
+async fn rfc9111_4_3_2_a_condition_that_only_the_origin_can_decide_passes_by_untouched() {
     for field in ["if-match", "if-unmodified-since"] {
         let origin = Origin::counting();
         let app = origin.behind(minute());
@@ -715,7 +715,7 @@ async fn a_range_passes_by_untouched_and_nothing_of_it_is_stored() {
 // ---- request directives ----
 
 #[tokio::test(start_paused = true)] // P48
-async fn request_directives_cannot_force_a_run() {
+async fn rfc9111_5_2_1_request_directives_cannot_force_a_run() {
     let directives =
         ["no-cache", "max-age=0", "max-age=0, no-cache", "min-fresh=99999", "max-stale=0", "only-if-cached"];
     let origin = Origin::counting();
@@ -730,7 +730,7 @@ async fn request_directives_cannot_force_a_run() {
 }
 
 #[tokio::test(start_paused = true)] // P48
-async fn a_request_with_no_store_never_leads_and_is_never_stored() {
+async fn rfc9111_5_2_1_5_a_request_with_no_store_never_leads_and_is_never_stored() {
     for method in ["GET", "HEAD"] {
         let origin = Origin::counting();
         let app = origin.behind(minute());
@@ -774,7 +774,7 @@ async fn a_request_with_no_store_is_never_rerun() {
 // ---- Cache-Status ----
 
 #[tokio::test(start_paused = true)] // P49, P96
-async fn one_member_is_appended_after_the_previous_ones() {
+async fn rfc9211_2_one_member_is_appended_after_the_previous_ones() {
     let origin = origin(200, &[("cache-status", "inner; hit"), ("cache-status", "other; fwd=miss")]);
     let app = origin.behind(minute());
     for (own, detail) in
@@ -824,7 +824,7 @@ async fn layers_of_one_cache_that_name_themselves_otherwise_keep_all_fields_whol
 }
 
 #[tokio::test(start_paused = true)] // P49, P6
-async fn a_stale_answer_after_a_wait_says_how_stale_it_is_by_then() {
+async fn rfc9211_2_4_a_stale_answer_after_a_wait_says_how_stale_it_is_by_then() {
     let freshness = Freshness::exact(secs(5)).stale_if_error(secs(1_000));
     let origin = Origin::counting();
     let app = origin.behind(CachebackLayer::new(freshness).soft_timeout(secs(30)));
@@ -836,7 +836,7 @@ async fn a_stale_answer_after_a_wait_says_how_stale_it_is_by_then() {
 }
 
 #[tokio::test(start_paused = true)] // P49
-async fn a_follower_says_that_it_collapsed() {
+async fn rfc9211_2_6_a_follower_says_that_it_collapsed() {
     let origin = Origin::counting();
     let app = origin.behind(minute());
     origin.only_the_first(0);
@@ -850,7 +850,7 @@ async fn a_follower_says_that_it_collapsed() {
 }
 
 #[tokio::test(start_paused = true)] // P96
-async fn stored_is_said_only_of_what_is_stored() {
+async fn rfc9211_2_5_stored_is_said_only_of_what_is_stored() {
     let large = "x".repeat(100);
     let refusals: [(u16, Fields, &str, Detail); 6] = [
         (200, &[("cache-control", "no-store")], "", Detail::NoStore),
@@ -874,7 +874,7 @@ async fn stored_is_said_only_of_what_is_stored() {
 }
 
 #[tokio::test(start_paused = true)] // P96
-async fn what_memory_does_not_take_is_not_said_to_be_stored() {
+async fn rfc9211_2_5_what_memory_does_not_take_is_not_said_to_be_stored() {
     let origin = Origin::counting();
     let app = origin.behind(Cache::builder().memory(100).build().layer(secs(60)));
     origin.only_the_first(0);
@@ -889,7 +889,7 @@ async fn what_memory_does_not_take_is_not_said_to_be_stored() {
 }
 
 #[tokio::test(start_paused = true)] // P96
-async fn what_a_purge_overtook_is_not_said_to_be_stored() {
+async fn rfc9211_2_5_what_a_purge_overtook_is_not_said_to_be_stored() {
     let origin = Origin::counting();
     let layer = minute();
     let app = origin.behind(layer.clone());
@@ -1035,7 +1035,7 @@ async fn purges(layer: CachebackLayer<Http>, method: &str, status: u16, fields: 
 }
 
 #[tokio::test(start_paused = true)] // P36
-async fn all_methods_but_the_safe_ones_purge_their_uri() {
+async fn rfc9111_4_4_all_methods_but_the_safe_ones_purge_their_uri() {
     for method in ["POST", "PUT", "DELETE", "PATCH", "MKCOL", "PROPPATCH", "LOCK", "BREW", "get", "Post"] {
         for status in [200, 201, 204, 299, 301, 302, 303, 307, 308] {
             assert!(purges(minute(), method, status, &[], "/x").await, "{method} {status}");
@@ -1054,7 +1054,7 @@ async fn all_methods_but_the_safe_ones_purge_their_uri() {
 }
 
 #[tokio::test(start_paused = true)] // P36
-async fn an_unsafe_request_purges_what_its_response_names_on_the_same_origin() {
+async fn rfc9111_4_4_an_unsafe_request_purges_what_its_response_names_on_the_same_origin() {
     for field in ["location", "content-location"] {
         for (reference, stored, reached) in [
             ("/y", "/y", true),
@@ -1109,7 +1109,7 @@ async fn rfc9111_4_4_below_a_nested_router_references_are_those_that_the_client_
 }
 
 #[tokio::test(start_paused = true)] // P36
-async fn an_unsafe_request_reaches_all_variants_and_all_layers_of_its_cache() {
+async fn rfc9111_4_4_an_unsafe_request_reaches_all_variants_and_all_layers_of_its_cache() {
     let cache = Cache::new();
     let origin = Origin::new(|seen| ([("vary", "accept-language")], seen.run.to_string()));
     let plain = origin.behind(cache.layer(secs(60)));
@@ -1126,7 +1126,7 @@ async fn an_unsafe_request_reaches_all_variants_and_all_layers_of_its_cache() {
 }
 
 #[tokio::test(start_paused = true)] // P36
-async fn an_unsafe_request_purges_the_uri_as_it_is_keyed_and_on_its_own_host_alone() {
+async fn rfc9111_4_4_an_unsafe_request_purges_the_uri_as_it_is_keyed_and_on_its_own_host_alone() {
     let origin = Origin::counting();
     let app = origin.behind(minute().query_except(["utm"]));
     for host in ["a.example", "b.example"] {
@@ -1183,7 +1183,7 @@ async fn what_an_unsafe_request_changed_is_purged_before_its_response_is_handed_
 }
 
 #[tokio::test(start_paused = true)] // P42
-async fn a_lifetime_for_shared_caches_is_not_extended_by_the_layers_windows() {
+async fn rfc9111_5_2_2_10_a_lifetime_for_shared_caches_is_not_extended_by_the_layers_windows() {
     for (stated, stale) in
         [("max-age=60", true), ("s-maxage=60", false), ("s-maxage=60, stale-while-revalidate=9", true)]
     {

@@ -135,7 +135,7 @@ async fn a_query_rule_shows_the_handler_what_it_keys() {
 // ---- authority ----
 
 #[tokio::test(start_paused = true)] // P62
-async fn an_authority_is_normalised_so_that_both_versions_of_http_share() {
+async fn rfc9110_4_2_3_an_authority_is_normalised_so_that_both_versions_of_http_share() {
     let http_2 = |uri| (uri, &[][..]);
     for (one, other, same) in [
         (("/x", &[("host", "a.example")][..]), http_2("http://a.example/x"), true),
@@ -256,7 +256,7 @@ async fn what_a_middleware_rewrites_is_keyed_as_received_and_as_seen() {
 }
 
 #[tokio::test(start_paused = true)] // P36
-async fn an_unsafe_request_behind_a_rewrite_purges_on_its_own_host_alone() {
+async fn rfc9111_4_4_an_unsafe_request_behind_a_rewrite_purges_on_its_own_host_alone() {
     let origin = Origin::counting();
     let app = Router::new().fallback_service(origin.behind(minute())).layer(middleware::from_fn(rewrite));
     let fields = [("x-rewrite", "/y")];

@@ -181,7 +181,7 @@ async fn rfc9110_14_2_of_nothing_there_are_no_parts() {
 }
 
 #[tokio::test(start_paused = true)] // P47
-async fn ranges_apply_to_a_200_alone() {
+async fn rfc9110_14_2_ranges_apply_to_a_200_alone() {
     for code in [203, 404] {
         let code = StatusCode::from_u16(code).expect("a status");
         let origin = Origin::new(move |_| (code, [("cache-control", "max-age=60")], TEN));
@@ -195,7 +195,7 @@ async fn ranges_apply_to_a_200_alone() {
 }
 
 #[tokio::test(start_paused = true)] // P47
-async fn a_part_of_a_coded_response_is_of_its_coded_bytes() {
+async fn rfc9110_14_1_2_a_part_of_a_coded_response_is_of_its_coded_bytes() {
     let app = page(&[("content-encoding", "gzip"), ("content-digest", "sha-256=:x:"), ("repr-digest", "x")], TEN)
         .behind(minute());
     get(&app, "/x").await;
@@ -367,7 +367,7 @@ async fn a_part_of_what_is_too_stale_comes_from_a_run_for_the_whole() {
 }
 
 #[tokio::test(start_paused = true)] // P46, P47
-async fn a_part_of_what_has_to_be_validated_is_served_once_it_was() {
+async fn rfc9111_5_2_2_4_a_part_of_what_has_to_be_validated_is_served_once_it_was() {
     let origin = Origin::new(|seen| match seen.field("if-none-match").as_str() {
         "\"a\"" => StatusCode::NOT_MODIFIED.into_response(),
         _ => ([("etag", "\"a\""), ("cache-control", "no-cache")], TEN).into_response(),
@@ -427,7 +427,7 @@ async fn nothing_of_a_part_is_stored_and_what_it_answers_is_not_touched() {
 }
 
 #[tokio::test(start_paused = true)] // P47
-async fn a_range_of_another_variant_goes_forward() {
+async fn rfc9111_4_1_a_range_of_another_variant_goes_forward() {
     let origin = page(&[("vary", "x-v")], TEN);
     let app = origin.behind(minute());
     get_with(&app, "/x", &[("x-v", "1")]).await;

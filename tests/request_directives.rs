@@ -233,6 +233,19 @@ async fn a_failure_is_what_one_who_wants_no_stored_response_gets() {
 }
 
 #[tokio::test(start_paused = true)] // P48
+async fn rfc9111_5_2_1_6_no_transform_makes_no_difference() {
+    for layer in [honoring(), CachebackLayer::new(secs(60))] {
+        let origin = for_("max-age=60");
+        let app = origin.behind(layer);
+        assert_eq!(ask(&app, "no-transform").await.said(), "fwd=uri-miss; fwd-status=200; stored");
+        assert_eq!(origin.last().field("cache-control"), "no-transform", "it is passed on");
+        let (asked, unasked) = (ask(&app, "no-transform").await, get(&app, "/").await);
+        assert_eq!((asked.text(), asked.said().as_str()), ("1", "hit; ttl=60"));
+        assert_eq!((asked.headers, asked.body), (unasked.headers, unasked.body), "nothing is transformed for anybody");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P48
 async fn rfc9111_5_2_1_7_only_if_cached_answers_504_and_calls_nobody() {
     let cache = Cache::new();
     let origin = for_("max-age=10, stale-if-error=100");

@@ -312,7 +312,7 @@ async fn a_body_that_is_always_ready_and_never_gives_anything_keeps_nobody_waiti
 type Play = fn(&mut Script);
 
 #[tokio::test(start_paused = true)] // P53
-async fn what_turns_out_not_to_be_storable_reaches_its_client_as_without_the_layer() {
+async fn rfc9111_3_3_what_turns_out_not_to_be_storable_reaches_its_client_as_without_the_layer() {
     let unknown = SizeHint::new;
     let play: [(&str, Option<&str>, SizeHint, Play); 9] = [
         ("over the cap", None, unknown(), |script| {
@@ -472,7 +472,7 @@ async fn a_fill_that_takes_too_long_is_declined_as_personal_and_its_stream_goes_
 }
 
 #[tokio::test(start_paused = true)] // P53
-async fn trailers_are_passed_through_and_stored() {
+async fn rfc9111_3_1_trailers_are_passed_through_and_stored() {
     for at_once in [true, false] {
         let (origin, cache) = (Origin::default(), Cache::new());
         let service = origin.under(&patient(&cache));
@@ -812,7 +812,7 @@ async fn a_client_that_hangs_up_in_mid_body_cancels_a_run_that_nobody_else_wants
 }
 
 #[tokio::test] // P53
-async fn a_body_that_is_cut_short_is_cut_short_on_the_wire_as_well() {
+async fn rfc9111_3_3_a_body_that_is_cut_short_is_cut_short_on_the_wire_as_well() {
     for layered in [true, false] {
         for two in [false, true] {
             let (origin, cache) = (Origin::default(), Cache::new());

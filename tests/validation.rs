@@ -180,7 +180,7 @@ async fn rfc9111_4_3_1_an_error_is_not_asked_about() {
 }
 
 #[tokio::test(start_paused = true)] // P5 P20
-async fn behind_the_reader_of_a_stale_response_the_service_is_asked_as_well() {
+async fn rfc5861_3_behind_the_reader_of_a_stale_response_the_service_is_asked_as_well() {
     for layer in [layer(), CachebackLayer::new(secs(10))] {
         let whole = [("etag", "\"1\""), ("cache-control", "max-age=10, stale-while-revalidate=60")];
         let service = Service::new(&whole, &whole);
@@ -528,7 +528,7 @@ async fn a_304_that_nobody_asked_for_is_the_answer_of_one_and_stored_for_nobody(
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_other_final_response_replaces_what_is_stored() {
+async fn rfc9111_4_3_3_any_other_final_response_replaces_what_is_stored() {
     let service = tagged();
     let app = service.behind(layer());
     get(&app, "/x").await;
@@ -688,7 +688,7 @@ async fn what_is_kept_for_that_is_served_to_nobody_whatever_the_service_does() {
 // ---- layers around one another ----
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_further_in_answers_for_the_service() {
+async fn rfc9111_4_3_2_a_cache_further_in_answers_for_the_service() {
     let service =
         Service::new(&[("etag", "\"1\""), ("cache-control", "max-age=30")], &[("cache-control", "max-age=30")]);
     let (inner, outer) = (Cache::new(), Cache::new());

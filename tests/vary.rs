@@ -28,7 +28,7 @@ async fn in_language(app: &Router, language: &str) -> Reply {
 }
 
 #[tokio::test(start_paused = true)] // P44
-async fn each_variant_is_kept_for_itself() {
+async fn rfc9111_4_1_each_variant_is_kept_for_itself() {
     let app = varying("Accept-Language").behind(minute());
     for language in ["de", "fr", "en"] {
         let first = in_language(&app, language).await;
@@ -42,7 +42,7 @@ async fn each_variant_is_kept_for_itself() {
 }
 
 #[tokio::test(start_paused = true)] // P44
-async fn an_absent_field_is_not_an_empty_one_and_several_lines_are_one_list() {
+async fn rfc9111_4_1_an_absent_field_is_not_an_empty_one_and_several_lines_are_one_list() {
     for (one, other, same) in [
         (&[][..], &[][..], true),
         (&[], &[("accept", "")], false),
@@ -65,7 +65,7 @@ async fn an_absent_field_is_not_an_empty_one_and_several_lines_are_one_list() {
 }
 
 #[tokio::test(start_paused = true)] // P44
-async fn values_that_are_no_text_are_compared_to_the_byte() {
+async fn rfc9111_4_1_values_that_are_no_text_are_compared_to_the_byte() {
     let app = varying("x-own").behind(minute());
     let raw = |value: &'static [u8]| {
         let mut request = request("GET", "/x", &[]);
@@ -78,7 +78,7 @@ async fn values_that_are_no_text_are_compared_to_the_byte() {
 }
 
 #[tokio::test(start_paused = true)] // P44
-async fn the_lines_of_vary_are_one_list_in_any_case() {
+async fn rfc9110_12_5_5_the_lines_of_vary_are_one_list_in_any_case() {
     let origin = Origin::with_fields(&[("vary", "ACCEPT,, "), ("vary", "accept-Language , accept")]);
     let app = origin.behind(minute());
     let both = |accept, language| {
@@ -301,7 +301,7 @@ async fn a_plain_response_without_vary_takes_the_place_of_all_variants() {
 }
 
 #[tokio::test(start_paused = true)] // P44
-async fn variants_may_vary_by_different_fields() {
+async fn rfc9111_4_1_variants_may_vary_by_different_fields() {
     let origin = Origin::new(|seen| {
         let vary = if seen.field("accept") == "json" { "accept" } else { "accept, accept-language" };
         ([("vary", vary)], seen.run.to_string())
