@@ -209,7 +209,8 @@ impl Model {
         let newer = |other: &Run| other.nr != run.nr && other.started.nr > run.since;
         let beaten = |other: &Run| {
             let excluded = other.ask.is_none() || other.excludes(run);
-            newer(other) && other.has_landed_as(Landing::Stored) && excluded
+            let stored = other.has_landed_as(Landing::Stored) && excluded;
+            newer(other) && (stored || other.may_take_away(self.now.at))
         };
         run.sure && !self.is_reached(run, run.since..settled + 1, None) && !self.of(run.key).any(beaten)
     }
@@ -256,7 +257,7 @@ impl Model {
     pub(super) fn is_overtaken(&self, run: &Run) -> bool {
         self.of(run.key).any(|other| {
             let later = other.nr != run.nr && other.started.nr > run.since;
-            later && (other.ask.is_none() || other.landed.is_some() && other.may_take_away(self.now.at))
+            later && (other.ask.is_none() || other.may_take_away(self.now.at))
         })
     }
 
