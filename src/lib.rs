@@ -34,6 +34,7 @@
 //! | As long as its responses can be shared a key has one run at a time, however many wait; cancelled leaders, panics and hung services leave nobody behind | `tests/one_run_at_a_time.rs` |
 //! | Refreshes are bounded in number and time, back off after failures, and never cost a stored response that is better | `tests/refresh.rs` |
 //! | What may be private is neither stored nor shared, and no request can poison what others get | `tests/never_shared.rs` |
+//! | In protocol mode, where cookies and credentials pass, nobody gets what is another's, and nobody takes from others | `tests/each_alone.rs` |
 //! | Two requests share a key only if they agree in all that is keyed | `tests/keys.rs` |
 //! | Variants are kept apart as `Vary` says | `tests/vary.rs` |
 //! | HTTP's rules for shared caches are kept, section by section | `tests/rfc9111.rs`, `tests/http_caching.rs` |

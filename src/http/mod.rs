@@ -111,7 +111,8 @@ use unstored::Unstored;
 ///   `negative`.
 /// * To be validated each time: `no-cache` with an `ETag` or a `Last-Modified`; in protocol mode also what has one of these
 ///   and no lifetime, with status 200, 203 or 204 or with `public`.
-/// * All others are given to those who wait for them, and not stored.
+/// * All others are not stored. In application mode they are given to those who wait for them; in protocol mode, where
+///   cookies tell clients apart that the key does not, everybody has his own.
 ///
 /// `private="a, b"` and `no-cache="a, b"` are about these fields: whoever asked gets them, and what is stored does without.
 /// That way a response with a cookie can be stored: RFC 9111 §7.3 leaves it to caches what to make of `Set-Cookie`, and we
