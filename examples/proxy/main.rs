@@ -16,6 +16,7 @@
 //! * Interim responses (1xx) of the origin go on to the client whose request it answers, over HTTP/1.1 (`interim`).
 //! * SIGINT and SIGTERM end it: no new connections, and a few seconds for the exchanges under way.
 
+mod content;
 mod fields;
 mod front;
 pub(crate) mod interim;

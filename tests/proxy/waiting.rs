@@ -1,0 +1,52 @@
+//! For whom the proxy waits, and how long.
+
+use crate::{
+    origin::{Gate, Reply},
+    stand::{Stand, request},
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_take_its_time_as_long_as_it_gets_on() {
+    let stand = Stand::new(|asked| Reply::ok("", asked.message.text())).await;
+    let mut client = stand.connect().await;
+    client.send(request("POST", "/", "Content-Length: 3", "")).await;
+    for part in ["a", "b", "c"] {
+        stand.quiet().await;
+        stand.pass(59).await;
+        client.send(part).await;
+    }
+    let answer = client.answer().await;
+    assert_eq!((answer.status(), answer.text()), (200, "abc"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_origin_has_its_time_from_when_it_has_the_request() {
+    let gate = Gate::new();
+    let rest = gate.clone();
+    let stand = Stand::new(move |_| Reply::default().wait(&rest).then_all(Reply::ok("", "late"))).await;
+    let mut client = stand.connect().await;
+    client.send(request("POST", "/", "Content-Length: 1", "")).await;
+    stand.quiet().await;
+    stand.pass(59).await;
+    client.send("a").await;
+    stand.origin.begun(1).await;
+    stand.pass(59).await;
+    gate.open();
+    assert_eq!(client.answer().await.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9110_15_5_9_a_client_that_does_not_send_the_rest_is_told_so_and_let_go() {
+    let stand = Stand::new(|_| Reply::ok("", "")).await;
+    for framing in ["Content-Length: 8\r\n\r\nbody", "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"] {
+        let mut client = stand.connect().await;
+        client.send(format!("POST / HTTP/1.1\r\nHost: a.test\r\n{framing}")).await;
+        stand.quiet().await;
+        stand.pass(60).await;
+        let answer = client.answer().await;
+        let words = "408 Request Timeout: the rest of the request did not come in time\n";
+        assert_eq!((answer.status(), answer.text()), (408, words), "{framing}");
+        assert!(client.is_closed().await, "{framing}");
+    }
+    assert!(stand.origin.asked().iter().all(|asked| !asked.message.whole));
+}
