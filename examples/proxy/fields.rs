@@ -45,6 +45,18 @@ pub(crate) fn add_way(fields: &mut HeaderMap, version: Version, client: IpAddr) 
     }
 }
 
+/// Makes one line of several `Cookie` lines, which clients of HTTP/2 may write and others do not know (RFC 9113 §8.2.3).
+pub(crate) fn join_cookies(fields: &mut HeaderMap) {
+    let lines: Vec<_> = fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() < 2 {
+        return;
+    }
+    // Of what is sound in its parts the whole is sound.
+    if let Ok(whole) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        fields.insert(header::COOKIE, whole);
+    }
+}
+
 /// Whether hyper has taken off all transfer codings of a message: it knows `chunked` alone.
 pub(crate) fn is_plain(fields: &HeaderMap) -> bool {
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();

@@ -81,6 +81,9 @@ fn admit(request: &mut Request<Incoming>, client: IpAddr) -> Result<(), Words> {
     let target = request.uri().path_and_query().cloned().map_or_else(Uri::default, Uri::from);
     *request.uri_mut() = target;
     fields::end_hop(request.headers_mut());
+    if version == Version::HTTP_2 {
+        fields::join_cookies(request.headers_mut());
+    }
     fields::add_way(request.headers_mut(), version, client);
     Ok(())
 }

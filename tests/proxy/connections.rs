@@ -236,6 +236,18 @@ async fn rfc9113_8_3_1_two_hosts_in_one_request_are_a_bad_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rfc9113_8_2_3_the_cookies_of_http_2_are_one_line_to_the_cache_and_the_origin() {
+    let stand = Stand::new(|asked| Reply::ok("Cache-Control: max-age=60\nVary: Cookie", &asked.field("cookie"))).await;
+    let mut client = http2(&stand).await;
+    let mut split = http2_get("http://a.test/");
+    for cookie in ["a=1", "b=2", "c=3; d=4"] {
+        split.headers_mut().append("cookie", cookie.parse().expect("a cookie"));
+    }
+    assert_eq!(&ask(&mut client, split).await.body()[..], b"a=1; b=2; c=3; d=4");
+    assert!(stand.get("/", "Host: a.test\nCookie: a=1; b=2; c=3; d=4").await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
 async fn content_passes_from_clients_of_http_2() {
     let stand = Stand::new(|asked| Reply::ok("", asked.message.text())).await;
     let mut client = http2(&stand).await;
