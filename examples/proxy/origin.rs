@@ -99,8 +99,7 @@ impl Service<Request<Incoming>> for Origin {
         Box::pin(async move {
             tokio::select! {
                 answer = answer => match answer {
-                    Ok(response) if fields::is_plain(response.headers()) => Ok(response),
-                    Ok(_) => Err(Failure::Broken),
+                    Ok(response) => understood(response),
                     Err(error) => {
                         tracing::warn!(target: "proxy", "the origin failed: {}", chain(&error));
                         Err(if error.is_connect() { Failure::Unreachable } else { Failure::Broken })
@@ -113,6 +112,18 @@ impl Service<Request<Incoming>> for Origin {
             }
         })
     }
+}
+
+/// The response as it goes on, if there is sense in it.
+fn understood<B>(mut response: Response<B>) -> Result<Response<B>, Failure> {
+    if !fields::is_plain(response.headers()) {
+        return Err(Failure::Broken);
+    }
+    if response.headers().contains_key(header::TRANSFER_ENCODING) {
+        // The chunks are what counts (RFC 9112 §6.3), and the length may be another one.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    Ok(response)
 }
 
 impl Failure {

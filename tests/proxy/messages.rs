@@ -168,6 +168,25 @@ async fn rfc9112_7_1_chunked_content_passes_in_both_directions_and_is_stored() {
 }
 
 #[tokio::test(start_paused = true)] // P53
+async fn rfc9112_6_3_a_length_beside_chunks_goes_no_further() {
+    for (length, first) in [(4, "length"), (40, "length"), (4, "coding"), (40, "coding")] {
+        let stand = Stand::new(move |asked| {
+            let (length, coding) = (format!("Content-Length: {length}"), "Transfer-Encoding: chunked");
+            let framing = if first == "length" { format!("{length}\n{coding}") } else { format!("{coding}\n{length}") };
+            let stored = if asked.path() == "/stored" { "Cache-Control: max-age=60\n" } else { "" };
+            let head = Reply::head("200 OK", &format!("{stored}{framing}"));
+            if asked.method() == "HEAD" { head } else { head.say("a\r\n0123456789\r\n0\r\n\r\n") }
+        })
+        .await;
+        assert!(!stand.send("HEAD", "/", "", "").await.has("content-length"), "{length} {first}");
+        for (path, hit) in [("/passed", false), ("/stored", false), ("/stored", true)] {
+            let answer = stand.get(path, "").await;
+            assert_eq!((answer.text(), answer.whole, answer.is_hit()), ("0123456789", true, hit), "{length} {first}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)] // P53
 async fn rfc9110_6_5_trailers_pass_and_are_stored() {
     let stand = Stand::new(|_| {
         let fields = "Cache-Control: max-age=60\nTransfer-Encoding: chunked\nTrailer: X-Sum";
