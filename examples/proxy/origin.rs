@@ -116,7 +116,9 @@ impl Service<Request<Incoming>> for Origin {
 
 /// The response as it goes on, if there is sense in it.
 fn understood<B>(mut response: Response<B>) -> Result<Response<B>, Failure> {
-    if !fields::is_plain(response.headers()) {
+    // Nobody asked it to speak otherwise: requests go on without `Upgrade`.
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if switched || !fields::is_plain(response.headers()) {
         return Err(Failure::Broken);
     }
     if response.headers().contains_key(header::TRANSFER_ENCODING) {

@@ -131,11 +131,12 @@ async fn rfc9110_15_6_3_an_origin_that_is_gone_or_says_what_is_no_http_is_a_502_
     let mut stand = Stand::new(|asked| match asked.path() {
         "/silent" => Reply::none(),
         "/garbage" => Reply::raw("what is this?\r\n\r\n").close(),
+        "/switched" => Reply::head("101 Switching Protocols", "Connection: upgrade\nUpgrade: x").say("what is this?"),
         "/coded" => Reply::head("200 OK", "Transfer-Encoding: gzip, chunked").say("0\r\n\r\n"),
         _ => Reply::raw("HTTP/1.1 200 OK\r\nCont").close(),
     })
     .await;
-    for path in ["/silent", "/garbage", "/coded", "/half"] {
+    for path in ["/silent", "/garbage", "/switched", "/coded", "/half"] {
         let answer = stand.get(path, "").await;
         assert_eq!(answer.text(), "502 Bad Gateway: the origin broke off, or answered what is no HTTP\n", "{path}");
         assert_eq!((answer.status(), answer.field("cache-control").as_str()), (502, "no-store"));
