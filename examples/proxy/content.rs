@@ -1,6 +1,7 @@
 //! Content on its way through: whom it waits for, and that it waits for nobody for ever.
 
 use std::{
+    io,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -9,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::{sync::watch, time::error::Elapsed};
+use tokio::{
+    sync::watch,
+    time::{Sleep, error::Elapsed},
+};
 
 /// The content of a request, which says how it gets on.
 #[derive(Debug)]
@@ -28,6 +32,15 @@ pub(crate) enum Peer {
 /// What an upload says.
 #[derive(Debug)]
 pub(crate) struct Progress(watch::Receiver<Peer>);
+
+/// The content of a response, which breaks off where the origin says nothing for too long.
+#[derive(Debug)]
+pub(crate) struct Download {
+    content: Incoming,
+    limit: Duration,
+    /// As long as the origin is waited for.
+    patience: Option<Pin<Box<Sleep>>>,
+}
 
 impl Upload {
     pub(crate) fn new(content: Incoming) -> (Self, Progress) {
@@ -54,6 +67,12 @@ impl Progress {
     }
 }
 
+impl Download {
+    pub(crate) fn new(content: Incoming, limit: Duration) -> Self {
+        Self { content, limit, patience: None }
+    }
+}
+
 impl Body for Upload {
     type Data = Bytes;
     type Error = hyper::Error;
@@ -70,6 +89,30 @@ impl Body for Upload {
             }
         }
         frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    #[allow(clippy::disallowed_methods, reason = "the clock of the layer is not for the connections")]
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.content).poll_frame(cx) {
+            this.patience = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
+        }
+        let patience = this.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(this.limit)));
+        patience.as_mut().poll(cx).map(|()| Some(Err(io::ErrorKind::TimedOut.into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -9,9 +9,9 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::{Origin, fields, interim::Interim, origin::Failure, words::Words};
+use super::{Origin, content::Download, fields, interim::Interim, origin::Failure, words::Words};
 
-pub(crate) type Answer = Response<Either<Body<Incoming>, Full<Bytes>>>;
+pub(crate) type Answer = Response<Either<Body<Download>, Full<Bytes>>>;
 
 /// Who asks.
 #[derive(Clone, Debug)]

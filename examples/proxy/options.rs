@@ -13,7 +13,7 @@ A caching reverse proxy: stores what the origin's responses let a shared cache s
     --memory MIB                  for stored responses and what is known of them; default 64
     --body-cap KIB                the largest body that is stored; default 1024
     --timeout SECONDS             how long the origin may take to begin its answer once it has the request, and how long
-                                  a client may pause while it sends one; default 60
+                                  either side may pause in a body; default 60
     --grace SECONDS               how long exchanges may go on at the end; default 5
     --honor-request-directives    `Cache-Control` of requests counts (no-cache, max-age, only-if-cached, ...)
     --targeted NAME[,NAME...]     response fields that count before `Cache-Control` (RFC 9213), the first one first;

@@ -22,7 +22,7 @@ use tower::Service;
 
 use super::{
     Options,
-    content::{Peer, Upload},
+    content::{Download, Peer, Upload},
     fields,
     interim::Teller,
     words::Words,
@@ -80,7 +80,7 @@ impl Origin {
 }
 
 impl Service<Request<Incoming>> for Origin {
-    type Response = Response<Incoming>;
+    type Response = Response<Download>;
     type Error = Failure;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Failure>> + Send>>;
 
@@ -99,7 +99,7 @@ impl Service<Request<Incoming>> for Origin {
         Box::pin(async move {
             tokio::select! {
                 answer = answer => match answer {
-                    Ok(response) => understood(response),
+                    Ok(response) => understood(response.map(|content| Download::new(content, timeout))),
                     Err(error) => {
                         tracing::warn!(target: "proxy", "the origin failed: {}", chain(&error));
                         Err(if error.is_connect() { Failure::Unreachable } else { Failure::Broken })
@@ -115,7 +115,7 @@ impl Service<Request<Incoming>> for Origin {
 }
 
 /// The response as it goes on, if there is sense in it.
-fn understood<B>(mut response: Response<B>) -> Result<Response<B>, Failure> {
+fn understood(mut response: Response<Download>) -> Result<Response<Download>, Failure> {
     // Nobody asked it to speak otherwise: requests go on without `Upgrade`.
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switched || !fields::is_plain(response.headers()) {

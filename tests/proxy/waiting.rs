@@ -50,3 +50,35 @@ async fn rfc9110_15_5_9_a_client_that_does_not_send_the_rest_is_told_so_and_let_
     }
     assert!(stand.origin.asked().iter().all(|asked| !asked.message.whole));
 }
+
+#[tokio::test(start_paused = true)] // P53
+async fn a_body_in_which_the_origin_pauses_for_too_long_breaks_off_and_is_not_stored() {
+    for (pause, whole) in [(59, true), (60, false)] {
+        let gate = Gate::new();
+        let rest = gate.clone();
+        let stand = Stand::new(move |asked| match (asked.path(), asked.number) {
+            ("/passed", _) => Reply::head("200 OK", "Content-Length: 8").say("body").wait(&rest).say("rest"),
+            (_, 2) => {
+                let head = Reply::head("200 OK", "Cache-Control: max-age=99\nContent-Length: 8");
+                head.say("body").wait(&rest).say("rest")
+            }
+            _ => Reply::ok("", "whole"),
+        })
+        .await;
+        let (mut passed, mut stored) = (stand.connect().await, stand.connect().await);
+        for (number, (client, path)) in [(&mut passed, "/passed"), (&mut stored, "/stored")].into_iter().enumerate() {
+            client.send(request("GET", path, "Connection: close", "")).await;
+            client.begin_answer(4).await;
+            stand.origin.begun(number + 1).await;
+        }
+        stand.quiet().await;
+        stand.pass(pause).await;
+        stand.quiet().await;
+        gate.open();
+        for client in [&mut passed, &mut stored] {
+            assert_eq!(client.rest().await, if whole { "rest" } else { "" }, "{pause}");
+        }
+        // What takes so long is not stored even when it comes to its end.
+        assert_eq!(stand.get("/stored", "").await.text(), "whole");
+    }
+}
