@@ -1,6 +1,16 @@
 //! The clients' side: connections, each a task of its own, and the end.
 
-use std::{convert::Infallible, io, net::IpAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::IpAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -23,6 +33,9 @@ pub(crate) struct Server {
     running: GracefulShutdown,
     grace: Duration,
 }
+
+/// How long a client may take from connecting to its first request. Between requests of HTTP/1 hyper waits as long.
+const SILENCE: Duration = Duration::from_secs(30);
 
 impl Server {
     pub(crate) fn new(front: Front, grace: Duration) -> Self {
@@ -59,14 +72,23 @@ impl Server {
         }
         let (front, client) = (self.front.clone(), Client { address, interim: Interim::default() });
         let stream = interim::Stream::new(stream, client.interim.clone());
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = Arc::clone(&asked);
         let service = service_fn(move |request| {
+            asks.store(true, Relaxed);
             let (front, client) = (front.clone(), client.clone());
             async move { Ok::<_, Infallible>(front.answer(request, client).await) }
         });
         let connection = self.connections.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = self.running.watch(connection);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let mut connection = pin!(connection);
+            let ended = match tokio::time::timeout(SILENCE, connection.as_mut()).await {
+                Ok(ended) => ended,
+                Err(_) if asked.load(Relaxed) => connection.await,
+                Err(_) => return,
+            };
+            if let Err(error) = ended {
                 tracing::debug!(target: "proxy", "{address}: {error}");
             }
         });

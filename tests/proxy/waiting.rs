@@ -82,3 +82,34 @@ async fn a_body_in_which_the_origin_pauses_for_too_long_breaks_off_and_is_not_st
         assert_eq!(stand.get("/stored", "").await.text(), "whole");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_connects_and_asks_nothing_is_let_go() {
+    let stand = Stand::new(|_| Reply::ok("", "")).await;
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for said in ["", "P", "GET / HTTP/1.1\r\nHost: a.test\r\n", preface] {
+        let mut client = stand.connect().await;
+        client.send(said).await;
+        stand.quiet().await;
+        stand.pass(30).await;
+        assert!(client.is_closed().await, "{said}");
+    }
+    assert_eq!(stand.origin.runs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_asked_may_wait_for_longer_than_nobody_may_be_silent() {
+    let gate = Gate::new();
+    let rest = gate.clone();
+    let stand = Stand::new(move |_| Reply::default().wait(&rest).then_all(Reply::ok("", "late"))).await;
+    let mut client = stand.connect().await;
+    client.send(request("GET", "/", "", "")).await;
+    stand.origin.begun(1).await;
+    stand.pass(59).await;
+    stand.quiet().await;
+    gate.open();
+    assert_eq!(client.answer().await.text(), "late");
+    stand.quiet().await;
+    stand.pass(30).await;
+    assert!(client.is_closed().await);
+}
