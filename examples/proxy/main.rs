@@ -85,7 +85,7 @@ async fn main() -> ExitCode {
         println!("Listening on http://{address}, in front of {}", options.origin);
     }
     let cache = Cache::builder().memory(options.memory).build();
-    let server = Server::new(front(&cache, &options), options.grace);
+    let server = Server::new(front(&cache, &options), &options);
     server.serve(listener, server::told_to_stop()).await;
     cache.drain(options.grace).await;
     ExitCode::SUCCESS

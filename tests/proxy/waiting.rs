@@ -113,3 +113,24 @@ async fn who_has_asked_may_wait_for_longer_than_nobody_may_be_silent() {
     stand.pass(30).await;
     assert!(client.is_closed().await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_no_place_waits_until_another_one_goes() {
+    let mut stand = Stand::with(|options| options.connections = 2, |_| Reply::ok("", "")).await;
+    let mut clients = [stand.connect().await, stand.connect().await];
+    for client in &mut clients {
+        client.send(request("GET", "/", "", "")).await;
+        client.answer().await;
+    }
+    let mut waiting = stand.connect().await;
+    waiting.send(request("GET", "/", "", "")).await;
+    stand.quiet().await;
+    assert_eq!(stand.origin.runs(), 2);
+    let [stays, goes] = clients;
+    drop(goes);
+    assert_eq!(waiting.answer().await.status(), 200);
+    // The end comes also where all places are taken.
+    stand.stop();
+    stand.stopped().await;
+    drop((stays, waiting));
+}
