@@ -9,7 +9,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::{Origin, content::Download, fields, interim::Interim, origin::Failure, words::Words};
+use super::{Origin, content::Download, fields, interim::Interim, origin::Failure, way::Way, words::Words};
 
 pub(crate) type Answer = Response<Either<Body<Download>, Full<Bytes>>>;
 
@@ -25,11 +25,12 @@ pub(crate) struct Client {
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
     cached: Cacheback<Origin, Http>,
+    way: Way,
 }
 
 impl Front {
     pub(crate) fn new(cached: Cacheback<Origin, Http>) -> Self {
-        Self { cached }
+        Self { cached, way: Way::new() }
     }
 
     /// The answer to one request, whatever it is.
@@ -38,7 +39,7 @@ impl Front {
         let (begun, method, uri) = (Instant::now(), request.method().clone(), request.uri().clone());
         // Clients of HTTP/1.0 know no interim responses, and to those of HTTP/2 hyper writes none.
         let interim = (request.version() == Version::HTTP_11).then_some(client.interim);
-        let answered = match (admit(&mut request, client.address), interim) {
+        let answered = match (admit(&mut request, client.address, &self.way), interim) {
             (Err(words), _) => Err(words),
             (Ok(()), None) => self.cached.call(request).await.map_err(Failure::words),
             (Ok(()), Some(interim)) => {
@@ -62,7 +63,7 @@ impl Front {
 }
 
 /// Makes a client's request the one that goes on, or says why it does not.
-fn admit(request: &mut Request<Incoming>, client: IpAddr) -> Result<(), Words> {
+fn admit(request: &mut Request<Incoming>, client: IpAddr, way: &Way) -> Result<(), Words> {
     if request.method() == Method::CONNECT {
         return Err(Words::new(StatusCode::NOT_IMPLEMENTED, "this proxy makes no tunnels"));
     }
@@ -71,6 +72,9 @@ fn admit(request: &mut Request<Incoming>, client: IpAddr) -> Result<(), Words> {
     }
     if request.uri().path() == "*" && request.method() != Method::OPTIONS {
         return Err(Words::new(StatusCode::BAD_REQUEST, "only OPTIONS asks about the server as a whole"));
+    }
+    if way.is_loop(request.headers()) {
+        return Err(Words::new(StatusCode::LOOP_DETECTED, "the request was here before"));
     }
     forward_once_less(request)?;
     let host = host(request)?;
@@ -84,7 +88,7 @@ fn admit(request: &mut Request<Incoming>, client: IpAddr) -> Result<(), Words> {
     if version == Version::HTTP_2 {
         fields::join_cookies(request.headers_mut());
     }
-    fields::add_way(request.headers_mut(), version, client);
+    way.add(request.headers_mut(), version, client);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A caching reverse proxy: a hyper client is the wrapped service, and the layer around it is in protocol mode, so that
 //! nothing is stored but what the origin's responses let a shared cache store. What the origin says reaches the layer as
-//! it was said; what is a proxy's own duty is done outside the layer (`fields`, `front`), and the connections are kept by
+//! it was said; what is a proxy's own duty is done outside the layer (`fields`, `way`, `front`), and the connections are kept by
 //! `server` on the clients' side and by `origin` on the other.
 //!
 //! * Clients speak HTTP/1.1, HTTP/1.0, or HTTP/2 without TLS; the origin is spoken to in HTTP/1.1.
@@ -23,6 +23,7 @@ pub(crate) mod interim;
 mod options;
 mod origin;
 mod server;
+mod way;
 mod words;
 
 use std::process::ExitCode;
