@@ -1,15 +1,15 @@
 //! What stands around the layer: which requests are let in, what is changed of them, and a line of log for each.
 
-use std::{net::IpAddr, time::Instant};
+use std::net::IpAddr;
 
 use bytes::Bytes;
-use cacheback::{Body, Cacheback, Http, Outcome};
+use cacheback::{Body, Cacheback, Http};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri::Authority};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::{Origin, content::Download, fields, interim::Interim, origin::Failure, way::Way, words::Words};
+use super::{Origin, content::Download, fields, interim::Interim, line::Line, origin::Failure, way::Way, words::Words};
 
 pub(crate) type Answer = Response<Either<Body<Download>, Full<Bytes>>>;
 
@@ -34,9 +34,8 @@ impl Front {
     }
 
     /// The answer to one request, whatever it is.
-    #[allow(clippy::disallowed_methods, reason = "how long an answer took is for the log alone")]
     pub(crate) async fn answer(mut self, mut request: Request<Incoming>, client: Client) -> Answer {
-        let (begun, method, uri) = (Instant::now(), request.method().clone(), request.uri().clone());
+        let line = Line::begin(&request);
         // Clients of HTTP/1.0 know no interim responses, and to those of HTTP/2 hyper writes none.
         let interim = (request.version() == Version::HTTP_11).then_some(client.interim);
         let answered = match (admit(&mut request, client.address, &self.way), interim) {
@@ -53,11 +52,7 @@ impl Front {
         };
         *answer.version_mut() = Version::HTTP_11;
         fields::end_hop(answer.headers_mut());
-        if tracing::enabled!(target: "proxy", tracing::Level::INFO) {
-            let did = answer.extensions().get::<Outcome>().map_or_else(|| "-".to_owned(), ToString::to_string);
-            let (status, took) = (answer.status().as_u16(), begun.elapsed());
-            tracing::info!(target: "proxy", "{method} {} {status} ({did}) {took:?}", uri.path());
-        }
+        line.end(&answer);
         answer
     }
 }

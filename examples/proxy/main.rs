@@ -11,6 +11,8 @@
 //! * Both directions stream. A body that breaks off breaks off for the client too, and is not stored.
 //! * An origin that cannot be reached is a 502 in words, one that does not answer in time a 504; a stored response that
 //!   says `stale-if-error` is given instead, since to the layer both are errors of the service that it wraps.
+//! * Nobody is waited for without end: a client that stops in its request gets a 408, one that connects and asks nothing
+//!   is let go, and a response in which the origin stops breaks off. A request that was here before is a 508.
 //! * An upgrade is declined, by answering as if it had not been asked for (RFC 9110 §7.8); so a WebSocket needs another
 //!   way to the origin. CONNECT is answered 501.
 //! * Interim responses (1xx) of the origin go on to the client whose request it answers, over HTTP/1.1 (`interim`).
@@ -20,6 +22,7 @@ mod content;
 mod fields;
 mod front;
 pub(crate) mod interim;
+mod line;
 mod options;
 mod origin;
 mod server;

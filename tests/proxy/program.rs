@@ -4,7 +4,11 @@ use std::{cell::RefCell, io, time::Duration};
 
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt};
 
-use crate::{origin::Reply, proxy::Options, stand::Stand};
+use crate::{
+    origin::{Gate, Reply},
+    proxy::Options,
+    stand::{Stand, request},
+};
 
 fn parse(line: &str) -> Result<Option<Options>, String> {
     Options::parse(lexopt::Parser::from_args(line.split_whitespace())).map_err(|error| error.to_string())
@@ -83,16 +87,27 @@ async fn each_request_is_one_line_of_log_and_says_what_became_of_it() {
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines).with(wanted)).unwrap();
     tracing::callsite::rebuild_interest_cache();
 
-    let stand = Stand::new(|_| Reply::ok("Cache-Control: max-age=60", "")).await;
+    let never = Gate::new();
+    let stand = Stand::new(move |asked| match asked.path() {
+        "/left" => Reply::default().wait(&never),
+        _ => Reply::ok("Cache-Control: max-age=60", ""),
+    })
+    .await;
     stand.get("/page?query", "").await;
     stand.get("/page", "Host: b ad").await;
     stand.get("/page?query", "").await;
+    let mut client = stand.connect().await;
+    client.send(request("GET", "/left", "", "")).await;
+    stand.origin.begun(2).await;
+    drop(client);
+    stand.quiet().await;
     let text = String::from_utf8(LOG.take()).unwrap();
     let lines: Vec<_> = text.lines().collect();
     let said = [
         "INFO proxy: GET /page 200 (fwd=uri-miss; fwd-status=200; stored) ",
         "INFO proxy: GET /page 400 (-) ",
         "INFO proxy: GET /page 200 (hit; ttl=60) ",
+        "INFO proxy: GET /left 499 (-) ",
     ];
     assert_eq!(lines.len(), said.len(), "{text}");
     for (line, said) in lines.into_iter().zip(said) {
