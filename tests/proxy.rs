@@ -25,3 +25,5 @@ mod messages;
 mod options;
 #[path = "proxy/program.rs"]
 mod program;
+#[path = "proxy/waiting.rs"]
+mod waiting;

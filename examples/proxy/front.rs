@@ -1,17 +1,17 @@
 //! What stands around the layer: which requests are let in, what is changed of them, and a line of log for each.
 
-use std::{net::IpAddr, time::Instant};
+use std::net::IpAddr;
 
 use bytes::Bytes;
-use cacheback::{Body, Cacheback, Http, Outcome};
+use cacheback::{Body, Cacheback, Http};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri::Authority};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::{Origin, fields, interim::Interim, origin::Failure, words::Words};
+use super::{Origin, content::Download, fields, interim::Interim, line::Line, origin::Failure, way::Way, words::Words};
 
-pub(crate) type Answer = Response<Either<Body<Incoming>, Full<Bytes>>>;
+pub(crate) type Answer = Response<Either<Body<Download>, Full<Bytes>>>;
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -25,20 +25,20 @@ pub(crate) struct Client {
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
     cached: Cacheback<Origin, Http>,
+    way: Way,
 }
 
 impl Front {
     pub(crate) fn new(cached: Cacheback<Origin, Http>) -> Self {
-        Self { cached }
+        Self { cached, way: Way::new() }
     }
 
     /// The answer to one request, whatever it is.
-    #[allow(clippy::disallowed_methods, reason = "how long an answer took is for the log alone")]
     pub(crate) async fn answer(mut self, mut request: Request<Incoming>, client: Client) -> Answer {
-        let (begun, method, uri) = (Instant::now(), request.method().clone(), request.uri().clone());
+        let line = Line::begin(&request);
         // Clients of HTTP/1.0 know no interim responses, and to those of HTTP/2 hyper writes none.
         let interim = (request.version() == Version::HTTP_11).then_some(client.interim);
-        let answered = match (admit(&mut request, client.address), interim) {
+        let answered = match (admit(&mut request, client.address, &self.way), interim) {
             (Err(words), _) => Err(words),
             (Ok(()), None) => self.cached.call(request).await.map_err(Failure::words),
             (Ok(()), Some(interim)) => {
@@ -52,17 +52,13 @@ impl Front {
         };
         *answer.version_mut() = Version::HTTP_11;
         fields::end_hop(answer.headers_mut());
-        if tracing::enabled!(target: "proxy", tracing::Level::INFO) {
-            let did = answer.extensions().get::<Outcome>().map_or_else(|| "-".to_owned(), ToString::to_string);
-            let (status, took) = (answer.status().as_u16(), begun.elapsed());
-            tracing::info!(target: "proxy", "{method} {} {status} ({did}) {took:?}", uri.path());
-        }
+        line.end(&answer);
         answer
     }
 }
 
 /// Makes a client's request the one that goes on, or says why it does not.
-fn admit(request: &mut Request<Incoming>, client: IpAddr) -> Result<(), Words> {
+fn admit(request: &mut Request<Incoming>, client: IpAddr, way: &Way) -> Result<(), Words> {
     if request.method() == Method::CONNECT {
         return Err(Words::new(StatusCode::NOT_IMPLEMENTED, "this proxy makes no tunnels"));
     }
@@ -71,6 +67,9 @@ fn admit(request: &mut Request<Incoming>, client: IpAddr) -> Result<(), Words> {
     }
     if request.uri().path() == "*" && request.method() != Method::OPTIONS {
         return Err(Words::new(StatusCode::BAD_REQUEST, "only OPTIONS asks about the server as a whole"));
+    }
+    if way.is_loop(request.headers()) {
+        return Err(Words::new(StatusCode::LOOP_DETECTED, "the request was here before"));
     }
     forward_once_less(request)?;
     let host = host(request)?;
@@ -81,7 +80,10 @@ fn admit(request: &mut Request<Incoming>, client: IpAddr) -> Result<(), Words> {
     let target = request.uri().path_and_query().cloned().map_or_else(Uri::default, Uri::from);
     *request.uri_mut() = target;
     fields::end_hop(request.headers_mut());
-    fields::add_way(request.headers_mut(), version, client);
+    if version == Version::HTTP_2 {
+        fields::join_cookies(request.headers_mut());
+    }
+    way.add(request.headers_mut(), version, client);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A caching reverse proxy: a hyper client is the wrapped service, and the layer around it is in protocol mode, so that
 //! nothing is stored but what the origin's responses let a shared cache store. What the origin says reaches the layer as
-//! it was said; what is a proxy's own duty is done outside the layer (`fields`, `front`), and the connections are kept by
+//! it was said; what is a proxy's own duty is done outside the layer (`fields`, `way`, `front`), and the connections are kept by
 //! `server` on the clients' side and by `origin` on the other.
 //!
 //! * Clients speak HTTP/1.1, HTTP/1.0, or HTTP/2 without TLS; the origin is spoken to in HTTP/1.1.
@@ -11,17 +11,22 @@
 //! * Both directions stream. A body that breaks off breaks off for the client too, and is not stored.
 //! * An origin that cannot be reached is a 502 in words, one that does not answer in time a 504; a stored response that
 //!   says `stale-if-error` is given instead, since to the layer both are errors of the service that it wraps.
+//! * Nobody is waited for without end: a client that stops in its request gets a 408, one that connects and asks nothing
+//!   is let go, and a response in which the origin stops breaks off. A request that was here before is a 508.
 //! * An upgrade is declined, by answering as if it had not been asked for (RFC 9110 §7.8); so a WebSocket needs another
 //!   way to the origin. CONNECT is answered 501.
 //! * Interim responses (1xx) of the origin go on to the client whose request it answers, over HTTP/1.1 (`interim`).
 //! * SIGINT and SIGTERM end it: no new connections, and a few seconds for the exchanges under way.
 
+mod content;
 mod fields;
 mod front;
 pub(crate) mod interim;
+mod line;
 mod options;
 mod origin;
 mod server;
+mod way;
 mod words;
 
 use std::process::ExitCode;
@@ -84,7 +89,7 @@ async fn main() -> ExitCode {
         println!("Listening on http://{address}, in front of {}", options.origin);
     }
     let cache = Cache::builder().memory(options.memory).build();
-    let server = Server::new(front(&cache, &options), options.grace);
+    let server = Server::new(front(&cache, &options), &options);
     server.serve(listener, server::told_to_stop()).await;
     cache.drain(options.grace).await;
     ExitCode::SUCCESS

@@ -1,6 +1,6 @@
 //! What the command line says.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use http::{HeaderName, Uri, header::InvalidHeaderName, uri::Authority};
 use lexopt::{Arg, ValueExt};
@@ -12,7 +12,9 @@ A caching reverse proxy: stores what the origin's responses let a shared cache s
     --origin URL                  whose responses are cached, http:// with a host; required
     --memory MIB                  for stored responses and what is known of them; default 64
     --body-cap KIB                the largest body that is stored; default 1024
-    --timeout SECONDS             how long the origin may take to begin its answer; default 60
+    --connections NUMBER          how many clients are served at one time, others wait; default 4096
+    --timeout SECONDS             how long the origin may take to begin its answer once it has the request, and how long
+                                  either side may pause in a body; default 60
     --grace SECONDS               how long exchanges may go on at the end; default 5
     --honor-request-directives    `Cache-Control` of requests counts (no-cache, max-age, only-if-cached, ...)
     --targeted NAME[,NAME...]     response fields that count before `Cache-Control` (RFC 9213), the first one first;
@@ -33,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) memory: usize,
     /// In bytes; without it the layer's own.
     pub(crate) body_cap: Option<usize>,
+    /// Of clients, at one time.
+    pub(crate) connections: usize,
     pub(crate) timeout: Duration,
     pub(crate) grace: Duration,
     pub(crate) honor_request_directives: bool,
@@ -51,6 +55,7 @@ impl Options {
             origin,
             memory: 64 << 20,
             body_cap: None,
+            connections: 4096,
             timeout: Duration::from_secs(60),
             grace: Duration::from_secs(5),
             honor_request_directives: false,
@@ -73,6 +78,7 @@ impl Options {
                 Arg::Long("body-cap") => {
                     options.body_cap = Some(arguments.value()?.parse_with(|kib| scaled(kib, 1 << 10))?);
                 }
+                Arg::Long("connections") => options.connections = arguments.value()?.parse::<NonZeroUsize>()?.get(),
                 Arg::Long("timeout") => options.timeout = Duration::from_secs(arguments.value()?.parse()?),
                 Arg::Long("grace") => options.grace = Duration::from_secs(arguments.value()?.parse()?),
                 Arg::Long("honor-request-directives") => options.honor_request_directives = true,

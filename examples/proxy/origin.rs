@@ -20,12 +20,18 @@ use hyper_util::{
 };
 use tower::Service;
 
-use super::{Options, fields, interim::Teller, words::Words};
+use super::{
+    Options,
+    content::{Download, Peer, Upload},
+    fields,
+    interim::Teller,
+    words::Words,
+};
 
 /// Calls the origin. What it answers is handed on as it is.
 #[derive(Clone)]
 pub(crate) struct Origin {
-    client: Client<HttpConnector, Incoming>,
+    client: Client<HttpConnector, Upload>,
     authority: Authority,
     timeout: Duration,
 }
@@ -37,6 +43,8 @@ pub(crate) enum Failure {
     Unreachable,
     /// It said nothing in time.
     Late,
+    /// It waits for the rest of the request, which the client does not send.
+    Stalled,
     /// What it said was no response, or it said nothing before it closed the connection.
     Broken,
 }
@@ -72,7 +80,7 @@ impl Origin {
 }
 
 impl Service<Request<Incoming>> for Origin {
-    type Response = Response<Incoming>;
+    type Response = Response<Download>;
     type Error = Failure;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Failure>> + Send>>;
 
@@ -85,20 +93,39 @@ impl Service<Request<Incoming>> for Origin {
         if let Some(teller) = request.extensions_mut().remove::<Teller>() {
             hyper::ext::on_informational(&mut request, move |said| teller.tell(said.status(), said.headers()));
         }
-        let (answer, timeout) = (self.client.request(request), self.timeout);
+        let (head, content) = request.into_parts();
+        let (upload, progress) = Upload::new(content);
+        let (answer, timeout) = (self.client.request(Request::from_parts(head, upload)), self.timeout);
         Box::pin(async move {
-            let failure = match tokio::time::timeout(timeout, answer).await {
-                Ok(Ok(response)) if fields::is_plain(response.headers()) => return Ok(response),
-                Ok(Ok(_)) => Failure::Broken,
-                Ok(Err(error)) => {
-                    tracing::warn!(target: "proxy", "the origin failed: {}", chain(&error));
-                    if error.is_connect() { Failure::Unreachable } else { Failure::Broken }
-                }
-                Err(_) => Failure::Late,
-            };
-            Err(failure)
+            tokio::select! {
+                answer = answer => match answer {
+                    Ok(response) => understood(response.map(|content| Download::new(content, timeout))),
+                    Err(error) => {
+                        tracing::warn!(target: "proxy", "the origin failed: {}", chain(&error));
+                        Err(if error.is_connect() { Failure::Unreachable } else { Failure::Broken })
+                    }
+                },
+                stalled = progress.stalled(timeout) => Err(match stalled {
+                    Peer::Client => Failure::Stalled,
+                    Peer::Origin => Failure::Late,
+                }),
+            }
         })
     }
+}
+
+/// The response as it goes on, if there is sense in it.
+fn understood(mut response: Response<Download>) -> Result<Response<Download>, Failure> {
+    // Nobody asked it to speak otherwise: requests go on without `Upgrade`.
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if switched || !fields::is_plain(response.headers()) {
+        return Err(Failure::Broken);
+    }
+    if response.headers().contains_key(header::TRANSFER_ENCODING) {
+        // The chunks are what counts (RFC 9112 §6.3), and the length may be another one.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    Ok(response)
 }
 
 impl Failure {
@@ -107,6 +134,7 @@ impl Failure {
         match self {
             Self::Unreachable => Words::new(StatusCode::BAD_GATEWAY, "the origin cannot be reached"),
             Self::Late => Words::new(StatusCode::GATEWAY_TIMEOUT, "the origin did not answer in time"),
+            Self::Stalled => Words::new(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time"),
             Self::Broken => Words::new(StatusCode::BAD_GATEWAY, "the origin broke off, or answered what is no HTTP"),
         }
     }

@@ -85,12 +85,38 @@ async fn rfc9110_2_5_an_answer_is_of_the_version_that_is_spoken_here() {
 async fn rfc9110_7_6_3_the_origin_is_told_by_which_way_a_request_came_and_for_whom() {
     let stand = Stand::new(|_| Reply::ok("", "")).await;
     stand.get("/", "").await;
-    let asked = stand.origin.last();
-    assert_eq!((asked.field("via"), asked.field("x-forwarded-for")), ("1.1 cacheback".into(), "127.0.0.1".into()));
+    let own = stand.origin.last().field("via");
+    assert!(own.starts_with("1.1 cacheback-"), "{own}");
+    assert_eq!(stand.origin.last().field("x-forwarded-for"), "127.0.0.1");
     stand.get("/", "Via: 1.0 first\nX-Forwarded-For: 192.0.2.1").await;
     let asked = stand.origin.last();
-    assert_eq!(asked.field("via"), "1.0 first|1.1 cacheback");
+    assert_eq!(asked.field("via"), format!("1.0 first|{own}"));
     assert_eq!(asked.field("x-forwarded-for"), "192.0.2.1|127.0.0.1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9110_7_6_3_what_was_here_before_is_a_508_and_goes_no_further() {
+    let stand = Stand::new(|_| Reply::ok("", "")).await;
+    stand.get("/", "").await;
+    let own = stand.origin.last().field("via");
+    let name = &own["1.1 ".len()..];
+    for via in [
+        own.clone(),
+        format!("1.0 first, 2  {}", name.to_uppercase()),
+        format!("1.0 first\nVia: HTTP/1.1 {name} (by a comment) , 1.1 last"),
+    ] {
+        let answer = stand.get("/", &format!("Via: {via}")).await;
+        assert_eq!(
+            (answer.status(), answer.text()),
+            (508, "508 Loop Detected: the request was here before\n"),
+            "{via}"
+        );
+    }
+    assert_eq!(stand.origin.runs(), 1);
+    // Another one of its kind, and who only looks like it.
+    for via in ["1.1 cacheback-0".to_owned(), format!("1.1 {name}0"), name.to_owned(), format!("1.1 first {name}")] {
+        assert_eq!(stand.get("/", &format!("Via: {via}")).await.status(), 200, "{via}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,6 +190,25 @@ async fn rfc9112_7_1_chunked_content_passes_in_both_directions_and_is_stored() {
     for hit in [false, true] {
         let answer = stand.get("/", "").await;
         assert_eq!((answer.text(), answer.whole, answer.is_hit()), ("of a get", true, hit));
+    }
+}
+
+#[tokio::test(start_paused = true)] // P53
+async fn rfc9112_6_3_a_length_beside_chunks_goes_no_further() {
+    for (length, first) in [(4, "length"), (40, "length"), (4, "coding"), (40, "coding")] {
+        let stand = Stand::new(move |asked| {
+            let (length, coding) = (format!("Content-Length: {length}"), "Transfer-Encoding: chunked");
+            let framing = if first == "length" { format!("{length}\n{coding}") } else { format!("{coding}\n{length}") };
+            let stored = if asked.path() == "/stored" { "Cache-Control: max-age=60\n" } else { "" };
+            let head = Reply::head("200 OK", &format!("{stored}{framing}"));
+            if asked.method() == "HEAD" { head } else { head.say("a\r\n0123456789\r\n0\r\n\r\n") }
+        })
+        .await;
+        assert!(!stand.send("HEAD", "/", "", "").await.has("content-length"), "{length} {first}");
+        for (path, hit) in [("/passed", false), ("/stored", false), ("/stored", true)] {
+            let answer = stand.get(path, "").await;
+            assert_eq!((answer.text(), answer.whole, answer.is_hit()), ("0123456789", true, hit), "{length} {first}");
+        }
     }
 }
 

@@ -4,7 +4,11 @@ use std::{cell::RefCell, io, time::Duration};
 
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt};
 
-use crate::{origin::Reply, proxy::Options, stand::Stand};
+use crate::{
+    origin::{Gate, Reply},
+    proxy::Options,
+    stand::{Stand, request},
+};
 
 fn parse(line: &str) -> Result<Option<Options>, String> {
     Options::parse(lexopt::Parser::from_args(line.split_whitespace())).map_err(|error| error.to_string())
@@ -14,7 +18,7 @@ fn parse(line: &str) -> Result<Option<Options>, String> {
 fn what_the_command_line_does_not_say_has_a_default() {
     let options = parse("--origin http://127.0.0.1:8000/").unwrap().unwrap();
     assert_eq!((options.origin.as_str(), options.listen.as_str()), ("127.0.0.1:8000", "127.0.0.1:8080"));
-    assert_eq!((options.memory, options.body_cap), (64 << 20, None));
+    assert_eq!((options.memory, options.body_cap, options.connections), (64 << 20, None, 4096));
     assert_eq!((options.timeout, options.grace), (Duration::from_secs(60), Duration::from_secs(5)));
     assert!(options.stale_if_error.is_none());
     assert!(!options.honor_request_directives && !options.heuristic && options.targeted.is_none());
@@ -24,11 +28,11 @@ fn what_the_command_line_does_not_say_has_a_default() {
 fn what_the_command_line_says_counts() {
     let options = parse(
         "--listen [::1]:80 --origin=http://a.test --memory 1 --body-cap 2 --timeout 3 --grace 4 \
-         --honor-request-directives --targeted CDN-Cache-Control,X-Mine --heuristic --stale-if-error 5",
+         --connections 6 --honor-request-directives --targeted CDN-Cache-Control,X-Mine --heuristic --stale-if-error 5",
     );
     let options = options.unwrap().unwrap();
     assert_eq!((options.origin.as_str(), options.listen.as_str()), ("a.test", "[::1]:80"));
-    assert_eq!((options.memory, options.body_cap), (1 << 20, Some(2 << 10)));
+    assert_eq!((options.memory, options.body_cap, options.connections), (1 << 20, Some(2 << 10), 6));
     assert_eq!((options.timeout, options.grace), (Duration::from_secs(3), Duration::from_secs(4)));
     assert_eq!(options.stale_if_error, Some(Duration::from_secs(5)));
     assert!(options.honor_request_directives && options.heuristic);
@@ -48,6 +52,7 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
         "--origin http://a.test --memory much",
         "--origin http://a.test --memory 99999999999999999999",
         "--origin http://a.test --body-cap 18446744073709551615",
+        "--origin http://a.test --connections 0",
         "--origin http://a.test --targeted X,,Y",
         "--origin http://a.test --unknown",
         "--origin http://a.test stray",
@@ -82,16 +87,27 @@ async fn each_request_is_one_line_of_log_and_says_what_became_of_it() {
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines).with(wanted)).unwrap();
     tracing::callsite::rebuild_interest_cache();
 
-    let stand = Stand::new(|_| Reply::ok("Cache-Control: max-age=60", "")).await;
+    let never = Gate::new();
+    let stand = Stand::new(move |asked| match asked.path() {
+        "/left" => Reply::default().wait(&never),
+        _ => Reply::ok("Cache-Control: max-age=60", ""),
+    })
+    .await;
     stand.get("/page?query", "").await;
     stand.get("/page", "Host: b ad").await;
     stand.get("/page?query", "").await;
+    let mut client = stand.connect().await;
+    client.send(request("GET", "/left", "", "")).await;
+    stand.origin.begun(2).await;
+    drop(client);
+    stand.quiet().await;
     let text = String::from_utf8(LOG.take()).unwrap();
     let lines: Vec<_> = text.lines().collect();
     let said = [
         "INFO proxy: GET /page 200 (fwd=uri-miss; fwd-status=200; stored) ",
         "INFO proxy: GET /page 400 (-) ",
         "INFO proxy: GET /page 200 (hit; ttl=60) ",
+        "INFO proxy: GET /left 499 (-) ",
     ];
     assert_eq!(lines.len(), said.len(), "{text}");
     for (line, said) in lines.into_iter().zip(said) {

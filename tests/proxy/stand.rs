@@ -46,7 +46,7 @@ impl Stand {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let proxy = listener.local_addr().expect("a bound listener has an address");
         let (stop, stopped) = oneshot::channel();
-        let server = Server::new(proxy::front(&cache, &options), options.grace);
+        let server = Server::new(proxy::front(&cache, &options), &options);
         let server = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
             server.serve(listener, stopped).await;
