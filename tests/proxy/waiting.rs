@@ -83,6 +83,26 @@ async fn a_body_in_which_the_origin_pauses_for_too_long_breaks_off_and_is_not_st
     }
 }
 
+#[tokio::test(start_paused = true)] // P52
+async fn a_body_may_take_its_time_as_long_as_it_gets_on() {
+    let gates = [Gate::new(), Gate::new()];
+    let [first, second] = gates.clone();
+    let stand = Stand::new(move |_| {
+        let head = Reply::head("200 OK", "Content-Length: 3");
+        head.say("a").wait(&first).say("b").wait(&second).say("c")
+    })
+    .await;
+    let mut client = stand.connect().await;
+    client.send(request("GET", "/", "Connection: close", "")).await;
+    client.begin_answer(1).await;
+    for gate in gates {
+        stand.quiet().await;
+        stand.pass(59).await;
+        gate.open();
+    }
+    assert_eq!(client.rest().await, "bc");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_connects_and_asks_nothing_is_let_go() {
     let stand = Stand::new(|_| Reply::ok("", "")).await;
