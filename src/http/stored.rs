@@ -22,6 +22,7 @@ use crate::{
     entry::Fields,
     http::{
         body::{Body, Fill},
+        cache_control::members,
         conditional::{is_same_tag, to_not_modified},
         content_length, etag, partial,
         request::View,
@@ -435,15 +436,12 @@ pub(crate) fn age_value(age: Duration) -> HeaderValue {
 /// What a response says in the lines of `Cache-Control`, less what would let anyone further down take it for fresh.
 fn without_freshness(lines: &[&[u8]]) -> HeaderValue {
     const FRESHNESS: [&str; 5] = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error", "immutable"];
-    let lines = lines.iter().map(|line| std::str::from_utf8(line).unwrap_or_default());
-    // A quoted argument may hold commas: then nothing of its line is kept.
-    let members = lines.filter(|line| !line.contains('"')).flat_map(|line| line.split(',')).map(str::trim);
-    let kept = members.filter(|member| {
-        let name = member.split('=').next().unwrap_or_default();
-        !name.is_empty() && !FRESHNESS.iter().any(|freshness| name.trim().eq_ignore_ascii_case(freshness))
+    let kept = lines.iter().flat_map(|line| members(line)).filter(|member| {
+        let name = member.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        !FRESHNESS.iter().any(|freshness| name.eq_ignore_ascii_case(freshness.as_bytes()))
     });
-    let value = std::iter::once("max-age=0").chain(kept).collect::<Vec<_>>().join(", ");
-    HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("max-age=0"))
+    let value = std::iter::once(&b"max-age=0"[..]).chain(kept).collect::<Vec<_>>().join(&b", "[..]);
+    HeaderValue::from_bytes(&value).unwrap_or_else(|_| HeaderValue::from_static("max-age=0"))
 }
 
 /// The value of `Date` at this moment.
@@ -468,8 +466,9 @@ mod tests {
             (&[""], "max-age=0"),
             (&["Max-Age=9, public , s-maxage=9,no-transform"], "max-age=0, public, no-transform"),
             (&["public, max-age=9", "s-maxage=9, no-transform"], "max-age=0, public, no-transform"),
-            (&["x=\"a, max-age=9\", max-age=9"], "max-age=0"),
-            (&["x=\"a, max-age=9\"", "public"], "max-age=0, public"),
+            (&["x=\"a, max-age=9\", max-age=9"], "max-age=0, x=\"a, max-age=9\""),
+            (&["x=\"a, max-age=9"], "max-age=0, x=\"a"),
+            (&["private=\"x-a, x-b\"", "public"], "max-age=0, private=\"x-a, x-b\", public"),
             (&[", immutable,,stale-while-revalidate=9"], "max-age=0"),
         ] {
             let said: Vec<_> = said.iter().map(|line: &&str| line.as_bytes()).collect();
