@@ -3,7 +3,7 @@
 use cacheback::{Cache, CacheStatus, CachebackLayer, Detail, ForceRefresh, Freshness};
 use http::StatusCode;
 
-use crate::support::http::{Clients, Origin, Reply, get, get_with, headers, pass, request, secs, send};
+use crate::support::http::{Clients, Origin, Reply, get, get_with, headers, pass, request, saying, secs, send};
 
 mod support;
 
@@ -102,7 +102,7 @@ async fn rfc9111_4_2_4_max_stale_never_goes_against_what_forbids_it() {
     // The handler's own word is that it is never served stale, and the layer's.
     let said = Origin::new(|seen| {
         let fields = [("etag", "\"x\""), ("cache-control", "max-age=10")];
-        (Freshness::exact(secs(10)), fields, seen.run.to_string())
+        saying(Freshness::exact(secs(10)), (fields, seen.run.to_string()))
     });
     let own = Origin::with_fields(&[("etag", "\"x\"")]);
     for origin in [said, own] {

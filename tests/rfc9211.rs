@@ -5,7 +5,7 @@ use cacheback::{Cache, CacheStatus, CachebackLayer, ForceRefresh, Freshness, Out
 use http::StatusCode;
 use sfv::{BareItem, Item, List, ListEntry, Parser};
 
-use crate::support::http::{Clients, Origin, Reply, get, get_with, headers, pass, request, secs, send, settle};
+use crate::support::http::{Clients, Origin, Reply, get, get_with, headers, pass, request, saying, secs, send, settle};
 
 mod support;
 
@@ -111,7 +111,7 @@ async fn rfc9211_2_6_those_who_shared_a_run_say_so() {
 #[tokio::test(start_paused = true)] // P49
 async fn rfc9211_2_4_a_lifetime_of_any_length_is_an_integer_that_fits() {
     let freshness = Freshness::exact(std::time::Duration::MAX);
-    let app = Origin::new(move |_| (freshness, "x")).behind(CachebackLayer::new(secs(1)));
+    let app = Origin::new(move |_| saying(freshness, "x")).behind(CachebackLayer::new(secs(1)));
     get(&app, "/").await;
     let reply = get(&app, "/").await;
     let member = members(&reply).pop().unwrap();

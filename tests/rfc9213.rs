@@ -4,7 +4,7 @@ use cacheback::{Cache, CachebackLayer, Freshness};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
-use crate::support::http::{Fields, Origin, Reply, get, get_with, pass, request, secs, send};
+use crate::support::http::{Fields, Origin, Reply, get, get_with, pass, request, saying, secs, send};
 
 mod support;
 
@@ -260,7 +260,7 @@ async fn a_layer_of_the_same_cache_leaves_the_field_to_the_one_that_stores() {
 #[tokio::test(start_paused = true)] // P42
 async fn what_the_handler_says_beside_its_fields_goes_first_and_what_the_field_forbids_stays_forbidden() {
     for (own, runs) in [("max-age=99", 2), ("no-store", 3)] {
-        let origin = Origin::new(move |_| (Freshness::exact(secs(5)), [(OWN, own)], "x"));
+        let origin = Origin::new(move |_| saying(Freshness::exact(secs(5)), ([(OWN, own)], "x")));
         let app = origin.behind(http());
         get(&app, "/").await;
         get(&app, "/").await;

@@ -4,7 +4,7 @@ use axum::{Router, response::IntoResponse};
 use cacheback::{Cache, CacheStatus, CachebackLayer, Freshness, Scope, Tags};
 use http::StatusCode;
 
-use crate::support::http::{Clients, Origin, Seen, get, get_with, headers, pass, request, secs, send};
+use crate::support::http::{Clients, Origin, Seen, get, get_with, headers, pass, request, saying, secs, send};
 
 mod support;
 
@@ -155,7 +155,7 @@ async fn groups_are_tags_and_an_application_means_them_on_every_host() {
     let tagged = |seen: &Seen| {
         let groups = headers(&[("cache-control", "max-age=600"), ("cache-groups", "\"field\"")]);
         match seen.method.as_str() {
-            "GET" => (Tags::new(["said"]), groups, seen.run.to_string()).into_response(),
+            "GET" => saying(Tags::new(["said"]), (groups, seen.run.to_string())),
             _ => [("cache-group-invalidation", "\"said\"")].into_response(),
         }
     };
@@ -209,7 +209,7 @@ async fn rfc9111_3_2_a_304_may_change_the_groups_and_leaves_tags_as_they_were_sa
         let group = if again { "\"new\"" } else { "\"old\"" };
         let fields = [("etag", "\"a\""), ("cache-control", "max-age=9"), ("cache-groups", group)];
         let response = (status, headers(&fields), "body");
-        if again { response.into_response() } else { (Tags::new(["said"]), response).into_response() }
+        if again { response.into_response() } else { saying(Tags::new(["said"]), response) }
     });
     let app = origin.behind(cache.http());
     get(&app, "/").await;

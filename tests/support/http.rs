@@ -296,6 +296,13 @@ pub async fn pass(seconds: f64) {
     settle().await;
 }
 
+/// A response with this in its extensions. (With feature `axum` a handler says it as a part of the response.)
+pub fn saying<T: Clone + Send + Sync + 'static>(said: T, response: impl IntoResponse) -> Response {
+    let mut response = response.into_response();
+    response.extensions_mut().insert(said);
+    response
+}
+
 pub fn headers(fields: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
