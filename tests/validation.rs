@@ -516,6 +516,23 @@ async fn a_handler_says_of_a_304_what_it_says_of_any_response() {
     assert_eq!(origin.last().field("if-none-match"), "", "it is stored no more");
 }
 
+#[tokio::test(start_paused = true)] // P8
+async fn a_lifetime_that_a_304_leaves_as_it_was_is_not_made_shorter_each_time() {
+    let origin = Origin::new(|seen| match seen.run {
+        1 => saying((Tags::default(), Freshness::exact(secs(100))), ([("etag", "\"1\"")], "page")),
+        _ => StatusCode::NOT_MODIFIED.into_response(),
+    });
+    let layer = CachebackLayer::new(secs(1)).jitter(0.5);
+    let app = origin.behind(layer.clone());
+    get(&app, "/x").await;
+    for _ in 0..30 {
+        layer.cache().expire_path("/x").await.expect("there is no store");
+        assert_eq!(outcome(&app).await, "fwd=stale; fwd-status=304; stored");
+    }
+    pass(49.0).await;
+    assert_hit(&get(&app, "/x").await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_304_that_nobody_asked_for_is_the_answer_of_one_and_stored_for_nobody() {
     let origin = Origin::new(|_| (StatusCode::NOT_MODIFIED, headers(&[("cache-control", "max-age=60")])));
