@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::{
     clock,
+    codec::Codec,
     entry::Entry,
     error::Error,
     flight::Flights,
@@ -28,7 +29,7 @@ use crate::{
     slot::{Admission, Force, Slot},
     stats::{Gauges, Stats},
     status::Detail,
-    store::Store,
+    store::{Store, tier::Tier},
     telemetry::{Event, Telemetry},
 };
 
@@ -75,7 +76,7 @@ pub(crate) struct Shared<V> {
     pub(crate) permits: Arc<Permits>,
     pub(crate) running: Arc<Running>,
     pub(crate) telemetry: Arc<Telemetry>,
-    store: Option<Arc<dyn Store>>,
+    pub(crate) tier: Option<Tier<V>>,
 }
 
 /// Sets up a [`Cache`]. From [`Cache::builder`].
@@ -84,7 +85,6 @@ pub(crate) struct Shared<V> {
 pub struct CacheBuilder {
     memory: usize,
     max_refreshes: usize,
-    store: Option<Arc<dyn Store>>,
 }
 
 /// What an invalidation did.
@@ -115,7 +115,7 @@ impl Cache {
 
     /// Sets up a cache: 64 MiB of memory and 64 background refreshes at a time, unless told otherwise.
     pub fn builder() -> CacheBuilder {
-        CacheBuilder { memory: 64 << 20, max_refreshes: 64, store: None }
+        CacheBuilder { memory: 64 << 20, max_refreshes: 64 }
     }
 
     /// A layer for a router or a route, in application mode: see [`CachebackLayer::new`].
@@ -222,16 +222,24 @@ impl<V: Send + Sync + 'static> Cache<V> {
     }
 
     pub(crate) fn from_builder(builder: CacheBuilder) -> Self {
+        Self::with_tier(builder, |_| None)
+    }
+
+    fn with_tier(
+        CacheBuilder { memory, max_refreshes }: CacheBuilder,
+        tier: impl FnOnce(&Arc<Telemetry>) -> Option<Tier<V>>,
+    ) -> Self {
         let (journal, telemetry) = (Arc::new(Journal::default()), Arc::new(Telemetry::default()));
+        let tier = tier(&telemetry);
         Self {
             shared: Arc::new(Shared {
-                memory: Memory::new(builder.memory, Arc::clone(&telemetry)),
+                memory: Memory::new(memory, Arc::clone(&telemetry)),
                 flights: Arc::new(Flights::new(Arc::clone(&journal))),
                 journal,
-                permits: Arc::new(Permits::new(builder.max_refreshes)),
+                permits: Arc::new(Permits::new(max_refreshes)),
                 running: Arc::default(),
                 telemetry,
-                store: builder.store,
+                tier,
             }),
         }
     }
@@ -247,21 +255,25 @@ impl<V: Send + Sync + 'static> Cache<V> {
 
     /// Invalidates in this process.
     pub(crate) fn invalidate(&self, scope: &Scope, force: Force) -> usize {
-        // NOTE: recorded first, removed afterwards: what journal.rs promises rests on this order.
-        self.shared.journal.record(scope);
-        self.shared.flights.detach(scope);
-        let entries = self.shared.memory.invalidate(scope, force, clock::now());
+        let entries = self.remove(scope, force);
         self.shared.telemetry.tell(Event::Invalidated { purged: force == Force::Purge, entries });
         entries
     }
 
+    fn remove(&self, scope: &Scope, force: Force) -> usize {
+        // NOTE: recorded first, removed afterwards: what journal.rs promises rests on this order.
+        self.shared.journal.record(scope);
+        self.shared.flights.detach(scope);
+        self.shared.memory.invalidate(scope, force, clock::now())
+    }
+
     async fn invalidate_everywhere(&self, scope: Scope, force: Force) -> Result<Reached, Error> {
-        let reached = Reached { entries: self.invalidate(&scope, force) };
-        if let Some(store) = &self.shared.store {
-            store.invalidate(&scope).await.map_err(|error| {
-                self.shared.telemetry.tell(Event::StoreFailed);
-                Error::store(error.to_string())
-            })?;
+        let mut reached = Reached { entries: self.invalidate(&scope, force) };
+        if let Some(tier) = &self.shared.tier {
+            let told = tier.invalidate(&scope).await;
+            // What a run that began after the first time has found in the store before it was told.
+            reached.entries += self.remove(&scope, force);
+            told?;
         }
         Ok(reached)
     }
@@ -315,16 +327,21 @@ impl CacheBuilder {
         self
     }
 
-    #[cfg(test)]
-    pub(crate) fn store(mut self, store: Arc<dyn Store>) -> Self {
-        self.store = Some(store);
-        self
-    }
-
     /// The cache, for typed layers with responses of this type (see [`CachebackLayer::over_cache`]).
     #[must_use]
     pub fn build_for<V: Send + Sync + 'static>(self) -> Cache<V> {
         Cache::from_builder(self)
+    }
+
+    /// The cache, for typed layers with responses of this type, behind whose memory stands a store that other processes
+    /// share. See [`CachebackLayer::store`].
+    #[must_use]
+    pub fn build_with<V, C>(self, store: impl Store, codec: C) -> Cache<V>
+    where
+        V: Send + Sync + 'static,
+        C: Codec<V>,
+    {
+        Cache::with_tier(self, |telemetry| Some(Tier::new(store, codec, Arc::clone(telemetry))))
     }
 
     /// The cache.

@@ -64,6 +64,11 @@ impl Early {
         Self { cost, begun: AtomicBool::new(false) }
     }
 
+    /// How long the run took that produced the value.
+    pub(crate) fn cost(&self) -> Duration {
+        self.cost
+    }
+
     /// Whether an entry of this age, still fresh, had better be refreshed now (see [`Freshness::is_due_early`]).
     pub(crate) fn is_due(&self, freshness: &Freshness, age: Duration, beta: f64, lot: f64) -> bool {
         !self.begun.load(Relaxed) && freshness.is_due_early(age, self.cost, beta, lot)

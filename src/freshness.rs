@@ -105,6 +105,15 @@ impl Freshness {
         self.lifetime
     }
 
+    /// The lifetime, the two windows, and how long past the lifetime it is kept to be validated.
+    pub(crate) const fn parts(&self) -> [Duration; 4] {
+        [self.lifetime, self.stale_while_revalidate, self.stale_if_error, self.kept]
+    }
+
+    pub(crate) const fn of_parts([lifetime, stale_while_revalidate, stale_if_error, kept]: [Duration; 4]) -> Self {
+        Self { lifetime, stale_while_revalidate, stale_if_error, kept }
+    }
+
     /// The verdict on a response of this age. An age equal to a horizon is past it.
     pub(crate) fn at(&self, age: Duration) -> Verdict {
         if age < self.lifetime {

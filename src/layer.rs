@@ -17,6 +17,7 @@ use crate::{
     service::Cacheback,
     slot::Slot,
     status::{CacheStatus, Detail, Outcome},
+    store::tier::Held,
     telemetry::BypassWatch,
 };
 
@@ -346,6 +347,13 @@ impl<P: Protocol> Route<P> {
         let early = Early::after(clock::now().saturating_duration_since(started));
         let weight = self.protocol.weigh(&value);
         Arc::new(Entry { value, started, run, early, judged, variant, weight })
+    }
+
+    /// An entry of what the shared store held, as if the run had made it that found it.
+    pub(crate) fn restored(&self, held: Held<P::Value>, now: Instant, run: u64) -> Arc<Entry<P::Value>> {
+        let Held { value, judged, cost } = held;
+        let weight = self.protocol.weigh(&value);
+        Arc::new(Entry { value, started: now, run, early: Early::after(cost), judged, variant: None, weight })
     }
 
     /// Whether a run for this request may take the place of the entry. Who asks for himself alone leaves it to others, unless

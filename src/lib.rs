@@ -82,6 +82,7 @@
 mod audit;
 mod cache;
 mod clock;
+mod codec;
 mod demands;
 mod entry;
 mod error;
@@ -119,6 +120,7 @@ mod typed;
 
 pub use crate::{
     cache::{Cache, CacheBuilder, Reached},
+    codec::{Codec, CodecError},
     error::{Error, ErrorKind},
     explain::{Explanation, Plan},
     freshness::Freshness,
@@ -131,8 +133,12 @@ pub use crate::{
     service::Cacheback,
     stats::Stats,
     status::{CacheStatus, Detail, Outcome},
+    store::Store,
     typed::Typed,
 };
+
+#[cfg(feature = "serde")]
+pub use crate::codec::{Json, Postcard};
 
 /// The README's code, compiled.
 #[cfg(all(doctest, feature = "axum"))]

@@ -33,6 +33,13 @@ struct Seeker<S, P: Protocol> {
     by_hand: bool,
 }
 
+/// What became of leading.
+enum Led<Seeker, Request, Response, Error> {
+    Answered(Result<Response, Error>),
+    /// What the shared store held is in memory now. The request is still to be answered.
+    Found(Seeker, Request),
+}
+
 /// A request that asks for a new response: by the journal's number, the moment at which it came.
 #[derive(Clone, Copy)]
 struct Forced(u64);
@@ -42,7 +49,7 @@ pub(crate) async fn answer<S, P, Req>(
     route: Arc<Route<P>>,
     service: S,
     key: Key,
-    request: P::Request,
+    mut request: P::Request,
     view: P::View,
     mut seen: Sighting<P::Value>,
 ) -> Result<P::Response, S::Error>
@@ -65,13 +72,15 @@ where
         role => role,
     };
     let status = seen.forward_of(by_hand, demands.is_some(), &route.settings);
-    let seeker = Seeker { route, service, key, view, status, forced, by_hand };
+    let mut seeker = Seeker { route, service, key, view, status, forced, by_hand };
     let flights = Arc::clone(&seeker.route.cache.shared().flights);
     let (mut alone, mut panics, mut fields) = (false, 0, None);
+    // Whether what the shared store holds will do in place of a run: once is enough. And whether it was found there.
+    let (mut sparing, mut found) = (forced.is_none(), None);
     loop {
         // ## Looking => (Leading | Following | done: found, or by itself)
         if let Some((outcome, behind)) = seeker.hit(&seen)
-            && let Some(response) = seeker.replay(&seen, outcome)
+            && let Some(response) = seeker.replay(&seen, outcome.because(outcome.detail().or(found)))
         {
             if behind == Behind::Refresh {
                 refresh_behind(&seeker.route, &seeker.service, &seen, request, &seeker.view);
@@ -115,7 +124,15 @@ where
                     seen = again;
                     continue;
                 }
-                return seeker.lead(lead, request, &again, together).await;
+                match seeker.lead(lead, request, &again, together, sparing).await {
+                    Led::Answered(answer) => return answer,
+                    Led::Found(back, its) => {
+                        (seeker, request) = (back, its);
+                        (sparing, found) = (false, Some(Detail::Store));
+                    }
+                }
+                seen = seeker.look(&request);
+                continue;
             }
         };
         // ## Following => (Looking: together, or alone | done: landed, or stale)
@@ -195,7 +212,8 @@ impl<S, P: Protocol> Seeker<S, P> {
         request: P::Request,
         seen: &Sighting<P::Value>,
         together: bool,
-    ) -> Result<P::Response, S::Error>
+        sparing: bool,
+    ) -> Led<Self, P::Request, P::Response, S::Error>
     where
         P: Prepare<Req> + Capture<S::Response>,
         P::Response: Send + 'static,
@@ -209,26 +227,27 @@ impl<S, P: Protocol> Seeker<S, P> {
         let validate = !self.by_hand;
         let base = seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate });
         let (job, interest, mut delivery) =
-            Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, base, together);
+            Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, base, together, sparing);
         run::start::<S, P, Req>(job);
         let delivered = match patiently(&self.route.settings, self.may_fall_back(seen), &mut delivery).await {
             Some(delivered) => delivered,
             None => match self.fall_back(seen, None, Detail::Slow) {
-                Some(response) => return Ok(response),
+                Some(response) => return Led::Answered(Ok(response)),
                 None => delivery.await,
             },
         };
         drop(interest);
-        match delivered {
+        Led::Answered(match delivered {
             Ok(Delivery::Response { response, status: forwarded, failed, stored, detail }) => {
                 if failed && let Some(stale) = self.fall_back(seen, forwarded, Detail::StaleIfError) {
-                    return Ok(stale);
+                    return Led::Answered(Ok(stale));
                 }
                 let detail = detail.or(seen.is_marked().then_some(Detail::HitForMiss));
                 let outcome = Outcome::new(self.status).forwarded(forwarded).stored_if(stored).because(detail);
                 Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
             }
             Ok(Delivery::Error(error)) => self.fall_back_on(seen, error),
+            Ok(Delivery::Found(request)) => return Led::Found(self, request),
             Ok(Delivery::Panic(payload)) => {
                 self.answered(Outcome::new(self.status));
                 panic::resume_unwind(payload)
@@ -236,7 +255,7 @@ impl<S, P: Protocol> Seeker<S, P> {
             // The runtime that ran it is gone. There is no response, and no error of the service's to give in its place:
             // whoever polls this elsewhere waits as for a service that went with its runtime.
             Err(_) => std::future::pending().await,
-        }
+        })
     }
 
     /// Calls the service as without the layer, for a request that may neither lead a run nor wait for one.

@@ -14,6 +14,7 @@ use crate::{
     protocol::{Capture, Captured, Class, Prepare, Prepared, Protocol, Role, RunKind},
     scope::Scope,
     status::{CacheStatus, Detail, Outcome},
+    store::tier::Afterwards,
     telemetry::Event,
 };
 
@@ -107,7 +108,13 @@ where
             None => return Err(refused(Detail::SlowBody)),
         },
     };
-    let (key, entry) = (key.to_key(), route.entry(judged, value, &sight, started, run.number()));
+    let key = key.to_key();
+    // The store knows as well that every run is older which has begun before.
+    let since = match &shared.tier {
+        Some(tier) => tier.ask(&key).await.since,
+        None => None,
+    };
+    let entry = route.entry(judged, value, &sight, started, run.number());
     if entry.age(clock::now()) >= entry.freshness().gone_at() {
         return Err(refused(Detail::NoLifetime));
     }
@@ -118,7 +125,12 @@ where
     shared.journal.supersede(&run, &key);
     shared.flights.detach(&Scope::from(&key));
     match shared.land(&key, &entry, None, route.settings.max_variants) {
-        None => shared.telemetry.tell(Event::Stored),
+        None => {
+            shared.telemetry.tell(Event::Stored);
+            if let (Some(tier), Some(since)) = (&shared.tier, since) {
+                tier.after(&key, Afterwards::Save(entry, since)).await;
+            }
+        }
         // What came later has won already. An expiry leaves what it reached: older than this it is over all the same.
         Some(Detail::Invalidated) => shared.memory.update(&key, clock::now(), |slot| slot.clear_for(&entry)),
         Some(Detail::Superseded) => {}

@@ -25,6 +25,10 @@ use crate::{
     permits::Permit,
     protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled, Validated},
     status::Detail,
+    store::{
+        Since,
+        tier::{Afterwards, Asked},
+    },
     supervision::{Stop, Supervised},
     sync::Handle,
     telemetry::{self, End, Event},
@@ -37,10 +41,12 @@ pub(crate) struct Job<S, P: Protocol, Request, Response, Error> {
     request: Request,
     base: Option<Base<P::Value>>,
     kind: RunKind,
-    desk: Desk<P::Value, Response, Error>,
+    desk: Desk<P::Value, Request, Response, Error>,
     permit: Option<Permit>,
     /// Whether the run may go on for the store's sake when nobody waits for it any more.
     adoptable: bool,
+    /// Whether what the shared store holds will do in place of a run.
+    sparing: bool,
     /// When the run started: before anybody's patience with it begins to run out.
     started: Instant,
     running: Run,
@@ -55,14 +61,16 @@ pub(crate) struct Base<V> {
     pub(crate) validate: bool,
 }
 
-/// Where the run hands over what it has, to the one who leads and to those who follow.
-struct Desk<V, Response, Error> {
+/// Where the run hands over what it has, to the one who leads and to those who follow; and what it leaves to do in the
+/// shared store, once they have it.
+struct Desk<V, Request, Response, Error> {
     lead: Lead<V>,
-    leader: Mutex<Option<oneshot::Sender<Delivery<Response, Error>>>>,
+    leader: Mutex<Option<oneshot::Sender<Delivery<Request, Response, Error>>>>,
+    afterwards: Mutex<Option<Afterwards<V>>>,
 }
 
 /// What the one who leads gets.
-pub(crate) enum Delivery<Response, Error> {
+pub(crate) enum Delivery<Request, Response, Error> {
     Response {
         response: Response,
         status: Option<u16>,
@@ -73,6 +81,8 @@ pub(crate) enum Delivery<Response, Error> {
     },
     Error(Error),
     Panic(Box<dyn Any + Send>),
+    /// What the shared store held is in memory now: whoever asked looks again.
+    Found(Request),
 }
 
 type JobOf<S, P, Req> = Job<
@@ -94,9 +104,10 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         permit: Permit,
     ) -> Self {
         let running = route.cache.shared().running.start();
-        let desk = Desk { lead, leader: Mutex::new(None) };
+        let desk = Desk { lead, leader: Mutex::new(None), afterwards: Mutex::new(None) };
         let (base, permit, kind, started) = (Some(base), Some(permit), RunKind::Background, clock::now());
-        Self { route, service, request, base, kind, desk, permit, adoptable: false, started, running }
+        let (adoptable, sparing) = (false, true);
+        Self { route, service, request, base, kind, desk, permit, adoptable, sparing, started, running }
     }
 
     /// A run that somebody waits for. Whoever waits does so as long as the interest lives, and lets go of the delivery
@@ -109,13 +120,15 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         lead: Lead<P::Value>,
         base: Option<Base<P::Value>>,
         adoptable: bool,
-    ) -> (Self, Interest, oneshot::Receiver<Delivery<Response, Error>>) {
+        sparing: bool,
+    ) -> (Self, Interest, oneshot::Receiver<Delivery<Request, Response, Error>>) {
         let running = route.cache.shared().running.start();
         let (leader, delivery) = oneshot::channel();
         let interest = lead.interest();
-        let desk = Desk { lead, leader: Mutex::new(Some(leader)) };
+        let desk = Desk { lead, leader: Mutex::new(Some(leader)), afterwards: Mutex::new(None) };
         let (kind, permit, started) = (RunKind::Foreground, None, clock::now());
-        (Self { route, service, request, base, kind, desk, permit, adoptable, started, running }, interest, delivery)
+        let job = Self { route, service, request, base, kind, desk, permit, adoptable, sparing, started, running };
+        (job, interest, delivery)
     }
 }
 
@@ -155,9 +168,21 @@ where
     S: Service<P::Request>,
     S::Error: Send + 'static,
 {
-    let Job { route, service, request, base, kind, desk, permit, adoptable, started, running } = job;
+    let Job { route, service, request, base, kind, desk, permit, adoptable, sparing, started, running } = job;
     let warm = base.as_ref().is_some_and(|base| base.servable);
-    let work = work::<S, P, Req>(&route, service, request, base.as_ref(), kind, &desk, started);
+    let work = async {
+        if kind == RunKind::Background {
+            // The reader's answer is written first, also where one thread does everything.
+            task::yield_now().await;
+        }
+        let asked = ask(&route, &desk.lead, base.as_ref(), sparing).await;
+        if asked.is_found {
+            desk.lead.land(Landing::Vacated);
+            desk.deliver(Delivery::Found(request));
+            return End::Spared;
+        }
+        work::<S, P, Req>(&route, service, request, base.as_ref(), &desk, Outset { kind, started, asked }).await
+    };
     let supervised = Supervised {
         lead: &desk.lead,
         route: &route,
@@ -186,8 +211,39 @@ where
     };
     let took = clock::now().saturating_duration_since(started);
     route.cache.shared().telemetry.tell(Event::RunEnded { end, took });
+    let afterwards = desk.afterwards.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let (Some(tier), Some(afterwards)) = (&route.cache.shared().tier, afterwards) {
+        tier.after(desk.lead.key(), afterwards).await;
+    }
     drop(desk);
     drop(running);
+}
+
+/// Asks the shared store before the service is called. What it holds is put into memory if that is better than what is
+/// there, and will do.
+async fn ask<P: Protocol>(
+    route: &Route<P>,
+    lead: &Lead<P::Value>,
+    base: Option<&Base<P::Value>>,
+    sparing: bool,
+) -> AskedStore {
+    let shared = route.cache.shared();
+    let Some(tier) = &shared.tier else { return AskedStore { is_found: false, holds: false, since: None } };
+    let Asked { found, since } = tier.ask(lead.key()).await;
+    let holds = found.is_some();
+    let slot = shared.memory.peek(lead.key());
+    let kept = |base: &Base<P::Value>| {
+        let kept = slot.as_ref()?.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, &base.entry))?;
+        Some(kept.verdict(clock::now()).0)
+    };
+    let here = base.and_then(kept).unwrap_or(Verdict::Gone);
+    let better = found.filter(|found| sparing && found.verdict().is_servable() && found.verdict() < here);
+    let is_found = better.is_some_and(|found| {
+        let (number, most) = (lead.number(), route.settings.max_variants);
+        let entry = route.restored(found, clock::now(), number);
+        shared.land(lead.key(), &entry, base.map(|base| &base.entry), most).is_none()
+    });
+    AskedStore { is_found, holds, since }
 }
 
 /// The run itself, from the call to the landing.
@@ -196,22 +252,18 @@ async fn work<S, P, Req>(
     service: S,
     request: P::Request,
     base: Option<&Base<P::Value>>,
-    kind: RunKind,
-    desk: &Desk<P::Value, P::Response, S::Error>,
-    started: Instant,
+    desk: &Desk<P::Value, P::Request, P::Response, S::Error>,
+    outset: Outset,
 ) -> End
 where
     P: Prepare<Req> + Capture<S::Response>,
     S: Service<P::Request>,
     S::Error: Send + 'static,
 {
-    if kind == RunKind::Background {
-        // The reader's answer is written first, also where one thread does everything.
-        task::yield_now().await;
-    }
-    let asked = base.filter(|base| base.validate).map(|base| &*base.entry);
+    let Outset { kind, started, asked } = outset;
+    let validated = base.filter(|base| base.validate).map(|base| &*base.entry);
     let (request, sight) =
-        route.protocol.project(request, kind, route.cache.identity(), asked.map(|entry| &entry.value));
+        route.protocol.project(request, kind, route.cache.identity(), validated.map(|entry| &entry.value));
     let warm = base.is_some_and(|base| base.servable);
     let response = match Call::new(service, request).await {
         Ok(response) => response,
@@ -224,8 +276,8 @@ where
         }
     };
     let status = route.protocol.status(&response);
-    let landing = Settling { route, lead: &desk.lead, base, started, status };
-    let response = match asked {
+    let landing = Settling { route, lead: &desk.lead, base, started, status, asked, afterwards: &desk.afterwards };
+    let response = match validated {
         None => response,
         Some(entry) => match route.protocol.validate(response, entry, &sight, &route.settings.freshness) {
             Ok(validated) => {
@@ -286,6 +338,25 @@ struct Settling<'a, P: Protocol> {
     base: Option<&'a Base<P::Value>>,
     started: Instant,
     status: Option<u16>,
+    asked: AskedStore,
+    afterwards: &'a Mutex<Option<Afterwards<P::Value>>>,
+}
+
+/// How a run sets out.
+struct Outset {
+    kind: RunKind,
+    started: Instant,
+    asked: AskedStore,
+}
+
+/// What the shared store said before the run began.
+struct AskedStore {
+    /// What it held is in memory: there is nothing to run for.
+    is_found: bool,
+    /// Whether it holds something, though it will not do.
+    holds: bool,
+    /// By what it knows the run again. If it did not answer, nothing is saved there.
+    since: Option<Since>,
 }
 
 impl<P: Protocol> Settling<'_, P> {
@@ -297,7 +368,12 @@ impl<P: Protocol> Settling<'_, P> {
         let shared = self.route.cache.shared();
         let refusal = shared.land(self.lead.key(), &entry, self.base.map(|base| &base.entry), most);
         match refusal {
-            None => shared.telemetry.tell(Event::Stored),
+            None => {
+                shared.telemetry.tell(Event::Stored);
+                if let Some(since) = &self.asked.since {
+                    self.leave(Afterwards::Save(Arc::clone(&entry), since.clone()));
+                }
+            }
             Some(Detail::Invalidated) => {
                 shared.telemetry.tell(Event::Refused(Detail::Invalidated));
                 // What it says counts for nothing any more. That it failed does.
@@ -318,9 +394,9 @@ impl<P: Protocol> Settling<'_, P> {
     }
 
     /// What was stored is still what the service would answer.
-    fn settle<Response, Error>(
+    fn settle<Request, Response, Error>(
         &self,
-        desk: &Desk<P::Value, Response, Error>,
+        desk: &Desk<P::Value, Request, Response, Error>,
         validated: Validated<Response, P::Value>,
         sight: &P::Sight,
     ) {
@@ -358,6 +434,11 @@ impl<P: Protocol> Settling<'_, P> {
         self.refuse(judged);
     }
 
+    /// Leaves something to do in the shared store.
+    fn leave(&self, afterwards: Afterwards<P::Value>) {
+        *self.afterwards.lock().unwrap_or_else(PoisonError::into_inner) = Some(afterwards);
+    }
+
     fn is_warm(&self) -> bool {
         self.base.is_some_and(|base| base.servable)
     }
@@ -372,6 +453,9 @@ impl<P: Protocol> Settling<'_, P> {
             back_off(self.route, self.lead, self.is_warm());
         }
         let replaced = self.base.filter(|_| !judged.failed && !own);
+        if replaced.is_some() || self.asked.holds && !judged.failed && !own {
+            self.leave(Afterwards::Forget);
+        }
         let marked = !judged.failed && judged.class == Class::Personal { mark: true };
         // The fields are kept in any case: those who wait regroup by them.
         if replaced.is_none() && !marked && judged.fields.is_none() {
@@ -403,7 +487,7 @@ fn back_off<P: Protocol>(route: &Route<P>, lead: &Lead<P::Value>, warm: bool) {
     }
 }
 
-impl<V, Response, Error> Desk<V, Response, Error> {
+impl<V, Request, Response, Error> Desk<V, Request, Response, Error> {
     fn hand_over(&self, response: Response, status: Option<u16>, judged: &Judgement, stored: bool) {
         let (failed, detail) = (judged.failed, judged.detail);
         self.deliver(Delivery::Response { response, status, failed, stored, detail });
@@ -422,7 +506,7 @@ impl<V, Response, Error> Desk<V, Response, Error> {
     }
 
     /// Hands over to the one who leads, who may have gone.
-    fn deliver(&self, delivery: Delivery<Response, Error>) {
+    fn deliver(&self, delivery: Delivery<Request, Response, Error>) {
         let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(leader) = leader {
             let _gone = leader.send(delivery);

@@ -56,6 +56,8 @@ pub struct Stats {
     pub runs_timed_out: u64,
     /// Runs that were given up because nobody wanted them any more.
     pub runs_abandoned: u64,
+    /// Runs that did not call the service, since the shared store held what another process had made meanwhile.
+    pub runs_spared: u64,
     /// How long all runs that have ended took, taken together.
     pub run_time: Duration,
     /// Refreshes that were not begun because too many were under way, or because the cache was drained.
@@ -102,6 +104,7 @@ pub(crate) struct Counters {
 }
 
 /// What of the figures is not counted but is there at this moment.
+#[derive(Debug, Default)]
 pub(crate) struct Gauges {
     pub(crate) bytes: u64,
     pub(crate) keys: usize,
@@ -190,6 +193,7 @@ impl Counters {
             runs_panicked: of(&self.runs[End::Panicked as usize]),
             runs_timed_out: of(&self.runs[End::TimedOut as usize]),
             runs_abandoned: of(&self.runs[End::Abandoned as usize]),
+            runs_spared: of(&self.runs[End::Spared as usize]),
             run_time: Duration::from_nanos(of(&self.run_nanos)),
             refreshes_dropped: of(&self.refreshes_dropped),
             expiries: of(&self.expiries),
@@ -274,6 +278,7 @@ mod tests {
             Event::RunEnded { end: End::Panicked, took },
             Event::RunEnded { end: End::TimedOut, took },
             Event::RunEnded { end: End::Abandoned, took },
+            Event::RunEnded { end: End::Spared, took },
             Event::RefreshDropped,
             Event::Invalidated { purged: true, entries: 7 },
             Event::Invalidated { purged: false, entries: 2 },
@@ -292,7 +297,7 @@ mod tests {
         );
         assert_eq!((stats.stored, stats.refused, stats.refused_for(Detail::SetCookie)), (1, 1, 1));
         let runs = [stats.runs_completed, stats.runs_failed, stats.runs_panicked, stats.runs_timed_out];
-        assert_eq!((runs, stats.runs_abandoned, stats.run_time), ([1; 4], 1, 5 * took));
+        assert_eq!((runs, stats.runs_abandoned, stats.runs_spared, stats.run_time), ([1; 4], 1, 1, 6 * took));
         assert_eq!((stats.refreshes_dropped, stats.purges, stats.expiries, stats.invalidated), (1, 1, 1, 9));
         assert_eq!((stats.evicted, stats.store_failures, stats.audit_findings), (5, 1, 1));
     }

@@ -152,6 +152,8 @@ details! {
     Superseded = "superseded",
 
     // ---- why a response was served as it was ----
+    /// The shared store held it: another process has made it.
+    Store = "store",
     /// The run failed, and the stale response may stand in.
     StaleIfError = "stale-if-error",
     /// Runs for this key failed lately; the next one is put off.

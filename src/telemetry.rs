@@ -9,6 +9,7 @@ use crate::{
     protocol::RunKind,
     stats::{Counters, Gauges, Stats},
     status::{Detail, Outcome},
+    store::StoreError,
 };
 
 /// What happens in a cache, in one closed vocabulary.
@@ -50,6 +51,8 @@ pub(crate) enum End {
     TimedOut,
     /// Nobody wanted it any more.
     Abandoned,
+    /// The service was not called: the shared store held what another process had made.
+    Spared,
 }
 
 /// Where the events of one cache go.
@@ -60,6 +63,12 @@ impl Telemetry {
     pub(crate) fn tell(&self, event: Event) {
         self.0.count(&event);
         trace(&event);
+    }
+
+    /// Tells what the shared store did not do, in its words.
+    pub(crate) fn store_failed(&self, error: &StoreError) {
+        self.tell(Event::StoreFailed);
+        warn_of_store(error);
     }
 
     /// Tells what an audit has found, in its words.
@@ -75,7 +84,7 @@ impl Telemetry {
 
 impl End {
     /// How many there are.
-    pub(crate) const ALL: usize = Self::Abandoned as usize + 1;
+    pub(crate) const ALL: usize = Self::Spared as usize + 1;
 }
 
 /// Puts a run into a span of its own, which follows from the one that it was started in: it may outlive that one.
@@ -117,9 +126,8 @@ fn trace(event: &Event) {
         Event::RefreshDropped => tracing::debug!(target: "cacheback", "refresh dropped: too many are under way"),
         Event::Invalidated { purged, entries } => tracing::debug!(target: "cacheback", purged, entries, "invalidated"),
         Event::Evicted { entries } => tracing::trace!(target: "cacheback", entries, "evicted"),
-        Event::StoreFailed => tracing::warn!(target: "cacheback", "the shared store did not carry out an operation"),
-        // It is told in its own words: see `Telemetry::warn_of_leak`.
-        Event::Leak => {}
+        // These are told in their own words: see `Telemetry::store_failed` and `Telemetry::warn_of_leak`.
+        Event::StoreFailed | Event::Leak => {}
     }
 }
 
@@ -133,6 +141,14 @@ fn warn_of_leak(leak: &str) {
 
 #[cfg(not(feature = "tracing"))]
 fn warn_of_leak(_: &str) {}
+
+#[cfg(feature = "tracing")]
+fn warn_of_store(error: &StoreError) {
+    tracing::warn!(target: "cacheback", %error, "the shared store did not carry out an operation");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn warn_of_store(_: &StoreError) {}
 
 /// A layer is told to audit, and cannot make the requests that this takes.
 #[cfg(feature = "tracing")]

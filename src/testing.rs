@@ -77,7 +77,10 @@ use crate::{
     status::Detail,
 };
 
-pub use crate::http::audit::{Coverage, Input, Leak};
+pub use crate::{
+    http::audit::{Coverage, Input, Leak},
+    store::local::LocalStore,
+};
 
 /// Audits a service for a request: an [`Audit`] without anything listed.
 ///

@@ -4,6 +4,7 @@ use std::{convert::Infallible, fmt, future::Ready, mem, sync::Arc, time::Duratio
 
 use crate::{
     cache::Cache,
+    codec::Codec,
     entry::{Entry, Fields},
     freshness::Freshness,
     interest::Interest,
@@ -12,6 +13,7 @@ use crate::{
     protocol::{Capture, Captured, Judgement, Prepare, Prepared, Protocol, Role, RunKind, Unfilled, sealed},
     scope::Scope,
     status::Outcome,
+    store::Store,
 };
 
 /// The protocol of services with a typed request and a cloneable response. See [`CachebackLayer::typed`].
@@ -71,6 +73,30 @@ where
     /// What a response takes in memory, in bytes; default the size of its type, which leaves out what it points to.
     pub fn weigh(self, weigh: impl Fn(&Res) -> usize + Send + Sync + 'static) -> Self {
         self.set_protocol(|typed| typed.weigh = Arc::new(weigh))
+    }
+
+    /// Keeps responses in a store as well, which other processes share: what one of them has made the others find there
+    /// instead of calling their service. The codec makes bytes of responses.
+    ///
+    /// The layer gets a cache of its own for that, with the defaults of [`Cache::builder`]; for other settings, or several
+    /// layers, give [`CacheBuilder::build_with`](crate::CacheBuilder::build_with) to [`over_cache`](Self::over_cache).
+    ///
+    /// A hit never asks the store. A run asks it first, and waits no longer than 100 ms for that; what it makes is saved when
+    /// everybody has it. If the store fails, or gives bytes that the codec makes nothing of, that is counted
+    /// ([`Stats::store_failures`](crate::Stats::store_failures)) and told as a warning (feature `tracing`), and the service
+    /// is called as without it.
+    ///
+    /// ```
+    /// # #[cfg(feature = "serde")] {
+    /// use cacheback::{CachebackLayer, Json, Key, testing::LocalStore};
+    ///
+    /// let layer = CachebackLayer::typed::<u32, String>(|id| Key::from(format!("user:{id}")))
+    ///     .store(LocalStore::new(), Json);
+    /// # let _ = layer;
+    /// # }
+    /// ```
+    pub fn store(self, store: impl Store, codec: impl Codec<Res>) -> Self {
+        self.move_to(Cache::builder().build_with(store, codec))
     }
 
     /// Shares a cache with other layers of the same response type: its memory, limits and invalidation. Their keys had

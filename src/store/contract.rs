@@ -1,14 +1,14 @@
 //! What every store promises, asked of each: one suite, run once per store and never copied.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Record, Store, fake::Fake};
 use crate::{
-    Cache, ErrorKind, clock,
+    clock,
     key::Key,
     scope::{Scope, Tags},
+    store::{Record, Since, Store, local::LocalStore},
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -17,50 +17,79 @@ fn record(bytes: &'static [u8], tags: &[&str], time_to_live: Duration) -> Record
     Record { bytes: Bytes::from_static(bytes), tags: Tags::new(tags.iter().copied()), time_to_live }
 }
 
+async fn begin(store: &dyn Store, key: &Key) -> Since {
+    store.fetch(key).await.unwrap().since
+}
+
+async fn found(store: &dyn Store, key: &Key) -> Option<Bytes> {
+    Some(store.fetch(key).await.unwrap().found?.bytes)
+}
+
+async fn save(store: &dyn Store, key: &Key, record: Record) {
+    store.save(key, record, begin(store, key).await).await.unwrap();
+}
+
 /// The suite. `store` and `other` are two instances' views of one store, which is empty.
 async fn keeps_its_promises(store: &dyn Store, other: &dyn Store) {
     let [a, b] = ["a", "b"].map(Key::from);
 
-    // 1: what is saved is loaded, byte for byte and by everybody; another key has nothing to do with it.
-    assert_eq!(store.load(&a).await.unwrap(), None);
-    store.save(&a, record(b"\0\xff", &["t"], HOUR)).await.unwrap();
-    assert_eq!(other.load(&a).await.unwrap().as_deref(), Some(&b"\0\xff"[..]));
-    assert_eq!(other.load(&b).await.unwrap(), None);
-    store.save(&a, record(b"second", &["t"], HOUR)).await.unwrap();
-    assert_eq!(store.load(&a).await.unwrap().as_deref(), Some(&b"second"[..]));
+    // 1: what is saved is found, byte for byte and by everybody; another key has nothing to do with it.
+    assert_eq!(found(store, &a).await, None);
+    save(store, &a, record(b"\0\xff", &["t"], HOUR)).await;
+    assert_eq!(found(other, &a).await.as_deref(), Some(&b"\0\xff"[..]));
+    assert_eq!(found(other, &b).await, None);
+    save(store, &a, record(b"second", &["t"], HOUR)).await;
+    assert_eq!(found(store, &a).await.as_deref(), Some(&b"second"[..]));
 
-    // 2: a record is gone once its time is over; less than a second is not for ever.
-    store.save(&b, record(b"brief", &[], Duration::from_millis(1))).await.unwrap();
-    clock::sleep(Duration::from_millis(2)).await;
-    assert_eq!(store.load(&b).await.unwrap(), None);
+    // 2: a record is gone once its time is over; less than a second is not for ever. It says how long it is there.
+    save(store, &b, record(b"brief", &[], Duration::from_millis(200))).await;
+    clock::sleep(Duration::from_millis(60)).await;
+    let age = other.fetch(&b).await.unwrap().found.unwrap().age;
+    assert!((Duration::from_millis(50)..Duration::from_millis(200)).contains(&age), "{age:?}");
+    clock::sleep(Duration::from_millis(150)).await;
+    assert_eq!(found(store, &b).await, None);
 
-    // 3: an invalidation reaches what it names, everywhere, and nothing else.
-    store.save(&b, record(b"other", &["u"], HOUR)).await.unwrap();
+    // 3: an invalidation reaches what it names, everywhere, and nothing else; what began before it is not saved.
     for scope in [Scope::from(&a), Scope::tag("t"), Scope::everything()] {
-        store.save(&a, record(b"again", &["t"], HOUR)).await.unwrap();
+        save(store, &b, record(b"other", &["u"], HOUR)).await;
+        save(store, &a, record(b"again", &["t"], HOUR)).await;
+        let (late, unreached) = (begin(store, &a).await, begin(store, &b).await);
         other.invalidate(&scope).await.unwrap();
-        assert_eq!(store.load(&a).await.unwrap(), None, "{scope:?}");
-        assert_eq!(store.load(&b).await.unwrap().is_none(), scope == Scope::everything(), "{scope:?}");
+        let all = scope == Scope::everything();
+        assert_eq!(found(store, &a).await, None, "{scope:?}");
+        assert_eq!(found(store, &b).await.is_none(), all, "{scope:?}");
+        store.save(&a, record(b"late", &["t"], HOUR), late).await.unwrap();
+        store.save(&b, record(b"in time", &["u"], HOUR), unreached).await.unwrap();
+        assert_eq!(found(other, &a).await, None, "{scope:?}");
+        assert_eq!(found(other, &b).await.is_none(), all, "{scope:?}");
+        save(store, &a, record(b"new", &["t"], HOUR)).await;
+        assert_eq!(found(other, &a).await.as_deref(), Some(&b"new"[..]), "{scope:?}");
     }
+
+    // 4: of two runs the one that began later stays, whichever ends first.
+    let (first, second) = (begin(store, &a).await, begin(other, &a).await);
+    other.save(&a, record(b"later", &[], HOUR), second).await.unwrap();
+    store.save(&a, record(b"earlier", &[], HOUR), first).await.unwrap();
+    assert_eq!(found(store, &a).await.as_deref(), Some(&b"later"[..]));
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_fake_keeps_its_promises() {
-    let store = Fake::default();
-    keeps_its_promises(&store, &store.another()).await;
-    // 4: what was not carried out is an error.
-    store.lose(true);
-    assert!(store.load(&Key::from("a")).await.is_err());
+#[tokio::test(start_paused = true)] // P71
+async fn the_local_store_keeps_its_promises() {
+    let store = LocalStore::new();
+    keeps_its_promises(&store, &store.clone()).await;
+    // 5: what was not carried out is an error.
+    store.fail(true);
+    let key = Key::from("a");
+    assert!(store.fetch(&key).await.is_err() && store.invalidate(&Scope::everything()).await.is_err());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_purge_is_told_to_the_store_and_an_error_says_that_it_was_not_heard() {
-    let store = Arc::new(Fake::default());
-    let cache = Cache::builder().store(Arc::clone(&store) as Arc<dyn Store>).build();
-    store.delay(HOUR);
-    cache.purge_tag("t").await.unwrap();
-    assert_eq!(store.operations.load(std::sync::atomic::Ordering::SeqCst), 1);
-    store.lose(true);
-    assert_eq!(cache.purge_tag("t").await.unwrap_err().kind(), ErrorKind::Store);
-    assert_eq!(cache.purge_path("no slash").await.unwrap_err().kind(), ErrorKind::Scope);
+#[tokio::test(start_paused = true)] // P71
+async fn a_run_that_outlives_what_is_remembered_is_not_saved() {
+    let (store, key) = (LocalStore::new(), Key::from("a"));
+    let hung = begin(&store, &key).await;
+    for n in 0..5_000 {
+        store.invalidate(&Scope::tag(n.to_string())).await.unwrap();
+    }
+    store.save(&key, record(b"late", &[], HOUR), hung).await.unwrap();
+    assert_eq!(found(&store, &key).await, None);
 }

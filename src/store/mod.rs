@@ -6,44 +6,73 @@
 //!
 //! What every store promises, and what the contract suite (see `contract`) asks of each:
 //!
-//! 1. `load` gives back what `save` was given, byte for byte, or nothing. It never gives back another key's record.
-//! 2. A record is gone once its time to live is over.
-//! 3. When `invalidate` has returned `Ok`, no record that was saved before and is reached by the scope is loaded any
-//!    more, by any instance. Hard and soft differ in what memory may still serve; a record is gone either way.
-//! 4. An operation that was not carried out returns an error. None panics, whatever bytes come back.
+//! 1. `fetch` gives back what `save` was given, byte for byte, or nothing. It never gives back another key's record.
+//! 2. A record is gone once its time to live is over, and says how long ago it was saved, by the store's own clock.
+//! 3. When `invalidate` has returned `Ok`, no record that was saved before and is reached by the scope is fetched any
+//!    more, by any instance; nor is one that is saved later by a run that fetched before. Hard and soft differ in what
+//!    memory may still serve; a record is gone either way.
+//! 4. Of two runs that fetched one after the other, the earlier one never replaces what the later one has saved.
+//! 5. An operation that was not carried out returns an error. None panics, whatever bytes come back.
 //!
-//! A [`Cache`](crate::Cache) tells its store of every invalidation. Records are loaded and saved by runs once there is a
-//! format for them; until then the contract is kept by a scripted fake, and nothing of it is public.
+//! `record` is the form of what is saved, `tier` how a cache uses its store, `local` a store without a network.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "no store is built without a format for its records"))]
-
-use std::{fmt, pin::Pin, time::Duration};
+use std::{any::Any, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
     key::Key,
+    protocol::sealed::Sealed,
     scope::{Scope, Tags},
 };
 
-/// The remote tier behind the memory of a [`Cache`](crate::Cache).
-pub(crate) trait Store: fmt::Debug + Send + Sync + 'static {
-    /// The record under a key.
-    fn load<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
+#[cfg(test)]
+mod contract;
+pub(crate) mod local;
+mod record;
+pub(crate) mod tier;
 
-    /// Puts a record under a key.
-    fn save<'a>(&'a self, key: &'a Key, record: Record) -> BoxFuture<'a, Result<(), StoreError>>;
+/// The remote tier behind the memory of a cache: what many instances share. Sealed: see
+/// [`LocalStore`](crate::testing::LocalStore).
+pub trait Store: Sealed + fmt::Debug + Send + Sync + 'static {
+    /// The record under a key; and from when on, in the store's own order of things, a run begins that calls this first.
+    #[doc(hidden)]
+    fn fetch<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Fetched, StoreError>>;
+
+    /// Puts the record of a run under a key, unless an invalidation or a run came between that the store knows to be later.
+    #[doc(hidden)]
+    fn save<'a>(&'a self, key: &'a Key, record: Record, since: Since) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Forgets what a scope reaches.
+    #[doc(hidden)]
     fn invalidate<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
 /// A future behind a pointer: stores are chosen when the program runs.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What a store had for a run that is to begin.
+#[derive(Debug)]
+pub struct Fetched {
+    pub(crate) found: Option<Found>,
+    pub(crate) since: Since,
+}
+
+/// A record that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) bytes: Bytes,
+    /// How long ago it was saved.
+    pub(crate) age: Duration,
+}
+
+/// The moment at which a run began, as the store knows it. Only the store that gave it can read it.
+#[derive(Clone, Debug)]
+pub struct Since(pub(crate) Arc<dyn Any + Send + Sync>);
+
 /// What is saved.
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
+pub struct Record {
     pub(crate) bytes: Bytes,
     pub(crate) tags: Tags,
     pub(crate) time_to_live: Duration,
@@ -51,15 +80,10 @@ pub(crate) struct Record {
 
 /// Why a store did not do as it was told, in words for telemetry.
 #[derive(Debug)]
-pub(crate) struct StoreError(pub(crate) String);
+pub struct StoreError(pub(crate) String);
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
-
-#[cfg(test)]
-mod contract;
-#[cfg(test)]
-mod fake;

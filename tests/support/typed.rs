@@ -63,6 +63,8 @@ struct Script {
     next: Mutex<VecDeque<Act>>,
     usual: Mutex<Act>,
     runs: AtomicU64,
+    /// Runs before the first that was made.
+    before: AtomicU64,
     polled: AtomicUsize,
     cloned: AtomicUsize,
     under_way: AtomicUsize,
@@ -148,6 +150,7 @@ impl Origin {
             next: Mutex::default(),
             usual: Mutex::new(usual),
             runs: AtomicU64::new(0),
+            before: AtomicU64::new(0),
             polled: AtomicUsize::new(0),
             cloned: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
@@ -170,8 +173,15 @@ impl Origin {
         *self.0.usual.lock().unwrap() = act;
     }
 
+    /// How many runs there were.
     pub fn runs(&self) -> u64 {
-        self.0.runs.load(SeqCst)
+        self.0.runs.load(SeqCst) - self.0.before.load(SeqCst)
+    }
+
+    /// Numbers the runs from here on, so that the answers of several origins differ.
+    pub fn count_from(&self, first: u64) {
+        self.0.runs.store(first - 1, SeqCst);
+        self.0.before.store(first - 1, SeqCst);
     }
 
     /// How often it was asked for its readiness.

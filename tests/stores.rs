@@ -1,0 +1,309 @@
+//! A shared store behind the memory of typed layers: what one instance has made the others find, an invalidation wins
+//! over what is under way anywhere, and whatever becomes of the store no request fails.
+
+use std::time::Duration;
+
+use cacheback::{Cache, Cacheback, Codec, CodecError, ErrorKind, Freshness, Key, Stats, Typed, testing::LocalStore};
+use tower::Layer;
+
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod support;
+use support::typed::{Act, Gate, Get, Origin, answers, ask, at_once, crowd, idle, layer, pass, secs};
+
+/// A number as it is.
+struct Number;
+
+impl Codec<u64> for Number {
+    fn encode(&self, number: &u64) -> Result<Vec<u8>, CodecError> {
+        Ok(number.to_be_bytes().into())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<u64, CodecError> {
+        Ok(u64::from_be_bytes(bytes.try_into()?))
+    }
+}
+
+/// A process with a service of its own: a layer over it, and its memory.
+struct Instance {
+    service: Cacheback<Origin, Typed<Get, u64>>,
+    cache: Cache<u64>,
+    origin: Origin,
+}
+
+/// Fresh for half a minute, stale at once for a minute, in place of a failure for another.
+fn freshness() -> Freshness {
+    Freshness::new(secs(30)).stale_while_revalidate(secs(60)).stale_if_error(secs(120))
+}
+
+impl Instance {
+    fn of(store: &LocalStore) -> Self {
+        Self::with(store, Number)
+    }
+
+    fn with(store: &LocalStore, codec: impl Codec<u64>) -> Self {
+        let layer = layer().freshness(freshness()).store(store.clone(), codec);
+        let origin = Origin::new();
+        Self { service: layer.layer(origin.service()), cache: layer.cache().clone(), origin }
+    }
+
+    /// Whose first answer has this number.
+    fn counting_from(store: &LocalStore, first: u64) -> Self {
+        let instance = Self::of(store);
+        instance.origin.count_from(first);
+        instance
+    }
+
+    async fn get(&self, key: &'static str) -> u64 {
+        let answer = ask(&self.service, key).await.unwrap();
+        self.cache.settled().await;
+        answer
+    }
+
+    fn stats(&self) -> Stats {
+        self.cache.stats()
+    }
+}
+
+#[tokio::test(start_paused = true)] // P70
+async fn what_one_instance_has_made_the_others_find() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::counting_from(&store, 10), Instance::of(&store));
+    assert_eq!(one.get("a").await, 10);
+    assert_eq!((other.get("a").await, other.origin.runs()), (10, 0));
+    let stats = other.stats();
+    assert_eq!((stats.hits, stats.misses, stats.runs_spared, stats.runs_completed), (1, 0, 1, 0));
+    assert_eq!(one.stats().runs_spared, 0);
+}
+
+#[tokio::test(start_paused = true)] // P3
+async fn a_hit_does_not_ask_the_store_and_a_miss_asks_once_however_many_wait() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::of(&store), Instance::of(&store));
+    one.get("a").await;
+    assert_eq!(store.operations(), 2, "it asked, and it saved");
+    one.get("a").await;
+    assert_eq!(store.operations(), 2);
+    assert_eq!(answers(crowd(&other.service, "a", 100).await).await, [1; 100]);
+    assert_eq!((store.operations(), other.origin.runs()), (3, 0));
+}
+
+#[tokio::test(start_paused = true)] // P1, P7
+async fn what_is_found_is_as_old_as_it_is() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::counting_from(&store, 10), Instance::of(&store));
+    one.get("a").await;
+    pass(secs(29)).await;
+    assert_eq!(other.get("a").await, 10);
+    assert_eq!(other.cache.peek(&Key::from("a"))[0].age(), secs(29) + one_while());
+    pass(secs(1)).await;
+    // Stale at once, and refreshed behind.
+    assert_eq!((other.get("a").await, other.origin.runs()), (10, 1));
+    assert_eq!(other.get("a").await, 1);
+}
+
+/// How long `pass` takes beyond what it is told to.
+fn one_while() -> Duration {
+    Duration::from_millis(1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_found_stale_is_served_at_once_and_refreshed_behind() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::counting_from(&store, 10), Instance::of(&store));
+    one.get("a").await;
+    pass(secs(40)).await;
+    other.origin.always(Act::Hang);
+    assert_eq!(at_once(ask(&other.service, "a")).await.unwrap(), 10);
+    idle().await;
+    assert_eq!(other.origin.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)] // P6
+async fn a_new_instance_whose_service_fails_answers_with_what_the_others_have_made() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::counting_from(&store, 10), Instance::of(&store));
+    one.get("a").await;
+    pass(secs(100)).await;
+    other.origin.always(Act::Fail);
+    assert_eq!((other.get("a").await, other.origin.runs()), (10, 1));
+    pass(secs(60)).await;
+    assert!(ask(&other.service, "a").await.is_err(), "past its last horizon");
+}
+
+#[tokio::test(start_paused = true)] // P70
+async fn a_refresh_takes_what_another_instance_has_refreshed() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::counting_from(&store, 10), Instance::of(&store));
+    one.get("a").await;
+    other.get("a").await;
+    pass(secs(40)).await;
+    one.get("a").await;
+    assert_eq!((other.get("a").await, other.get("a").await, other.origin.runs()), (10, 11, 0));
+    assert_eq!(other.stats().runs_spared, 2);
+}
+
+#[tokio::test(start_paused = true)] // P31, P71
+async fn an_invalidation_reaches_the_store_and_what_is_under_way_elsewhere_is_not_saved() {
+    for tagged_by_key in [true, false] {
+        let store = LocalStore::new();
+        let [one, two, three] = [10, 20, 30].map(|first| Instance::counting_from(&store, first));
+        one.get("a").await;
+        let gate = Gate::new();
+        two.origin.always(Act::AnswerAfter(gate.clone()));
+        let forced = tokio::spawn(two.service.refresh(Get("a")));
+        idle().await;
+        if tagged_by_key {
+            one.cache.purge(&Key::from("a")).await.unwrap();
+        } else {
+            one.cache.expire(cacheback::Scope::everything()).await.unwrap();
+        }
+        assert_eq!(store.records(), 0);
+        gate.open();
+        assert_eq!(forced.await.unwrap().unwrap(), 20);
+        two.cache.settled().await;
+        assert_eq!(store.records(), 0, "it began before the invalidation");
+        assert_eq!(three.get("a").await, 30);
+    }
+}
+
+#[tokio::test(start_paused = true)] // P30
+async fn a_run_that_finds_the_record_before_the_store_is_told_does_not_bring_it_back() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::counting_from(&store, 10), Instance::of(&store));
+    one.get("a").await;
+    store.delay(secs(1) / 20);
+    let cache = other.cache.clone();
+    let purge = tokio::spawn(async move { cache.purge(&Key::from("a")).await });
+    tokio::task::yield_now().await;
+    store.delay(Duration::ZERO);
+    // It begins after the purge, and asks a store that knows nothing of it yet.
+    assert_eq!(ask(&other.service, "a").await.unwrap(), 10);
+    purge.await.unwrap().unwrap();
+    assert_eq!(other.get("a").await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_put_is_found_by_the_others_and_wins_over_runs_that_began_before() {
+    let store = LocalStore::new();
+    let [one, two, three] = [10, 20, 30].map(|first| Instance::counting_from(&store, first));
+    let gate = Gate::new();
+    two.origin.always(Act::AnswerAfter(gate.clone()));
+    let running = tokio::spawn(ask(&two.service, "a"));
+    idle().await;
+    let put = layer().freshness(freshness()).over_cache(&one.cache);
+    put.put(Get("a"), 99).await.unwrap();
+    gate.open();
+    assert_eq!(running.await.unwrap().unwrap(), 20);
+    two.cache.settled().await;
+    assert_eq!(three.get("a").await, 99);
+}
+
+#[tokio::test(start_paused = true)] // P26
+async fn who_asks_for_something_new_gets_it() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::counting_from(&store, 10), Instance::counting_from(&store, 20));
+    one.get("a").await;
+    assert_eq!(other.service.refresh(Get("a")).await.unwrap(), 20);
+    other.cache.settled().await;
+    assert_eq!(Instance::of(&store).get("a").await, 20);
+}
+
+#[tokio::test(start_paused = true)] // P74
+async fn whatever_becomes_of_the_store_no_request_fails() {
+    let store = LocalStore::new();
+    let one = Instance::of(&store);
+    store.fail(true);
+    assert_eq!((one.get("a").await, one.stats().store_failures), (1, 1), "it asked, and could not save");
+    assert_eq!(one.cache.purge(&Key::from("a")).await.unwrap_err().kind(), ErrorKind::Store);
+    assert_eq!(one.get("a").await, 2, "this process did what it was told");
+    store.fail(false);
+    store.delay(secs(3_600));
+    let asked = tokio::time::Instant::now();
+    assert_eq!(ask(&one.service, "b").await.unwrap(), 3);
+    assert!(asked.elapsed() <= Duration::from_millis(101), "{:?}", asked.elapsed());
+    assert_eq!(one.cache.purge(&Key::from("a")).await.unwrap_err().kind(), ErrorKind::Store);
+    store.delay(Duration::ZERO);
+    assert_eq!((one.get("c").await, Instance::of(&store).get("c").await), (4, 4));
+}
+
+/// Makes nothing of anything, one way or another.
+struct Broken(fn());
+
+impl Codec<u64> for Broken {
+    fn encode(&self, _: &u64) -> Result<Vec<u8>, CodecError> {
+        (self.0)();
+        Err("no bytes".into())
+    }
+
+    fn decode(&self, _: &[u8]) -> Result<u64, CodecError> {
+        (self.0)();
+        Err("no number".into())
+    }
+}
+
+#[tokio::test(start_paused = true)] // P64
+async fn a_codec_that_fails_or_panics_costs_what_would_be_stored_and_nothing_else() {
+    for how in [|| {}, || panic!("no number at all")] {
+        let store = LocalStore::new();
+        let one = Instance::with(&store, Broken(how));
+        assert_eq!((one.get("a").await, one.get("a").await), (1, 1));
+        assert_eq!((store.records(), one.stats().store_failures), (0, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)] // P64, P76
+async fn what_another_codec_has_written_is_nothing() {
+    struct Other;
+    impl Codec<u64> for Other {
+        fn encode(&self, number: &u64) -> Result<Vec<u8>, CodecError> {
+            Number.encode(number)
+        }
+        fn decode(&self, bytes: &[u8]) -> Result<u64, CodecError> {
+            Number.decode(bytes)
+        }
+    }
+    let store = LocalStore::new();
+    Instance::with(&store, Other).get("a").await;
+    let one = Instance::counting_from(&store, 10);
+    assert_eq!((one.get("a").await, one.stats().store_failures), (10, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_that_share_a_cache_share_its_store() {
+    let store = LocalStore::new();
+    let cache = Cache::builder().memory(1 << 20).build_with(store.clone(), Number);
+    let layer = layer().over_cache(&cache);
+    assert_eq!(ask(&layer.layer(Origin::new()), "a").await.unwrap(), 1);
+    cache.settled().await;
+    assert_eq!(store.records(), 1);
+}
+
+#[cfg(feature = "serde")]
+mod serde {
+    use cacheback::{Codec, Json, Postcard};
+
+    fn round_trip(codec: impl Codec<Vec<(String, Option<u8>)>>) -> Vec<u8> {
+        let value = vec![("a".to_owned(), Some(1)), (String::new(), None)];
+        let bytes = codec.encode(&value).unwrap();
+        assert_eq!(codec.decode(&bytes).unwrap(), value);
+        // Cut anywhere, or with something behind it, it is nothing.
+        (0..bytes.len()).for_each(|at| assert!(codec.decode(&bytes[..at]).is_err(), "cut at {at}"));
+        assert!(codec.decode(&[&bytes[..], b"\0"].concat()).is_err());
+        bytes
+    }
+
+    #[test] // P81
+    fn codecs_give_back_what_they_were_given() {
+        assert_eq!(round_trip(Json), br#"[["a",1],["",null]]"#);
+        assert_eq!(round_trip(Postcard), [2, 1, b'a', 1, 1, 0, 0]);
+    }
+
+    #[test] // P64
+    fn a_length_that_nobody_can_mean_allocates_nothing() {
+        let taken = allocation_counter::measure(|| {
+            let claim = [0xff, 0xff, 0xff, 0xff, 0x0f];
+            assert!(Codec::<Vec<u64>>::decode(&Postcard, &claim).is_err());
+        });
+        assert!(taken.bytes_max < 2 << 20, "{} bytes", taken.bytes_max);
+    }
+}
