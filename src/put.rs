@@ -67,7 +67,7 @@ impl Cache {
     }
 }
 
-async fn put<P, Req, Res>(route: &Route<P>, request: Req, response: Res) -> Result<(), Error>
+pub(crate) async fn put<P, Req, Res>(route: &Route<P>, request: Req, response: Res) -> Result<(), Error>
 where
     P: Prepare<Req> + Capture<Res>,
 {
