@@ -133,7 +133,7 @@ pub use crate::{
     service::Cacheback,
     stats::Stats,
     status::{CacheStatus, Detail, Outcome},
-    typed::Typed,
+    typed::{CachedFunction, Function, KeyFn, Typed},
 };
 
 /// The README's code, compiled.
