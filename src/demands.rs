@@ -17,6 +17,9 @@ pub struct Demands {
     pub(crate) max_stale: Option<Duration>,
     /// The service is not to be called.
     pub(crate) only_if_cached: bool,
+    /// By the layer's rule, not by its own word: no response that has been stale for longer, as long as there is hope of
+    /// a new one.
+    pub(crate) most_stale: Option<Duration>,
 }
 
 impl Demands {
@@ -33,6 +36,12 @@ impl Demands {
             (None, None) => fresh || self.max_age.is_none(),
         };
         !self.no_cache && young && lively
+    }
+
+    /// Whether by the layer's rule a response has been stale for too long. Expired by hand it is stale from that moment on,
+    /// of which nobody knows more than that it was no end of its lifetime.
+    pub(crate) fn is_too_stale(&self, lifetime: Duration, age: Duration, fresh: bool) -> bool {
+        self.most_stale.is_some_and(|most| !fresh && (most.is_zero() || age.saturating_sub(lifetime) > most))
     }
 
     /// Whether nothing will do that was made before the request came.
@@ -81,6 +90,20 @@ mod tests {
         assert_eq!(met(&Demands { max_age, min_fresh, ..none.clone() }), every_ten(0..=30));
         assert_eq!(met(&Demands { min_fresh, max_stale, ..none.clone() }), every_ten(0..=50));
         assert!(met(&Demands { no_cache: true, max_stale: Some(Duration::MAX), ..none }).is_empty());
+    }
+
+    #[test]
+    fn the_layer_s_rule_bounds_for_how_long_a_response_was_stale() {
+        let too_stale = |most, age, fresh| {
+            Demands { most_stale: Some(secs(most)), ..Demands::default() }.is_too_stale(secs(60), secs(age), fresh)
+        };
+        assert_eq!(
+            [59, 60, 79, 80, 81, 900].map(|age| too_stale(20, age, age < 60)),
+            [false, false, false, false, true, true]
+        );
+        assert_eq!([59, 60, 61].map(|age| too_stale(0, age, age < 60)), [false, true, true]);
+        assert!(too_stale(0, 5, false) && !too_stale(1, 5, false), "expired by hand");
+        assert!(!Demands::default().is_too_stale(secs(60), Duration::MAX, false));
     }
 
     #[test]

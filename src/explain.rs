@@ -102,7 +102,8 @@ where
     let course = Course { key: key.clone(), variant: route.variant(&seen, None, &request) };
     let under_way = shared.flights.is_under_way(&course, Boarding::of(apart));
     let may_replace = seen.entry().is_some_and(|(entry, _)| route.may_refresh(&view, entry));
-    let may_refresh = !under_way && may_replace && run::can_start() && !shared.permits.are_withdrawn();
+    let may_refresh =
+        !under_way && may_replace && run::can_start_behind(&route.settings) && !shared.permits.are_withdrawn();
     // Lots are not drawn in advance.
     let settings = Settings { early_refresh: None, ..route.settings.clone() };
     let (outcome, plan) = match seen.answer(&settings, demands).filter(|_| !forced) {
@@ -115,7 +116,12 @@ where
             let outcome = Outcome::new(seen.forward_of(by_hand, demands.is_some(), &settings));
             let marked = seen.is_marked();
             let together = !apart && !seen.keeps_apart() && (!route.settings.opt_in || seen.slot.is_some());
+            let may_fill = !under_way && !seen.is_backing_off() && !shared.permits.are_withdrawn();
             match role {
+                _ if together && !forced && route.stands_in(role, &seen) => {
+                    let plan = if may_fill { Plan::Refresh } else { Plan::Nothing };
+                    (outcome.because(Some(Detail::Placeholder)), plan)
+                }
                 _ if !run::can_start() => (outcome, Plan::Forward),
                 Role::Part { fill } if !by_hand && !seen.calls_for_the_whole(fill) => {
                     (outcome.because(Some(Detail::Range)), Plan::Forward)

@@ -18,6 +18,7 @@ use crate::{
     slot::Slot,
     status::{CacheStatus, Detail, Outcome},
     store::tier::Held,
+    sync::Handle,
     telemetry::BypassWatch,
 };
 
@@ -47,7 +48,7 @@ use crate::{
 /// # Runtime
 ///
 /// A miss and a refresh need a tokio runtime. Outside of one fresh hits are answered, and all else goes forward as without
-/// the layer. In one without time (`enable_time`; `#[tokio::main]` enables it) no limit of time is kept: a refresh that
+/// the layer; refreshes may have a runtime of their own ([`spawn_on`](Self::spawn_on)). In one without time (`enable_time`; `#[tokio::main]` enables it) no limit of time is kept: a refresh that
 /// hangs is never aborted, a slow body is waited for.
 ///
 /// # Backpressure
@@ -84,6 +85,8 @@ pub(crate) struct Settings {
     pub(crate) early_refresh: Option<f64>,
     /// By how much of it a lifetime may be shortened.
     pub(crate) jitter: f64,
+    /// Where runs go on for which nobody waits; without one that is where their reader is.
+    pub(crate) runtime: Option<Handle>,
 }
 
 /// Copies an error of the type that it was made for.
@@ -202,6 +205,29 @@ impl<P: Protocol + Clone> CachebackLayer<P> {
     pub fn jitter(self, part: f64) -> Self {
         assert!((0.0..=1.0).contains(&part), "jitter({part}): that is a part of the lifetime, from 0 to 1");
         self.set(|settings| settings.jitter = part)
+    }
+
+    /// Spawns runs for which nobody waits on this runtime: refreshes, and what fills in behind a [`Placeholder`]. Default:
+    /// the runtime of the reader who brings one about.
+    ///
+    /// A stale response that is read outside of any runtime is refreshed as well then. A run that somebody waits for stays
+    /// on the runtime of the one who asked first, so that no reader depends on another runtime than his own. Once this one
+    /// is shut down refreshes are lost, without a panic and without an end for what is stale: readers get that for as long
+    /// as it may be served.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cacheback::CachebackLayer;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let background = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    /// let layer = CachebackLayer::new(Duration::from_secs(60)).spawn_on(background.handle().clone());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// [`Placeholder`]: crate::Placeholder
+    pub fn spawn_on(self, runtime: Handle) -> Self {
+        self.set(|settings| settings.runtime = Some(runtime))
     }
 
     /// Gives those who wait for a run the error that it ended with, instead of letting each call the service for itself.
@@ -389,7 +415,10 @@ impl<V> Sighting<V> {
     pub(crate) fn answer(&self, settings: &Settings, demands: Option<&Demands>) -> Option<(Outcome, Behind)> {
         let Some(demands) = demands else { return self.hit(settings) };
         let (entry, age) = self.kept()?;
-        if !demands.are_met(entry.freshness().lifetime(), age, self.verdict() == Verdict::Fresh) {
+        let (lifetime, fresh) = (entry.freshness().lifetime(), self.verdict() == Verdict::Fresh);
+        if !demands.are_met(lifetime, age, fresh)
+            || !self.is_backing_off() && demands.is_too_stale(lifetime, age, fresh)
+        {
             return None;
         }
         let on_demand = demands.max_stale.is_some() && entry.judged.on_demand && !self.is_expired();
@@ -476,8 +505,8 @@ impl<V> Sighting<V> {
     }
 
     /// All that decides what a request does next.
-    pub(crate) fn state(&self) -> (Verdict, bool, bool) {
-        (self.verdict(), self.is_marked(), self.is_backing_off())
+    pub(crate) fn state(&self) -> (Verdict, bool, bool, bool) {
+        (self.verdict(), self.is_marked(), self.is_backing_off(), self.is_shown())
     }
 
     pub(crate) fn is_marked(&self) -> bool {
@@ -486,6 +515,11 @@ impl<V> Sighting<V> {
 
     pub(crate) fn is_backing_off(&self) -> bool {
         self.slot.as_ref().is_some_and(|slot| slot.is_backing_off(self.now))
+    }
+
+    /// Whether what the service answers is to be seen though it cannot be stored.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.slot.as_ref().is_some_and(|slot| slot.is_shown(self.now))
     }
 }
 
@@ -503,6 +537,7 @@ impl Settings {
             opt_in: false,
             early_refresh: None,
             jitter: 0.0,
+            runtime: None,
         }
     }
 }

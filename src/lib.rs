@@ -72,8 +72,8 @@
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
 //!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back).
 //! * **Engine**: `cache` (shared state, the handle), `layer` (a route's settings), `service` (answers from memory),
-//!   `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for one), `run` (the run itself; the
-//!   only file that spawns), `supervision` (of its deadline, its panics, and whether anybody wants it), `audit` (behind a
+//!   `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for one), `placeholder` (or does
+//!   neither), `run` (the run itself; the only file that spawns), `supervision` (of its deadline, its panics, and whether anybody wants it), `audit` (behind a
 //!   fresh hit).
 //! * **Protocols**: `typed`, and `http` with a file for each group of rules; in `http/audit` those of the auditor.
 //! * Beside them `telemetry` and `stats`: every event once, and counted; `testing`, for the tests of users; and `models`:
@@ -102,6 +102,7 @@ mod miss;
 mod models;
 mod peek;
 mod permits;
+mod placeholder;
 mod protocol;
 mod put;
 mod run;
@@ -128,13 +129,14 @@ pub use crate::{
     key::Key,
     layer::CachebackLayer,
     peek::Peeked,
+    placeholder::Placeholder,
     protocol::{Capture, Prepare, Protocol},
     scope::{Scope, Tags},
     service::Cacheback,
     stats::Stats,
     status::{CacheStatus, Detail, Outcome},
     store::Store,
-    typed::Typed,
+    typed::{CachedFunction, Function, KeyFn, Typed},
 };
 
 #[cfg(feature = "serde")]

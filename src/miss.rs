@@ -1,4 +1,5 @@
-//! What a request does that memory does not answer: lead a run or wait for one, and fall back on what is stale.
+//! What a request does that memory does not answer: lead a run or wait for one, and fall back on what is stale, or leave it
+//! to a run behind a placeholder.
 
 use std::{any::Any, panic, pin::pin, sync::Arc, time::Duration};
 
@@ -7,11 +8,13 @@ use tower_service::Service;
 use crate::{
     clock,
     demands::Demands,
-    flight::{Course, Joined, Landed, Landing, Lead},
+    entry::Fields,
+    flight::{Boarding, Course, Joined, Landed, Landing, Lead},
     freshness::Verdict,
     future::Call,
     key::{self, Key},
     layer::{Behind, Route, Settings, Sighting, ttl},
+    placeholder::fill_behind,
     protocol::{Capture, Prepare, Protocol, Role},
     run::{self, Base, Delivery, Job},
     service::refresh_behind,
@@ -78,7 +81,7 @@ where
     // Whether what the shared store holds will do in place of a run: once is enough. And whether it was found there.
     let (mut sparing, mut found) = (forced.is_none(), None);
     loop {
-        // ## Looking => (Leading | Following | done: found, or by itself)
+        // ## Looking => (Leading | Following | done: found, stood in for, or by itself)
         if let Some((outcome, behind)) = seeker.hit(&seen)
             && let Some(response) = seeker.replay(&seen, outcome.because(outcome.detail().or(found)))
         {
@@ -90,6 +93,27 @@ where
         if only_if_cached && let Some(response) = seeker.unsatisfied() {
             return Ok(response);
         }
+        let course =
+            Course { key: seeker.key.clone(), variant: seeker.route.variant(&seen, fields.as_ref(), &request) };
+        let apart = alone || seeker.route.protocol.keeps_apart(&seeker.view) || seen.keeps_apart();
+        let together = !apart && (!seeker.route.settings.opt_in || seen.slot.is_some());
+        if together && seeker.forced.is_none() && seeker.route.stands_in(role, &seen) {
+            let overdue = seeker.route.settings.refresh_timeout.saturating_mul(2);
+            let lead =
+                if seen.is_backing_off() { None } else { flights.lead(&course, Boarding::Open, seen.now, overdue) };
+            if let Some(lead) = &lead
+                && let Err(changed) = seeker.look_again(&seen, lead, fields.as_ref(), &request)
+            {
+                seen = changed;
+                continue;
+            }
+            if let Some(response) = seeker.stand_in() {
+                if let Some(lead) = lead {
+                    fill_behind(&seeker.route, &seeker.service, &seen, request, lead);
+                }
+                return Ok(response);
+            }
+        }
         if !run::can_start() {
             return seeker.forward(request, None, &seen).await;
         }
@@ -98,10 +122,6 @@ where
         {
             return seeker.forward(request, Some(Detail::Range), &seen).await;
         }
-        let course =
-            Course { key: seeker.key.clone(), variant: seeker.route.variant(&seen, fields.as_ref(), &request) };
-        let apart = alone || seeker.route.protocol.keeps_apart(&seeker.view) || seen.keeps_apart();
-        let together = !apart && (!seeker.route.settings.opt_in || seen.slot.is_some());
         let joined = match role {
             Role::Lead | Role::Part { .. } if together => flights.join(&course),
             Role::Lead | Role::Part { .. } => Joined::Lead(flights.solo(course)),
@@ -117,21 +137,17 @@ where
             Joined::Follow(follow) => follow,
             // ## Leading => (Looking: something landed meanwhile | done: led)
             Joined::Lead(lead) => {
-                let again = seeker.look(&request);
-                let variant = seeker.route.variant(&again, fields.as_ref(), &request);
-                let changed = again.state() != seen.state() || variant.as_ref() != lead.variant();
-                if changed || seeker.hit(&again).is_some() {
-                    seen = again;
-                    continue;
+                match seeker.look_again(&seen, &lead, fields.as_ref(), &request) {
+                    Ok(again) => match seeker.lead(lead, request, &again, together, sparing).await {
+                        Led::Answered(answer) => return answer,
+                        Led::Found(back, its) => {
+                            (seeker, request) = (back, its);
+                            (sparing, found) = (false, Some(Detail::Store));
+                            seen = seeker.look(&request);
+                        }
+                    },
+                    Err(changed) => seen = changed,
                 }
-                match seeker.lead(lead, request, &again, together, sparing).await {
-                    Led::Answered(answer) => return answer,
-                    Led::Found(back, its) => {
-                        (seeker, request) = (back, its);
-                        (sparing, found) = (false, Some(Detail::Store));
-                    }
-                }
-                seen = seeker.look(&request);
                 continue;
             }
         };
@@ -203,6 +219,23 @@ impl<S, P: Protocol> Seeker<S, P> {
         P: Prepare<Req>,
     {
         self.route.look(key::bytes(&self.key), request, clock::now())
+    }
+
+    /// Looks again, having won the lead. Refused where something landed meanwhile: then there is another way on.
+    fn look_again<Req>(
+        &self,
+        seen: &Sighting<P::Value>,
+        lead: &Lead<P::Value>,
+        heard: Option<&Fields>,
+        request: &P::Request,
+    ) -> Result<Sighting<P::Value>, Sighting<P::Value>>
+    where
+        P: Prepare<Req>,
+    {
+        let again = self.look(request);
+        let variant = self.route.variant(&again, heard, request);
+        let changed = again.state() != seen.state() || variant.as_ref() != lead.variant();
+        if changed || self.hit(&again).is_some() { Err(again) } else { Ok(again) }
     }
 
     /// Leads a run, and waits for what becomes of it.
@@ -370,6 +403,17 @@ impl<S, P: Protocol> Seeker<S, P> {
     {
         let outcome = Outcome::new(CacheStatus::Unsatisfied).because(Some(Detail::OnlyIfCached));
         let response = self.route.protocol.unsatisfied(&self.view, outcome)?;
+        self.answered(outcome);
+        Some(response)
+    }
+
+    /// Answers with what stands in where nothing is stored.
+    fn stand_in<Res>(&self) -> Option<<P as Capture<Res>>::Response>
+    where
+        P: Capture<Res>,
+    {
+        let outcome = Outcome::new(self.status).because(Some(Detail::Placeholder));
+        let response = self.route.protocol.stand_in(&self.view, outcome)?;
         self.answered(outcome);
         Some(response)
     }

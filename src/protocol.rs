@@ -51,6 +51,12 @@ pub trait Protocol: sealed::Sealed + Send + Sync + 'static {
         None
     }
 
+    /// Whether there is a placeholder for what is not stored: see [`Capture::stand_in`].
+    #[doc(hidden)]
+    fn has_placeholder(&self) -> bool {
+        false
+    }
+
     /// What a value takes in memory.
     #[doc(hidden)]
     fn weigh(&self, value: &Self::Value) -> usize;
@@ -220,6 +226,12 @@ pub trait Capture<Res>: Protocol {
     /// Answers a request that demands what is not stored, and will not have the service called.
     #[doc(hidden)]
     fn unsatisfied(&self, _: &Self::View, _: Outcome) -> Option<Self::Response> {
+        None
+    }
+
+    /// Answers with what stands in where nothing is stored.
+    #[doc(hidden)]
+    fn stand_in(&self, _: &Self::View, _: Outcome) -> Option<Self::Response> {
         None
     }
 

@@ -68,7 +68,7 @@ impl Cache {
     }
 }
 
-async fn put<P, Req, Res>(route: &Route<P>, request: Req, response: Res) -> Result<(), Error>
+pub(crate) async fn put<P, Req, Res>(route: &Route<P>, request: Req, response: Res) -> Result<(), Error>
 where
     P: Prepare<Req> + Capture<Res>,
 {

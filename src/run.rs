@@ -21,7 +21,7 @@ use crate::{
     freshness::Verdict,
     future::Call,
     interest::Interest,
-    layer::Route,
+    layer::{Route, Settings},
     permits::Permit,
     protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled, Validated},
     status::Detail,
@@ -94,18 +94,18 @@ type JobOf<S, P, Req> = Job<
 >;
 
 impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Error> {
-    /// A run behind the reader of a stale response.
-    pub(crate) fn refresh(
+    /// A run behind a reader who was answered: by a stale response, which is its `base`, or by a placeholder.
+    pub(crate) fn behind(
         route: Arc<Route<P>>,
         service: S,
         request: Request,
         lead: Lead<P::Value>,
-        base: Base<P::Value>,
+        base: Option<Base<P::Value>>,
         permit: Permit,
     ) -> Self {
         let running = route.cache.shared().running.start();
         let desk = Desk { lead, leader: Mutex::new(None), afterwards: Mutex::new(None) };
-        let (base, permit, kind, started) = (Some(base), Some(permit), RunKind::Background, clock::now());
+        let (permit, kind, started) = (Some(permit), RunKind::Background, clock::now());
         let (adoptable, sparing) = (false, true);
         Self { route, service, request, base, kind, desk, permit, adoptable, sparing, started, running }
     }
@@ -137,7 +137,12 @@ pub(crate) fn can_start() -> bool {
     Handle::try_current().is_ok()
 }
 
-/// Starts a run. Outside a runtime it is given up at once.
+/// Whether runs can be started here for which nobody waits.
+pub(crate) fn can_start_behind(settings: &Settings) -> bool {
+    settings.runtime.is_some() || can_start()
+}
+
+/// Starts a run. Outside a runtime it is given up at once, and on one that is gone.
 #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
 pub(crate) fn start<S, P, Req>(job: JobOf<S, P, Req>)
 where
@@ -149,7 +154,11 @@ where
     S::Future: Send,
     Req: 'static,
 {
-    if let Ok(runtime) = Handle::try_current() {
+    let runtime = match (&job.route.settings.runtime, job.kind) {
+        (Some(own), RunKind::Background) => Ok(own.clone()),
+        _ => Handle::try_current(),
+    };
+    if let Ok(runtime) = runtime {
         runtime.spawn(telemetry::in_run_span(job.kind, run::<S, P, Req>(job)));
     }
 }
@@ -189,7 +198,7 @@ where
         permit,
         adoptable,
         started,
-        timer: warm.then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
+        timer: (warm || kind == RunKind::Background).then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
     };
     let end = match supervised.run(work, |cx| desk.poll_left(cx)).await {
         Ok(end) => end,
@@ -457,8 +466,9 @@ impl<P: Protocol> Settling<'_, P> {
             self.leave(Afterwards::Forget);
         }
         let marked = !judged.failed && judged.class == Class::Personal { mark: true };
+        let shown = !judged.failed && !own && self.route.protocol.has_placeholder();
         // The fields are kept in any case: those who wait regroup by them.
-        if replaced.is_none() && !marked && judged.fields.is_none() {
+        if replaced.is_none() && !marked && !shown && judged.fields.is_none() {
             return;
         }
         if replaced.is_some() || marked {
@@ -466,24 +476,30 @@ impl<P: Protocol> Settling<'_, P> {
             self.lead.supersede();
         }
         let now = clock::now();
+        let (opt_in, a_while) = (self.route.settings.opt_in, clock::after(now, self.route.settings.hit_for_miss));
         self.route.cache.shared().memory.update(self.lead.key(), now, |slot| {
             if let Some(base) = replaced {
                 slot.remove(&base.entry);
             }
             if marked {
-                slot.mark_until(clock::after(now, self.route.settings.hit_for_miss), self.lead.number());
+                slot.mark_until(a_while, self.lead.number());
+            }
+            // Where one has to opt in, what nothing is known of is as if there were no layer.
+            if shown && !(opt_in && slot.is_idle()) {
+                (slot.shown, slot.back_off) = (Some(a_while), None);
             }
             slot.learn(judged.fields.as_ref());
         });
     }
 }
 
-/// Puts off the next run after one that failed, unless that was cold: then there is nothing to serve meanwhile.
+/// Puts off the next run after one that failed, unless that was cold and nothing stands in: then there is nothing to serve
+/// meanwhile.
 fn back_off<P: Protocol>(route: &Route<P>, lead: &Lead<P::Value>, warm: bool) {
-    if warm {
-        let now = clock::now();
-        let lot = fastrand::f64();
-        route.cache.shared().memory.update(lead.key(), now, |slot| slot.fail(now, lead.number(), lot));
+    let stands_in = route.protocol.has_placeholder();
+    if warm || stands_in {
+        let (now, lot) = (clock::now(), fastrand::f64());
+        route.cache.shared().memory.update(lead.key(), now, |slot| slot.fail(now, lead.number(), lot, stands_in));
     }
 }
 

@@ -9,7 +9,9 @@ use std::{
 use tower_service::Service;
 
 use crate::{
-    audit, clock,
+    audit,
+    cache::Cache,
+    clock,
     flight::{Boarding, Course},
     freshness::Verdict,
     future::ResponseFuture,
@@ -32,6 +34,16 @@ pub struct Cacheback<S, P: Protocol> {
 impl<S, P: Protocol> Cacheback<S, P> {
     pub(crate) fn new(inner: S, route: Arc<Route<P>>) -> Self {
         Self { inner, route }
+    }
+
+    /// The handle to what this service shares with others, or has for itself.
+    #[must_use]
+    pub fn cache(&self) -> &Cache<P::Value> {
+        &self.route.cache
+    }
+
+    pub(crate) fn route(&self) -> &Route<P> {
+        &self.route
     }
 
     /// Answers a request by a new run, whatever is stored, and stores the response as that of any other run. That is how
@@ -68,7 +80,7 @@ impl<S, P: Protocol> Cacheback<S, P> {
     }
 
     /// Answers a request; `forced` asks for a new response.
-    fn answer<Req>(&self, request: Req, forced: bool) -> ResponseFuture<S, P, Req>
+    pub(crate) fn answer<Req>(&self, request: Req, forced: bool) -> ResponseFuture<S, P, Req>
     where
         P: Prepare<Req> + Capture<S::Response>,
         P::Response: Send + 'static,
@@ -205,8 +217,8 @@ pub(crate) fn refresh_behind<S, P, Req>(
     if seen.verdict() == Verdict::Fresh && !entry.early.begin() {
         return;
     }
-    let base = Base { entry: Arc::clone(entry), servable: true, validate: true };
-    run::start(Job::refresh(Arc::clone(route), service.clone(), request, lead, base, permit));
+    let base = Some(Base { entry: Arc::clone(entry), servable: true, validate: true });
+    run::start(Job::behind(Arc::clone(route), service.clone(), request, lead, base, permit));
 }
 
 impl<S: Clone, P: Protocol> Clone for Cacheback<S, P> {

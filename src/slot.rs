@@ -46,6 +46,8 @@ pub(crate) struct Slot<V> {
     pub(crate) mark: Option<Instant>,
     /// After failed runs: until when no other one is tried while something stale can be served.
     pub(crate) back_off: Option<BackOff>,
+    /// Until when no placeholder stands in: a run ended well, and what it brought could not be stored. It is to be seen.
+    pub(crate) shown: Option<Instant>,
 }
 
 /// One variant.
@@ -62,6 +64,8 @@ pub(crate) struct Kept<V> {
 pub(crate) struct BackOff {
     failures: u32,
     pub(crate) until: Instant,
+    /// Something stands in where nothing is stored: it counts there as well.
+    stands_in: bool,
 }
 
 /// What became of an entry that was to be stored.
@@ -83,12 +87,14 @@ pub(crate) enum Force {
 
 impl<V> Slot<V> {
     pub(crate) fn new(key: Key) -> Self {
-        Self { key, serial: 0, variants: Vec::new(), fields: None, mark: None, back_off: None }
+        Self { key, serial: 0, variants: Vec::new(), fields: None, mark: None, back_off: None, shown: None }
     }
 
     /// Whether nothing is known any more.
     pub(crate) fn is_idle(&self) -> bool {
-        self.variants.is_empty() && self.fields.is_none() && self.mark.is_none()
+        let known =
+            self.mark.is_some() || self.shown.is_some() || self.back_off.is_some_and(|back_off| back_off.stands_in);
+        self.variants.is_empty() && self.fields.is_none() && !known
     }
 
     pub(crate) fn is_marked(&self, now: Instant) -> bool {
@@ -97,6 +103,10 @@ impl<V> Slot<V> {
 
     pub(crate) fn is_backing_off(&self, now: Instant) -> bool {
         self.back_off.is_some_and(|back_off| now < back_off.until)
+    }
+
+    pub(crate) fn is_shown(&self, now: Instant) -> bool {
+        self.shown.is_some_and(|until| now < until)
     }
 
     /// Takes in a new entry, in place of the one that it refreshes and of those that the same requests would select.
@@ -115,8 +125,7 @@ impl<V> Slot<V> {
         // As much as is needed: a list that grows by itself has room for four.
         self.variants.reserve_exact(1);
         self.variants.insert(at, Kept { entry, expired: false, used });
-        self.mark = None;
-        self.back_off = None;
+        (self.mark, self.back_off, self.shown) = (None, None, None);
         Admission::Stored
     }
 
@@ -169,16 +178,18 @@ impl<V> Slot<V> {
     }
 
     /// A run failed: the pause doubles. `lot`, drawn from 0 to 1, takes up to half of it away, so that keys that failed
-    /// together are not tried together. Where runs that started later have succeeded, an old failure says nothing.
-    pub(crate) fn fail(&mut self, now: Instant, run: u64, lot: f64) {
+    /// together are not tried together. Where runs that started later have succeeded, an old failure says nothing. It is
+    /// remembered as long as there is something to serve meanwhile, or something `stands_in`.
+    pub(crate) fn fail(&mut self, now: Instant, run: u64, lot: f64, stands_in: bool) {
         // Those that were under way together fail together: for the pause that is once.
-        if self.variants.iter().all(|kept| kept.entry.run > run) || self.is_backing_off(now) {
+        let outdone = self.variants.iter().all(|kept| kept.entry.run > run) && !(stands_in && self.variants.is_empty());
+        if outdone || self.is_backing_off(now) {
             return;
         }
         let failures = self.back_off.map_or(0, |back_off| back_off.failures).saturating_add(1);
         let pause = FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LAST_PAUSE);
         let pause = pause - pause.mul_f64(lot.clamp(0.0, 1.0) / 2.0);
-        self.back_off = Some(BackOff { failures, until: now + pause });
+        self.back_off = Some(BackOff { failures, until: now + pause, stands_in });
     }
 
     /// How many entries an invalidation reaches, each of which is expired or removed.
@@ -211,7 +222,9 @@ impl<V> Slot<V> {
     pub(crate) fn drop_past(&mut self, now: Instant) {
         self.variants.retain(|kept| kept.verdict(now).0 != Verdict::Gone);
         self.mark = self.mark.filter(|until| now < *until);
-        self.back_off = self.back_off.filter(|_| !self.variants.is_empty());
+        self.shown = self.shown.filter(|until| now < *until);
+        let nothing = self.variants.is_empty();
+        self.back_off = self.back_off.filter(|back_off| !nothing || back_off.is_remembered(now));
     }
 
     pub(crate) fn headings(&self) -> impl Iterator<Item = Heading<'_>> {
@@ -232,6 +245,13 @@ impl<V> Slot<V> {
         // What a value weighs may be somebody else's word.
         let values = self.variants.iter().fold(0, |sum: usize, kept| sum.saturating_add(kept.entry.weight));
         values.saturating_add(own + variants.sum::<usize>() + postings) as u64
+    }
+}
+
+impl BackOff {
+    /// Whether it counts where nothing is stored: so long after its end that those who come in a steady stream find it.
+    fn is_remembered(&self, now: Instant) -> bool {
+        self.stands_in && now < self.until + LAST_PAUSE
     }
 }
 
@@ -275,6 +295,7 @@ impl<V> Clone for Slot<V> {
             fields: self.fields.clone(),
             mark: self.mark,
             back_off: self.back_off,
+            shown: self.shown,
         }
     }
 }
@@ -349,19 +370,19 @@ mod tests {
     fn pauses_double_up_to_a_minute_and_a_success_ends_them() {
         let mut slot = slot();
         let mut now = clock::now();
-        slot.fail(now, 2, 0.0);
+        slot.fail(now, 2, 0.0, false);
         assert!(slot.back_off.is_none(), "a cold miss has nothing to serve meanwhile");
         slot.admit(entry(1, None), None, 16);
         for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
-            slot.fail(now, 2, 0.0);
+            slot.fail(now, 2, 0.0, false);
             assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + pause * SECOND));
             assert!(slot.is_backing_off(now) && !slot.is_backing_off(now + pause * SECOND));
             now += pause * SECOND;
         }
-        slot.fail(now, 2, 1.0);
+        slot.fail(now, 2, 1.0, false);
         assert!(slot.back_off.is_some_and(|back_off| back_off.until == now + 30 * SECOND));
         slot.admit(entry(3, None), None, 16);
-        slot.fail(now, 2, 0.0);
+        slot.fail(now, 2, 0.0, false);
         assert!(!slot.is_backing_off(now));
     }
 
@@ -403,7 +424,7 @@ mod tests {
         let mut slot = slot();
         let now = clock::now();
         slot.admit(entry(1, None), None, 16);
-        (0..10).for_each(|_| slot.fail(now, 2, 0.0));
+        (0..10).for_each(|_| slot.fail(now, 2, 0.0, false));
         assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + SECOND));
     }
 

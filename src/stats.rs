@@ -12,8 +12,8 @@ use crate::{
 
 /// Figures of a cache. Counts begin with the cache and never go down.
 ///
-/// Each request that a layer of the cache answered is in one of `hits`, `stale_hits`, `misses`, `collapsed` and
-/// `bypassed`. A client that went away before it was answered is in none.
+/// Each request that a layer of the cache answered is in one of `hits`, `stale_hits`, `misses`, `collapsed`,
+/// `placeholders` and `bypassed`. A client that went away before it was answered is in none.
 ///
 /// ```
 /// # use cacheback::{Cache, Detail};
@@ -40,6 +40,8 @@ pub struct Stats {
     pub misses: u64,
     /// Requests that shared the run of another one.
     pub collapsed: u64,
+    /// Requests for which nothing was stored, and that were answered by a placeholder at once.
+    pub placeholders: u64,
     /// Requests that were not looked up. See [`Stats::bypassed_for`].
     pub bypassed: u64,
     /// Responses that were stored.
@@ -87,6 +89,7 @@ pub(crate) struct Counters {
     stale_hits: Striped,
     misses: AtomicU64,
     collapsed: AtomicU64,
+    placeholders: AtomicU64,
     bypassed: AtomicU64,
     stored: AtomicU64,
     refused: AtomicU64,
@@ -124,7 +127,7 @@ impl Stats {
     /// How many requests were answered.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.hits + self.stale_hits + self.misses + self.collapsed + self.bypassed
+        self.hits + self.stale_hits + self.misses + self.collapsed + self.placeholders + self.bypassed
     }
 
     /// How many requests were not looked up for this reason. One that was not for its method has none.
@@ -150,6 +153,7 @@ impl Counters {
                     one_more(&self.bypassed);
                     outcome.detail().inspect(|detail| one_more(&self.bypassed_for[*detail as usize]));
                 }
+                _ if outcome.detail() == Some(Detail::Placeholder) => one_more(&self.placeholders),
                 _ if outcome.is_collapsed() => one_more(&self.collapsed),
                 _ => one_more(&self.misses),
             },
@@ -185,6 +189,7 @@ impl Counters {
             stale_hits: self.stale_hits.sum(),
             misses: of(&self.misses),
             collapsed: of(&self.collapsed),
+            placeholders: of(&self.placeholders),
             bypassed: of(&self.bypassed),
             stored: of(&self.stored),
             refused: of(&self.refused),
@@ -215,6 +220,7 @@ impl Default for Counters {
             stale_hits: Striped::default(),
             misses: AtomicU64::default(),
             collapsed: AtomicU64::default(),
+            placeholders: AtomicU64::default(),
             bypassed: AtomicU64::default(),
             stored: AtomicU64::default(),
             refused: AtomicU64::default(),
@@ -269,6 +275,7 @@ mod tests {
             Event::Answered(hit.ttl_of(-1)),
             Event::Answered(miss.stored_if(true)),
             Event::Answered(miss.collapsed_if(true)),
+            Event::Answered(miss.because(Some(Detail::Placeholder))),
             Event::Answered(past),
             Event::Answered(Outcome::new(CacheStatus::Method)),
             Event::Stored,
@@ -291,10 +298,8 @@ mod tests {
         let stats = counters.stats(&Gauges { bytes: 1, keys: 2, runs: 3, refreshes: 4 });
         assert_eq!((stats.bytes, stats.keys, stats.runs, stats.refreshes), (1, 2, 3, 4));
         assert_eq!((stats.hits, stats.stale_hits, stats.misses, stats.collapsed, stats.bypassed), (1, 1, 1, 1, 2));
-        assert_eq!(
-            (stats.requests(), stats.bypassed_for(Detail::Cookie), stats.bypassed_for(Detail::Range)),
-            (6, 1, 0)
-        );
+        assert_eq!((stats.requests(), stats.placeholders), (7, 1));
+        assert_eq!((stats.bypassed_for(Detail::Cookie), stats.bypassed_for(Detail::Range)), (1, 0));
         assert_eq!((stats.stored, stats.refused, stats.refused_for(Detail::SetCookie)), (1, 1, 1));
         let runs = [stats.runs_completed, stats.runs_failed, stats.runs_panicked, stats.runs_timed_out];
         assert_eq!((runs, stats.runs_abandoned, stats.runs_spared, stats.run_time), ([1; 4], 1, 1, 6 * took));

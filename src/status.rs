@@ -144,6 +144,8 @@ details! {
     NotOptedIn = "not-opted-in",
     /// Its handler said so.
     HandlerSaidNo = "handler",
+    /// The layer's rule does not admit it.
+    NotAdmitted = "not-admitted",
     /// It is a part of the whole.
     Partial = "partial",
     /// It was invalidated while it was made.
@@ -162,6 +164,8 @@ details! {
     Slow = "slow",
     /// The key is marked: its responses could not be shared lately, so requests do not wait for one another.
     HitForMiss = "hit-for-miss",
+    /// Nothing is stored, and a placeholder stands in while a run behind it fetches what belongs there.
+    Placeholder = "placeholder",
 }
 
 impl Outcome {

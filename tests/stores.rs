@@ -1,12 +1,12 @@
 //! A shared store behind the memory of typed layers: what one instance has made the others find, an invalidation wins
 //! over what is under way anywhere, and whatever becomes of the store no request fails.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 use std::time::Duration;
 
 use cacheback::{Cache, Cacheback, Codec, CodecError, ErrorKind, Freshness, Key, Stats, Typed, testing::LocalStore};
 use tower::Layer;
 
-#[allow(dead_code, reason = "each test program uses a part of it")]
 mod support;
 use support::typed::{Act, Gate, Get, Origin, answers, ask, at_once, crowd, idle, layer, pass, secs};
 
@@ -94,7 +94,7 @@ async fn what_is_found_is_as_old_as_it_is() {
     one.get("a").await;
     pass(secs(29)).await;
     assert_eq!(other.get("a").await, 10);
-    assert_eq!(other.cache.peek(&Key::from("a"))[0].age(), secs(29) + one_while());
+    assert_eq!(other.cache.peek(Key::from("a"))[0].age(), secs(29) + one_while());
     pass(secs(1)).await;
     // Stale at once, and refreshed behind.
     assert_eq!((other.get("a").await, other.origin.runs()), (10, 1));
@@ -153,7 +153,7 @@ async fn an_invalidation_reaches_the_store_and_what_is_under_way_elsewhere_is_no
         let forced = tokio::spawn(two.service.refresh(Get("a")));
         idle().await;
         if tagged_by_key {
-            one.cache.purge(&Key::from("a")).await.unwrap();
+            one.cache.purge(Key::from("a")).await.unwrap();
         } else {
             one.cache.expire(cacheback::Scope::everything()).await.unwrap();
         }
@@ -173,7 +173,7 @@ async fn a_run_that_finds_the_record_before_the_store_is_told_does_not_bring_it_
     one.get("a").await;
     store.delay(secs(1) / 20);
     let cache = other.cache.clone();
-    let purge = tokio::spawn(async move { cache.purge(&Key::from("a")).await });
+    let purge = tokio::spawn(async move { cache.purge(Key::from("a")).await });
     tokio::task::yield_now().await;
     store.delay(Duration::ZERO);
     // It begins after the purge, and asks a store that knows nothing of it yet.
@@ -214,14 +214,14 @@ async fn whatever_becomes_of_the_store_no_request_fails() {
     let one = Instance::of(&store);
     store.fail(true);
     assert_eq!((one.get("a").await, one.stats().store_failures), (1, 1), "it asked, and could not save");
-    assert_eq!(one.cache.purge(&Key::from("a")).await.unwrap_err().kind(), ErrorKind::Store);
+    assert_eq!(one.cache.purge(Key::from("a")).await.unwrap_err().kind(), ErrorKind::Store);
     assert_eq!(one.get("a").await, 2, "this process did what it was told");
     store.fail(false);
     store.delay(secs(3_600));
     let asked = tokio::time::Instant::now();
     assert_eq!(ask(&one.service, "b").await.unwrap(), 3);
     assert!(asked.elapsed() <= Duration::from_millis(101), "{:?}", asked.elapsed());
-    assert_eq!(one.cache.purge(&Key::from("a")).await.unwrap_err().kind(), ErrorKind::Store);
+    assert_eq!(one.cache.purge(Key::from("a")).await.unwrap_err().kind(), ErrorKind::Store);
     store.delay(Duration::ZERO);
     assert_eq!((one.get("c").await, Instance::of(&store).get("c").await), (4, 4));
 }
@@ -282,7 +282,7 @@ async fn layers_that_share_a_cache_share_its_store() {
 mod serde {
     use cacheback::{Codec, Json, Postcard};
 
-    fn round_trip(codec: impl Codec<Vec<(String, Option<u8>)>>) -> Vec<u8> {
+    fn round_trip(codec: &impl Codec<Vec<(String, Option<u8>)>>) -> Vec<u8> {
         let value = vec![("a".to_owned(), Some(1)), (String::new(), None)];
         let bytes = codec.encode(&value).unwrap();
         assert_eq!(codec.decode(&bytes).unwrap(), value);
@@ -294,8 +294,8 @@ mod serde {
 
     #[test] // P81
     fn codecs_give_back_what_they_were_given() {
-        assert_eq!(round_trip(Json), br#"[["a",1],["",null]]"#);
-        assert_eq!(round_trip(Postcard), [2, 1, b'a', 1, 1, 0, 0]);
+        assert_eq!(round_trip(&Json), br#"[["a",1],["",null]]"#);
+        assert_eq!(round_trip(&Postcard), [2, 1, b'a', 1, 1, 0, 0]);
     }
 
     #[test] // P64

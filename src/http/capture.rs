@@ -161,6 +161,12 @@ where
         Some(response)
     }
 
+    fn stand_in(&self, view: &View, outcome: Outcome) -> Option<Self::Response> {
+        let mut response = self.stand_in.as_ref()?.response(view, outcome, &self.name);
+        self.leave(&mut response, view.nested);
+        Some(response)
+    }
+
     fn finish(&self, response: Response<B>, after: After) -> (Response<Body<B>>, Vec<Scope>) {
         let after = match after {
             After::Report(probed) => return (self.report(response, *probed), Vec::new()),

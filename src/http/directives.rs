@@ -73,7 +73,10 @@ mod tests {
             (header::CACHE_CONTROL, "max-stale=3,only-if-cached, no-transform, no-store"),
         ];
         let (max_age, min_fresh, max_stale) = (secs(1), secs(2), secs(3));
-        assert_eq!(of(&lines), Demands { no_cache: true, max_age, min_fresh, max_stale, only_if_cached: true });
+        assert_eq!(
+            of(&lines),
+            Demands { no_cache: true, max_age, min_fresh, max_stale, only_if_cached: true, most_stale: None }
+        );
         for nothing in ["", "no-store", "no-transform, x=1"] {
             assert_eq!(demands(&HeaderMap::from_iter([(header::CACHE_CONTROL, nothing.parse().unwrap())])), None);
         }

@@ -10,7 +10,7 @@
 //!   with `partial` for those who want a part; `etag` gives it a name, `validation` asks the service whether it is still
 //!   the same.
 //! * `unsafe_methods` purges, `parts` is what handlers and layers say to one another, `setters` is what a user says to a
-//!   layer, and `audit` is the auditor.
+//!   layer, `placeholder` stands in where nothing is stored, and `audit` is the auditor.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -37,6 +37,7 @@ mod fuzz;
 mod groups;
 mod partial;
 mod parts;
+mod placeholder;
 mod policy;
 mod prepare;
 mod range;
@@ -59,6 +60,7 @@ pub(crate) use policy::Mode;
 
 use audit::Sampling;
 use parts::Contribution;
+use placeholder::StandIn;
 use policy::Policy;
 use request::View;
 use rules::KeyRules;
@@ -152,6 +154,9 @@ pub struct Http {
     honors_directives: bool,
     enabled: bool,
     when: Option<Arc<WhenFn>>,
+    max_stale: Option<Arc<MaxStaleFn>>,
+    /// What readers get where nothing is stored.
+    stand_in: Option<Arc<StandIn>>,
     /// Which hits are audited; without it none are.
     sampling: Option<Sampling>,
 }
@@ -160,6 +165,8 @@ pub struct Http {
 const KEPT: Duration = Duration::from_secs(86_400);
 
 type WhenFn = dyn Fn(&Parts) -> bool + Send + Sync;
+
+type MaxStaleFn = dyn Fn(&Parts) -> Option<Duration> + Send + Sync;
 
 /// What is left to do for a request that goes past the cache.
 #[derive(Debug)]
@@ -200,6 +207,8 @@ impl Http {
             honors_directives: false,
             enabled: true,
             when: None,
+            max_stale: None,
+            stand_in: None,
             sampling: None,
         }
     }
@@ -220,6 +229,10 @@ impl Protocol for Http {
 
     fn demands<'a>(&self, view: &'a View) -> Option<&'a Demands> {
         view.demands.as_deref()
+    }
+
+    fn has_placeholder(&self) -> bool {
+        self.stand_in.is_some()
     }
 
     fn weigh(&self, value: &StoredResponse) -> usize {

@@ -1,6 +1,6 @@
 //! What becomes of a request: its key, what is to be answered, what a run sees of it; or that it goes past the cache.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{Extensions, Method, Request};
 
@@ -46,8 +46,9 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         let outer = outer.map(|rules| self.rules.are_kept_by(rules));
 
         let mut keyed = self.key(&request, &survey, key);
-        if keyed.is_ok() && (self.when.is_some() || self.rules.key_by.is_some()) {
-            (request, keyed) = self.ask(request, key);
+        let mut most_stale = None;
+        if keyed.is_ok() && (self.when.is_some() || self.rules.key_by.is_some() || self.max_stale.is_some()) {
+            (request, keyed, most_stale) = self.ask(request, key);
         }
         if let (None, Some(probe)) = (outer, probe) {
             return self.probe(request, probe, keyed, cache, freshness, key);
@@ -70,7 +71,10 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
                 let forced = request.extensions().get::<ForceRefresh>().is_some();
                 let authorized = survey.is_authorized(&self.rules);
                 let demanding = survey.has_directives() && self.honors_directives;
-                let demands = if demanding { directives::demands(request.headers()).map(Box::new) } else { None };
+                let mut demands = if demanding { directives::demands(request.headers()).map(Box::new) } else { None };
+                if most_stale.is_some() {
+                    demands.get_or_insert_default().most_stale = most_stale;
+                }
                 Prepared::Lookup(request, View { head, no_store, nested, forced, authorized, asked, demands })
             }
         }
@@ -171,7 +175,7 @@ impl Http {
     }
 
     /// Asks the functions of the user, which want to see the head in one piece.
-    fn ask<B>(&self, request: Request<B>, key: &mut KeyBuf) -> (Request<B>, Result<(), Detail>) {
+    fn ask<B>(&self, request: Request<B>, key: &mut KeyBuf) -> (Request<B>, Result<(), Detail>, Option<Duration>) {
         let (parts, body) = request.into_parts();
         let keyed = if self.when.as_ref().is_some_and(|when| !when(&parts)) {
             Err(Detail::Excluded)
@@ -185,7 +189,9 @@ impl Http {
                 None => Ok(()),
             }
         };
-        (Request::from_parts(parts, body), keyed)
+        let rule = self.max_stale.as_ref().filter(|_| keyed.is_ok());
+        let most_stale = rule.and_then(|max_stale| max_stale(&parts));
+        (Request::from_parts(parts, body), keyed, most_stale)
     }
 
     /// A request whose method is not answered from a cache.

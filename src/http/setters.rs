@@ -314,6 +314,26 @@ impl CachebackLayer<Http> {
         self.set_protocol(|http| http.when = Some(Arc::new(when)))
     }
 
+    /// For how long a response may have been stale that is to answer this request at once; default, and with `None`: as
+    /// long as its freshness has it. With `Some(Duration::ZERO)` the request takes none that is stale. It is asked about
+    /// requests that are looked up.
+    ///
+    /// It only narrows. A request for which a response is too stale waits for a run, and is answered by the stale one
+    /// should that fail; after a failure, as long as runs are put off, it gets the stale one at once. A response that was
+    /// expired by hand ahead of its time has been stale for no time at all.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cacheback::CachebackLayer;
+    ///
+    /// // An editor waits for what everybody else gets at once.
+    /// let layer = CachebackLayer::new(Duration::from_secs(60))
+    ///     .max_stale(|request| request.uri.path().starts_with("/edit").then_some(Duration::ZERO));
+    /// ```
+    pub fn max_stale(self, rule: impl Fn(&Parts) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        self.set_protocol(|http| http.max_stale = Some(Arc::new(rule)))
+    }
+
     /// Whether a successful request with an unsafe method (POST, PUT, DELETE, unknown ones) purges its URI; default
     /// yes (RFC 9111 §4.4).
     pub fn unsafe_invalidates(self, invalidates: bool) -> Self {

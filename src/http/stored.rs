@@ -362,7 +362,7 @@ fn evaluate<B: http_body::Body>(mut response: Response<Body<B>>, view: &View, so
 }
 
 /// The response of a GET, for a HEAD: it says how long its content would have been (RFC 9110 §9.3.2).
-fn without_content<B: http_body::Body>(mut response: Response<Body<B>>) -> Response<Body<B>> {
+pub(crate) fn without_content<B: http_body::Body>(mut response: Response<Body<B>>) -> Response<Body<B>> {
     if let Some(length) = http_body::Body::size_hint(response.body()).exact().filter(|_| has_content(response.status()))
     {
         response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));

@@ -20,7 +20,8 @@ pub(crate) struct Leaf<T> {
 }
 
 /// A runtime whose tasks are threads of the model.
-pub(crate) struct Handle;
+#[derive(Clone, Debug)]
+pub struct Handle;
 
 impl<T> Leaf<T> {
     pub(crate) fn new(inner: T) -> Self {
