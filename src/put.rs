@@ -107,6 +107,10 @@ where
             None => return Err(refused(Detail::SlowBody)),
         },
     };
+    let judged = route.protocol.judge_whole(&value, judged);
+    if judged.class != Class::Storable || judged.failed {
+        return Err(refused(judged.detail.unwrap_or(Detail::Status)));
+    }
     let (key, entry) = (key.to_key(), route.entry(judged, value, &sight, started, run.number()));
     if entry.age(clock::now()) >= entry.freshness().gone_at() {
         return Err(refused(Detail::NoLifetime));
