@@ -87,6 +87,18 @@ impl KeyBuf {
         self.part(query);
     }
 
+    /// How all keys of this path with this query begin.
+    pub(crate) fn of_path_and_query(path: &[u8], query: Option<&[u8]>) -> Self {
+        let mut head = Self::default();
+        head.path_and_query(path, query);
+        head
+    }
+
+    /// Appends what others are to follow.
+    pub(crate) fn append(&mut self, parts: &Self) {
+        self.0.extend_from_slice(&parts.0);
+    }
+
     /// Makes the key somebody's own bytes.
     pub(crate) fn raw(&mut self, key: &Key) {
         self.0.clear();
@@ -176,7 +188,7 @@ impl fmt::Display for UriParts<'_> {
         }
         f.write_str(&String::from_utf8_lossy(self.path))?;
         match self.query {
-            Some(query) => write!(f, "?{}", String::from_utf8_lossy(query)),
+            Some(query) => write!(f, "?{}", query.escape_ascii()),
             None => Ok(()),
         }
     }
