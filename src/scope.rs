@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::{
     error::Error,
-    key::{Key, UriParts},
+    key::{COMPRESSED, Key, UriParts, message_query},
 };
 
 /// A URI with more bytes than this is long: few are.
@@ -383,15 +383,6 @@ impl fmt::Debug for Scope {
         }
     }
 }
-
-/// In the key of a gRPC call, in the place of a query: the message. It begins with a byte that no URI has, so that no URI
-/// names it.
-pub(crate) fn message_query(message: &[u8]) -> Vec<u8> {
-    [&[0], message].concat()
-}
-
-/// The same of a message that is compressed, and stands elsewhere in the key: these have one place together.
-pub(crate) const COMPRESSED: [u8; 1] = [1];
 
 /// Authority, path and query of a reference such as people write.
 #[allow(clippy::type_complexity, reason = "three parts of a URI, taken apart on the spot")]
