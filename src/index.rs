@@ -150,15 +150,16 @@ fn at(paths: &BTreeMap<ByPath, u64>, uri: &UriScope, scope: &Scope) -> Vec<Key> 
     visited(paths, uri).filter(|key| scope.matches_key(key)).cloned().collect()
 }
 
-/// The keys of one path; where one query is meant those with that alone. A path may have no end of queries, and a client
-/// may have each of its unsafe requests look for one.
+/// The keys of one path; where some queries are meant those with these alone. A path may have no end of queries, and a
+/// client may have each of its unsafe requests look for one.
 fn visited<'a>(paths: &'a BTreeMap<ByPath, u64>, uri: &UriScope) -> impl Iterator<Item = &'a Key> {
-    let mut head = KeyBuf::default();
-    if let Some(query) = uri.query() {
-        head.path_and_query(uri.path(), query);
-    }
-    let from = from(paths, uri.path(), head.as_slice());
-    from.take_while(move |key| ByPath::path_of(key) == uri.path() && key::bytes(key).starts_with(head.as_slice()))
+    let heads = uri.queries().map_or(vec![KeyBuf::default()], |queries| {
+        queries.into_iter().map(|query| KeyBuf::of_path_and_query(uri.path(), query)).collect()
+    });
+    heads.into_iter().flat_map(move |head| {
+        let from = from(paths, uri.path(), head.as_slice());
+        from.take_while(move |key| ByPath::path_of(key) == uri.path() && key::bytes(key).starts_with(head.as_slice()))
+    })
 }
 
 /// The keys of a path and of those below it that a scope reaches.
@@ -361,8 +362,12 @@ mod tests {
             assert_eq!(visited(&paths, uri).count(), expected, "{scope:?}");
             assert_eq!(at(&paths, uri, &scope).len(), expected, "{scope:?}");
         }
+        paths.extend([key("/x", Some("\0m"), Some("a")), key("/x", Some("\x01"), None), key("/x", Some("\0mm"), None)]);
+        let message = Scope::message("/x", b"m").unwrap();
+        let Reach::Uri(uri) = message.reach() else { panic!("it is a URI") };
+        assert_eq!((visited(&paths, uri).count(), at(&paths, uri, &message).len()), (2, 2));
         let all = Scope::path("/x").unwrap();
         let Reach::Uri(uri) = all.reach() else { panic!("it is a URI") };
-        assert_eq!(visited(&paths, uri).count(), 1_004);
+        assert_eq!(visited(&paths, uri).count(), 1_007);
     }
 }

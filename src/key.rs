@@ -37,6 +37,10 @@ pub(crate) struct UriParts<'a> {
 const RAW: u8 = 0;
 /// The first byte of a key that begins with a URI.
 const URI: u8 = 1;
+/// The byte before a message that stands in the place of a query. No URI has it, so none names a message.
+const MESSAGE: u8 = 0;
+/// The query of a call whose message is compressed, and follows later in its key: all those of a method have this one.
+pub(crate) const COMPRESSED: [u8; 1] = [1];
 /// In place of a length: there is no such part.
 const ABSENT: [u8; 4] = u32::MAX.to_be_bytes();
 
@@ -66,6 +70,11 @@ impl Key {
     }
 }
 
+/// What stands for a message in the place of a query.
+pub(crate) fn message_query(message: &[u8]) -> Vec<u8> {
+    [&[MESSAGE], message].concat()
+}
+
 /// The bytes by which a key is looked up.
 pub(crate) fn bytes(key: &Key) -> &[u8] {
     key.borrow()
@@ -79,12 +88,36 @@ impl KeyBuf {
         self.part(namespace);
     }
 
+    /// Begins the key of a call: its method, and its message where that can be read.
+    pub(crate) fn method_and_message(&mut self, method: &[u8], message: Option<&[u8]>) {
+        let Some(message) = message else { return self.path_and_query(method, Some(&COMPRESSED)) };
+        self.0.clear();
+        self.0.push(URI);
+        self.part(Some(method));
+        // NOTE: as `part` writes what `message_query` makes, without the copy.
+        self.mark(u32::try_from(message.len() + 1).unwrap_or(u32::MAX - 1));
+        self.0.push(MESSAGE);
+        self.0.extend_from_slice(message);
+    }
+
     /// Begins as all keys of this path with this query do.
     pub(crate) fn path_and_query(&mut self, path: &[u8], query: Option<&[u8]>) {
         self.0.clear();
         self.0.push(URI);
         self.part(Some(path));
         self.part(query);
+    }
+
+    /// How all keys of this path with this query begin.
+    pub(crate) fn of_path_and_query(path: &[u8], query: Option<&[u8]>) -> Self {
+        let mut head = Self::default();
+        head.path_and_query(path, query);
+        head
+    }
+
+    /// Appends what others are to follow.
+    pub(crate) fn append(&mut self, parts: &Self) {
+        self.0.extend_from_slice(&parts.0);
     }
 
     /// Makes the key somebody's own bytes.
@@ -176,7 +209,7 @@ impl fmt::Display for UriParts<'_> {
         }
         f.write_str(&String::from_utf8_lossy(self.path))?;
         match self.query {
-            Some(query) => write!(f, "?{}", String::from_utf8_lossy(query)),
+            Some(query) => write!(f, "?{}", query.escape_ascii()),
             None => Ok(()),
         }
     }
@@ -227,6 +260,19 @@ mod tests {
             prop_assert_eq!(key.uri(), Some(uri));
             prop_assert_eq!(key.namespace(), namespace.as_deref());
         }
+    }
+
+    #[test] // P60, P80
+    fn a_message_is_read_back_as_what_a_scope_asks_for() {
+        let mut key = KeyBuf::default();
+        for message in [&b""[..], b"a", &[0; 300]] {
+            key.method_and_message(b"/q.Q/Get", Some(message));
+            key.part(None);
+            key.part(None);
+            assert_eq!(key.to_key().uri().unwrap().query, Some(&message_query(message)[..]));
+        }
+        key.method_and_message(b"/q.Q/Get", None);
+        assert_eq!(key.as_slice(), KeyBuf::of_path_and_query(b"/q.Q/Get", Some(&COMPRESSED)).as_slice());
     }
 
     #[test]

@@ -75,7 +75,8 @@
 //!   `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for one), `placeholder` (or does
 //!   neither), `run` (the run itself; the only file that spawns), `supervision` (of its deadline, its panics, and whether anybody wants it), `audit` (behind a
 //!   fresh hit).
-//! * **Protocols**: `typed`, and `http` with a file for each group of rules; in `http/audit` those of the auditor.
+//! * **Protocols**: `typed`, `http` with a file for each group of rules (in `http/audit` those of the auditor), and `grpc`,
+//!   which stores what `http` stores.
 //! * Beside them `telemetry` and `stats`: every event once, and counted; `testing`, for the tests of users; and `models`:
 //!   what threads share, in every order of its steps.
 
@@ -90,6 +91,7 @@ mod explain;
 mod flight;
 mod freshness;
 pub mod future;
+pub mod grpc;
 mod http;
 mod index;
 mod interest;
@@ -125,6 +127,7 @@ pub use crate::{
     error::{Error, ErrorKind},
     explain::{Explanation, Plan},
     freshness::Freshness,
+    grpc::Grpc,
     http::{Background, Body, ForceRefresh, Http, NoStore, StoredResponse},
     key::Key,
     layer::CachebackLayer,

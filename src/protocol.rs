@@ -196,6 +196,12 @@ pub trait Capture<Res>: Protocol {
         interest: Interest,
     ) -> Captured<Self::Response, Self::Value, Self::Fill>;
 
+    /// The verdict on a response of which all is there: what comes after a head may say that it is a failure.
+    #[doc(hidden)]
+    fn judge_whole(&self, _value: &Self::Value, judged: Judgement) -> Judgement {
+        judged
+    }
+
     /// Finishes a response of the wrapped service for the one who asked: conditions, status field, extension.
     #[doc(hidden)]
     fn deliver(&self, response: Self::Response, view: &Self::View, outcome: Outcome) -> Self::Response;
@@ -314,6 +320,9 @@ pub struct Judgement {
     pub(crate) for_all: bool,
     /// Its lifetime was jittered already.
     pub(crate) drawn: bool,
+    /// Whether it fails, if it does, after its head: where something is stored to fall back on, nobody gets it before all
+    /// of it is there.
+    pub(crate) hold: bool,
     /// Why it is not stored.
     pub(crate) detail: Option<Detail>,
 }
@@ -358,6 +367,8 @@ pub enum Unfilled {
     Slow,
     /// The body failed or ended early.
     Failed,
+    /// It is a stream of messages, which has no end to wait for.
+    Streaming,
 }
 
 impl Unfilled {
@@ -367,6 +378,7 @@ impl Unfilled {
             Self::TooLarge => Detail::TooLarge,
             Self::Slow => Detail::SlowBody,
             Self::Failed => Detail::BodyFailed,
+            Self::Streaming => Detail::Streaming,
         }
     }
 }
@@ -398,6 +410,7 @@ impl Judgement {
             by_the_letter: false,
             for_all: false,
             drawn: false,
+            hold: false,
             detail: None,
         }
     }

@@ -108,6 +108,10 @@ where
             None => return Err(refused(Detail::SlowBody)),
         },
     };
+    let judged = route.protocol.judge_whole(&value, judged);
+    if judged.class != Class::Storable || judged.failed {
+        return Err(refused(judged.detail.unwrap_or(Detail::Status)));
+    }
     let key = key.to_key();
     // The store knows as well that every run is older which has begun before.
     let since = match &shared.tier {

@@ -297,7 +297,6 @@ where
         },
     };
     let mut judged = route.protocol.judge(&response, &sight, &route.settings.freshness);
-    let end = if judged.failed { End::Failed } else { End::Completed };
     if judged.failed && warm && judged.class == Class::Storable {
         // What is stored is better than a failure, even than one that says for how long it may be stored.
         judged.refuse(Class::Shareable, Detail::Status);
@@ -313,31 +312,38 @@ where
         }
         Class::Storable | Class::Shareable => match route.protocol.capture(response, &judged, desk.lead.interest()) {
             Captured::Whole(response, value) => {
-                judged.detail = landing.share(judged.clone(), value, &sight);
-                desk.hand_over(response, status, &judged, judged.detail.is_none());
+                judged = landing.land(judged, value, &sight);
+                desk.hand_over(response, status, &judged, judged.class == Class::Storable && judged.detail.is_none());
             }
             Captured::Unfit(response, unfilled) => {
                 landing.decline(&mut judged, unfilled);
                 desk.hand_over(response, status, &judged, false);
             }
             Captured::Filling(response, mut fill) => {
-                desk.hand_over(response, status, &judged, judged.class == Class::Storable);
+                let (mut held, mut stored) = (Some(response), judged.class == Class::Storable);
+                if !(judged.hold && warm)
+                    && let Some(response) = held.take()
+                {
+                    desk.hand_over(response, status, &judged, stored);
+                }
                 let filled = clock::timeout(route.settings.fill_timeout, fill.as_mut()).await;
                 match filled.unwrap_or(Err(Unfilled::Slow)) {
                     Ok(value) => {
-                        let _told_as_the_body_came = landing.share(judged, value, &sight);
+                        judged = landing.land(judged, value, &sight);
+                        stored = judged.class == Class::Storable && judged.detail.is_none();
                     }
                     Err(unfilled) => {
                         landing.decline(&mut judged, unfilled);
-                        if unfilled == Unfilled::Failed {
-                            return End::Failed;
-                        }
+                        (judged.failed, stored) = (judged.failed || unfilled == Unfilled::Failed, false);
                     }
+                }
+                if let Some(response) = held {
+                    desk.hand_over(response, status, &judged, stored);
                 }
             }
         },
     }
-    end
+    if judged.failed { End::Failed } else { End::Completed }
 }
 
 /// What a response means for what is stored, and for those who wait.
@@ -369,6 +375,20 @@ struct AskedStore {
 }
 
 impl<P: Protocol> Settling<'_, P> {
+    /// A whole response that by its head may be shared: judges it once more, and lands it. The last word on it.
+    fn land<Res>(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> Judgement
+    where
+        P: Capture<Res>,
+    {
+        let mut judged = self.route.protocol.judge_whole(&value, judged);
+        if let Class::Personal { .. } = judged.class {
+            self.refuse(&judged);
+        } else {
+            judged.detail = self.share(judged.clone(), value, sight);
+        }
+        judged
+    }
+
     /// A whole response that may be shared: stores it if it may be stored, and lands it. Why it was not stored, if it
     /// was not.
     fn share(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> Option<Detail> {

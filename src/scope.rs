@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::{
     error::Error,
-    key::{Key, UriParts},
+    key::{COMPRESSED, Key, UriParts, message_query},
 };
 
 /// A URI with more bytes than this is long: few are.
@@ -66,6 +66,8 @@ enum Extent {
     Below,
     /// Every path that begins so, with every query.
     Beginning,
+    /// The path as that of a gRPC method: calls of it with this message, as its key has it.
+    Message(Box<[u8]>),
 }
 
 /// The groups that a response belongs to, by which it can be invalidated.
@@ -119,6 +121,30 @@ impl Scope {
     /// As for [`Scope::path`].
     pub fn path_prefix(path: &str) -> Result<Self, Error> {
         Self::without_query(path, Extent::Below)
+    }
+
+    /// One gRPC method with one message: every call of it with these bytes, whatever its metadata, codings and authority.
+    /// See [`Grpc`](crate::Grpc). The method alone is a [`path`](Self::path), its service a
+    /// [`path_prefix`](Self::path_prefix).
+    ///
+    /// `message` is the message as it is encoded, without the five bytes that stand before it on the wire. That is what
+    /// clients send that make the same bytes of the same message, as they do in one language and version. Of calls whose
+    /// client compressed the message nobody knows what it was: all of that method are reached.
+    ///
+    /// ```
+    /// use cacheback::Scope;
+    ///
+    /// // With prost: `wanted.encode_to_vec()`.
+    /// let message = b"\x0a\x04ACME".to_vec();
+    /// let quote = Scope::message("/quotes.Quotes/Get", message)?;
+    /// # Ok::<(), cacheback::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Scope::path`].
+    pub fn message(method: &str, message: impl AsRef<[u8]>) -> Result<Self, Error> {
+        Self::without_query(method, Extent::Message(message_query(message.as_ref()).into()))
     }
 
     /// Every response that carries this tag, on all hosts: be it by [`Tags`], be it by `Cache-Groups`.
@@ -190,7 +216,7 @@ impl Scope {
             Reach::Uri(UriScope { path, extent, .. }) if self.weight() > LONG => {
                 let (path, extent) = match (path.get(..LONG), extent) {
                     (Some(beginning), _) => (beginning, Extent::Beginning),
-                    (None, Extent::Query(_)) => (&**path, Extent::Queries),
+                    (None, Extent::Query(_) | Extent::Message(_)) => (&**path, Extent::Queries),
                     (None, extent) => (&**path, extent.clone()),
                 };
                 Self(Reach::Uri(UriScope { authority: None, path: path.into(), extent }))
@@ -208,7 +234,10 @@ impl Scope {
         match &self.0 {
             Reach::Key(key) => key.len(),
             Reach::Uri(UriScope { authority, path, extent }) => {
-                let query = if let Extent::Query(Some(query)) = extent { query.len() } else { 0 };
+                let query = match extent {
+                    Extent::Query(Some(query)) | Extent::Message(query) => query.len(),
+                    _ => 0,
+                };
                 authority.as_ref().map_or(0, |authority| authority.len()) + path.len() + query
             }
             Reach::Group(GroupScope { authority, name }) => {
@@ -247,9 +276,13 @@ impl UriScope {
         &self.path
     }
 
-    /// The query that is meant, where it is one, or none at all.
-    pub(crate) fn query(&self) -> Option<Option<&[u8]>> {
-        if let Extent::Query(query) = &self.extent { Some(query.as_deref()) } else { None }
+    /// The queries that are meant, of which one may be none at all; `None` where every one is.
+    pub(crate) fn queries(&self) -> Option<Vec<Option<&[u8]>>> {
+        match &self.extent {
+            Extent::Query(query) => Some(vec![query.as_deref()]),
+            Extent::Message(message) => Some(vec![Some(message), Some(&COMPRESSED)]),
+            Extent::Queries | Extent::Below | Extent::Beginning => None,
+        }
     }
 
     /// Whether other paths than its own are reached as well: those that go on from it.
@@ -262,6 +295,9 @@ impl UriScope {
             && match &self.extent {
                 Extent::Query(query) => *uri.path == *self.path && uri.query == query.as_deref(),
                 Extent::Queries => *uri.path == *self.path,
+                Extent::Message(message) => {
+                    *uri.path == *self.path && uri.query.is_some_and(|query| *query == **message || query == COMPRESSED)
+                }
                 Extent::Beginning => uri.path.starts_with(&self.path),
                 Extent::Below => uri.path.strip_prefix(&*self.path).is_some_and(|rest| {
                     // A prefix that ends with a slash ends with a segment.
@@ -331,6 +367,7 @@ impl fmt::Debug for Scope {
                 let (query, rest) = match extent {
                     Extent::Query(query) => (query.as_deref(), ""),
                     Extent::Queries => (None, " with every query"),
+                    Extent::Message(message) => (Some(&**message), " as a message"),
                     Extent::Below => (None, " and all below"),
                     Extent::Beginning => (None, " and all that begins so"),
                 };
@@ -460,6 +497,27 @@ mod tests {
         assert!(on_a.matches_key(&key("a.example", "/x/1", None)));
         assert!(!on_a.matches_key(&key("b.example", "/x/1", None)));
         assert!(Scope::path_prefix("/x?q").is_err());
+    }
+
+    #[test] // P80
+    fn a_message_is_reached_with_all_that_are_compressed_and_no_other() {
+        let scope = Scope::message("/q.Q/Get", b"a").unwrap();
+        let call = |path: &str, query: &[u8]| {
+            let mut key = KeyBuf::default();
+            key.uri(UriParts { path: path.as_bytes(), query: Some(query), authority: Some(b"a") }, None);
+            key.to_key()
+        };
+        for reached in [message_query(b"a"), COMPRESSED.to_vec()] {
+            assert!(scope.matches_key(&call("/q.Q/Get", &reached)));
+            assert!(!scope.matches_key(&call("/q.Q/Put", &reached)) && !scope.matches_key(&call("/q.Q", &reached)));
+        }
+        for other in [message_query(b"ab"), message_query(b""), b"a".to_vec(), vec![1, b'a']] {
+            assert!(!scope.matches_key(&call("/q.Q/Get", &other)), "{other:?}");
+        }
+        assert!(!scope.matches_key(&key("a", "/q.Q/Get", None)));
+        let long = Scope::message("/q.Q/Get", vec![b'x'; LONG]).unwrap().in_short();
+        assert!(long.weight() < LONG && long.matches_key(&call("/q.Q/Get", &message_query(b"b"))));
+        assert!(Scope::message("/q.Q/Get?a", b"").is_err());
     }
 
     #[test]

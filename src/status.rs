@@ -136,6 +136,8 @@ details! {
     BodyFailed = "body-failed",
     /// It is a stream of events.
     EventStream = "event-stream",
+    /// It is, or its request was, a stream of messages.
+    Streaming = "streaming",
     /// Its content security policy holds a nonce.
     Nonce = "csp-nonce",
     /// It names the one origin that may read it, without `Vary: Origin`.

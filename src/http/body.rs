@@ -20,7 +20,11 @@ use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::task::coop;
 
-use crate::{interest::Interest, protocol::Unfilled};
+use crate::{
+    grpc::message::{Count, SoFar},
+    interest::Interest,
+    protocol::Unfilled,
+};
 
 pin_project! {
     /// The body of a response that passed a layer; `B` is the wrapped service's own.
@@ -91,12 +95,22 @@ pub(crate) struct Fill<B: http_body::Body> {
     reading: bool,
     pipe: Arc<Pipe<B>>,
     cap: usize,
-    /// How long the body is to be, where the head says so.
-    expected: Option<u64>,
+    expected: Expected,
     chunks: Vec<Bytes>,
     length: usize,
     trailers: Option<HeaderMap>,
     failed: Option<Unfilled>,
+}
+
+/// What makes a body whole when it ends.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    /// That it ends.
+    End,
+    /// So many bytes.
+    Length(u64),
+    /// One message of gRPC, or none.
+    OneMessage(Count),
 }
 
 /// All of a body.
@@ -150,7 +164,7 @@ impl<B: http_body::Body> Body<B> {
     }
 
     /// Takes a body apart: one end for the store, one for the one who leads.
-    pub(crate) fn piped(body: B, cap: usize, expected: Option<u64>, interest: Interest) -> (Fill<B>, Self) {
+    pub(crate) fn piped(body: B, cap: usize, expected: Expected, interest: Interest) -> (Fill<B>, Self) {
         let hint = body.size_hint();
         let flow = Flow { frames: VecDeque::new(), next: Next::More, abandoned: false, reader: None };
         let pipe = Arc::new(Pipe(Mutex::new(flow)));
@@ -337,18 +351,19 @@ impl<B: http_body::Body> Fill<B> {
             if let Some(frame) = frame.filter(|frame| frame.data_ref().is_none_or(|data| !data.is_empty())) {
                 if let Some(data) = frame.data_ref() {
                     this.length = this.length.saturating_add(data.len());
+                    this.expected.add(data);
                     this.chunks.push(data.clone());
                 } else if let Some(trailers) = frame.trailers_ref() {
                     this.trailers = Some(trailers.clone());
                 }
                 this.pipe.push(frame);
             }
-            if this.length > this.cap {
-                this.let_go(Unfilled::TooLarge);
+            let unfit = if this.length > this.cap { Some(Unfilled::TooLarge) } else { this.expected.unfit(this.cap) };
+            if let Some(unfit) = unfit {
+                this.let_go(unfit);
             } else if ended {
                 // Less, or more, than was promised: whole it is not. Its reader sees what there is.
-                let short = this.expected.is_some_and(|expected| expected != this.length as u64);
-                if short {
+                if this.expected.is_short_of(this.length) {
                     this.fail(Unfilled::Failed, Next::End);
                 } else {
                     this.body = None;
@@ -422,6 +437,33 @@ impl<B: http_body::Body> Wake for MutexGuard<'_, Flow<B>> {
     }
 }
 
+impl Expected {
+    fn add(&mut self, data: &[u8]) {
+        if let Self::OneMessage(count) = self {
+            count.add(data);
+        }
+    }
+
+    /// Why the body cannot be stored, however it goes on.
+    fn unfit(&self, cap: usize) -> Option<Unfilled> {
+        let Self::OneMessage(count) = self else { return None };
+        match count.so_far(cap) {
+            SoFar::Part | SoFar::Whole => None,
+            SoFar::TooLarge => Some(Unfilled::TooLarge),
+            SoFar::More => Some(Unfilled::Streaming),
+        }
+    }
+
+    /// Whether a body that ends after so many bytes is not whole.
+    fn is_short_of(&self, length: usize) -> bool {
+        match self {
+            Self::End => false,
+            Self::Length(expected) => *expected != length as u64,
+            Self::OneMessage(count) => length > 0 && count.so_far(usize::MAX) != SoFar::Whole,
+        }
+    }
+}
+
 impl Filled {
     /// The data in one piece of its exact size, its own memory.
     pub(crate) fn data(&self) -> Bytes {
@@ -455,7 +497,7 @@ impl<B: http_body::Body> fmt::Debug for Fill<B> {
     }
 }
 
-fn in_bytes(frame: Frame<impl Buf>) -> Frame<Bytes> {
+pub(crate) fn in_bytes(frame: Frame<impl Buf>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 

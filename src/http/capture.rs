@@ -1,9 +1,6 @@
 //! What becomes of a response: judged, stored, given out; or handed on to whoever asked.
 
-use std::{
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Response, StatusCode, header};
 
@@ -11,7 +8,9 @@ use crate::{
     entry::Entry,
     freshness::Freshness,
     http::{
-        After, Body, Http, NoStore, StoredResponse, content_length,
+        After, Body, Http, NoStore, StoredResponse,
+        body::Expected,
+        content_length,
         parts::Contribution,
         policy::Head,
         request::View,
@@ -86,22 +85,9 @@ where
         head.headers.entry(header::DATE).or_insert_with(stored::date);
         let omitted = self.unstored.of(&head.headers, judged.withheld.as_ref());
         let stored = StoredResponse::new(&head, &omitted);
-        let expected = content_length(&head.headers);
+        let expected = content_length(&head.headers).map_or(Expected::End, Expected::Length);
         let (fill, body) = Body::piped(body, self.policy.body_cap, expected, interest);
-        let mut storing = Box::pin(Storing::new(stored, omitted, fill, self.etag));
-        // What is there already is taken at once: a body whole in its first frame is stored before its head is sent.
-        match storing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(stored)) => {
-                // Trailers may hold what is not stored.
-                let body = if stored.trailers().is_some() { body } else { stored.body() };
-                if let Some(etag) = stored.own_etag() {
-                    head.headers.insert(header::ETAG, etag.clone());
-                }
-                Captured::Whole(Response::from_parts(head, body), stored)
-            }
-            Poll::Ready(Err(unfilled)) => Captured::Unfit(Response::from_parts(head, body), unfilled),
-            Poll::Pending => Captured::Filling(Response::from_parts(head, body), storing),
-        }
+        stored::capture(head, body, Storing::new(stored, omitted, fill, self.etag))
     }
 
     fn deliver(&self, mut response: Response<Body<B>>, view: &View, outcome: Outcome) -> Response<Body<B>> {

@@ -10,7 +10,8 @@
 //!   with `partial` for those who want a part; `etag` gives it a name, `validation` asks the service whether it is still
 //!   the same.
 //! * `unsafe_methods` purges, `parts` is what handlers and layers say to one another, `setters` is what a user says to a
-//!   layer, `placeholder` stands in where nothing is stored, and `audit` is the auditor.
+//!   layer, and `common` what he says to one of gRPC as well; `placeholder` stands in where nothing is stored, and `audit` is
+//!   the auditor.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -25,30 +26,31 @@ use crate::{
 };
 
 pub(crate) mod audit;
-mod body;
-mod cache_control;
+pub(crate) mod body;
+pub(crate) mod cache_control;
 mod capture;
+pub(crate) mod common;
 mod conditional;
 mod credentials;
 mod directives;
 mod etag;
 #[cfg(all(test, not(cacheback_model)))]
 mod fuzz;
-mod groups;
+pub(crate) mod groups;
 mod partial;
-mod parts;
+pub(crate) mod parts;
 mod placeholder;
-mod policy;
+pub(crate) mod policy;
 mod prepare;
 mod range;
-mod request;
-mod rules;
+pub(crate) mod request;
+pub(crate) mod rules;
 mod setters;
-mod statuses;
-mod stored;
+pub(crate) mod statuses;
+pub(crate) mod stored;
 mod targeted;
 mod unsafe_methods;
-mod unstored;
+pub(crate) mod unstored;
 mod validation;
 mod vary;
 
@@ -59,6 +61,7 @@ pub use stored::StoredResponse;
 pub(crate) use policy::Mode;
 
 use audit::Sampling;
+use common::OverHttp;
 use parts::Contribution;
 use placeholder::StandIn;
 use policy::Policy;
@@ -237,6 +240,24 @@ impl Protocol for Http {
 
     fn weigh(&self, value: &StoredResponse) -> usize {
         value.weight()
+    }
+}
+
+impl OverHttp for Http {
+    fn rules(&mut self) -> &mut KeyRules {
+        &mut self.rules
+    }
+
+    fn name(&mut self) -> &mut StatusName {
+        &mut self.name
+    }
+
+    fn body_cap(&mut self) -> &mut usize {
+        &mut self.policy.body_cap
+    }
+
+    fn enabled(&mut self) -> &mut bool {
+        &mut self.enabled
     }
 }
 

@@ -71,6 +71,12 @@ pub(crate) struct Caches {
     pub(crate) probe: Option<Probe>,
 }
 
+impl Contribution {
+    pub(crate) fn of(freshness: Freshness) -> Self {
+        Self { freshness, negative: Arc::new([]) }
+    }
+}
+
 impl Caches {
     pub(crate) fn push(&mut self, cache: usize, rules: &Arc<[u8]>) {
         self.storing.push((cache, Arc::clone(rules)));

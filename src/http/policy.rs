@@ -57,7 +57,7 @@ pub(crate) struct Policy {
 }
 
 /// A head with more fields is not stored: a map has no room for two of these.
-const MOST_FIELDS: usize = 8_192;
+pub(crate) const MOST_FIELDS: usize = 8_192;
 
 /// What is known of a response before its body.
 #[derive(Clone, Copy)]

@@ -284,7 +284,7 @@ impl<'a, B> From<&'a http::Request<B>> for Request<'a> {
 }
 
 /// What of a request is needed to answer it from something stored.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct View {
     pub(crate) head: bool,
     /// The request wants no trace of itself.

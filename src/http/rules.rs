@@ -22,7 +22,7 @@ use crate::{
 
 /// The key rules of one layer.
 #[derive(Clone)]
-pub(crate) struct KeyRules {
+pub struct KeyRules {
     pub(crate) mode: Mode,
     pub(crate) namespace: Option<Box<str>>,
     pub(crate) key_headers: Vec<HeaderName>,
@@ -268,7 +268,7 @@ impl QueryRule {
 
 /// Gives the authority its one spelling wherever a run sees it. The key has no other: a run that saw `a.example:80`
 /// would write it into links for all who ask `a.example`.
-fn project_authority(parts: &mut Parts) {
+pub(crate) fn project_authority(parts: &mut Parts) {
     let (received, _) = received_uri(&parts.uri, &parts.extensions);
     let received = received.clone();
     let scheme = received.scheme_str();

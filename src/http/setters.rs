@@ -9,7 +9,8 @@ use crate::{
     http::{
         Http,
         audit::Sampling,
-        rules::{Keep, KeyBy, KeyRules, is_cookie_name},
+        common::field_name,
+        rules::{Keep, is_cookie_name},
         targeted::Targets,
     },
     layer::CachebackLayer,
@@ -19,12 +20,6 @@ use crate::{
 ///
 /// Rules are part of the key: layers with different rules share no entry, only memory, limits and invalidation.
 impl CachebackLayer<Http> {
-    /// Keeps the entries of this layer apart from those of all layers with another namespace.
-    pub fn namespace(self, namespace: impl Into<String>) -> Self {
-        let namespace = namespace.into().into();
-        self.rules(|rules| rules.namespace = Some(namespace))
-    }
-
     /// Makes a request field part of the key. A credential or cookie field is covered by that: requests that carry it
     /// are cached, each value for itself.
     ///
@@ -60,26 +55,6 @@ impl CachebackLayer<Http> {
     /// Leaves cookies out of the key, and hides them from the handler: it answers everybody alike.
     pub fn ignore_cookies(self) -> Self {
         self.rules(|rules| rules.ignore_cookies = true)
-    }
-
-    /// Makes part of the key what a function finds in the request's head: a user, a tenant, a locale from an extension
-    /// that a layer further out has set. A request for which it finds `None` goes past the cache.
-    ///
-    /// The function vouches for the request's credentials and cookies: requests that carry some are looked up under what
-    /// it returns, and all who share that share the responses.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use cacheback::CachebackLayer;
-    ///
-    /// #[derive(Clone)]
-    /// struct Tenant(u64);
-    ///
-    /// let layer = CachebackLayer::new(Duration::from_secs(60))
-    ///     .key_by(|request| Some(request.extensions.get::<Tenant>()?.0.to_be_bytes().to_vec()));
-    /// ```
-    pub fn key_by(self, key: impl Fn(&Parts) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
-        self.rules(|rules| rules.key_by = Some(KeyBy::new(key)))
     }
 
     /// Takes a request field for a credential, beside those that are known as such: `Authorization`,
@@ -124,23 +99,10 @@ impl CachebackLayer<Http> {
     pub fn sealed(self) -> Self {
         self.rules(|rules| rules.sealed = true)
     }
-
-    fn rules(self, change: impl FnOnce(&mut KeyRules)) -> Self {
-        self.set_protocol(|http| {
-            change(&mut http.rules);
-            http.rules.derive();
-        })
-    }
 }
 
 /// # What is stored
 impl CachebackLayer<Http> {
-    /// The largest body that is stored, in bytes; default 1 MiB. A larger one streams past. Memory is divided into parts,
-    /// and no response is larger than one (see [`CacheBuilder::memory`](crate::CacheBuilder::memory)).
-    pub fn body_cap(self, bytes: usize) -> Self {
-        self.set_protocol(|http| http.policy.body_cap = bytes)
-    }
-
     /// Gives an entity tag to each 200 that is stored without one, by which clients ask whether they have it already, and
     /// for the rest of what they have a part of. Off by default.
     ///
@@ -303,11 +265,6 @@ impl CachebackLayer<Http> {
 
 /// # When, and how it shows
 impl CachebackLayer<Http> {
-    /// Whether the layer does anything; default yes. If not it is a pass-through that touches nothing and purges nothing.
-    pub fn enabled(self, enabled: bool) -> Self {
-        self.set_protocol(|http| http.enabled = enabled)
-    }
-
     /// Leaves requests out for which this says no: they are neither looked up nor stored. It is asked about GET and HEAD;
     /// an unsafe method purges its URI whatever it says.
     pub fn when(self, when: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
@@ -361,24 +318,6 @@ impl CachebackLayer<Http> {
             http.policy.on_demand = true;
         })
     }
-
-    /// The name of this cache in `Cache-Status` (RFC 9211); default `cacheback`. `None` leaves the field out.
-    ///
-    /// # Panics
-    ///
-    /// If the name is no token of structured fields (RFC 9651 §3.3.4): a letter or `*`, then letters, digits and
-    /// ``!#$%&'*+-.^_`|~:/``.
-    #[track_caller]
-    pub fn cache_status<'a>(self, name: impl Into<Option<&'a str>>) -> Self {
-        let name = name.into();
-        if let Some(name) = name {
-            let starts = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*');
-            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
-            assert!(starts && name.bytes().all(is_token), "cache_status({name:?}): that is no token");
-        }
-        let name = name.map(Into::into);
-        self.set_protocol(|http| http.name.0 = name)
-    }
 }
 
 /// # Audits
@@ -419,10 +358,4 @@ impl CachebackLayer<Http> {
         let sampling = Sampling::new(one_in, body);
         self.set_protocol(|http| http.sampling = Some(sampling))
     }
-}
-
-#[track_caller]
-fn field_name(name: impl TryInto<HeaderName>, setter: &str) -> HeaderName {
-    let Ok(name) = name.try_into() else { panic!("{setter}: that is no name of a header field") };
-    name
 }

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -30,7 +30,7 @@ use crate::{
         unstored::{Omitted, is_among},
         validation::Validators,
     },
-    protocol::Unfilled,
+    protocol::{Captured, Unfilled},
     status::{Outcome, Text},
 };
 
@@ -80,7 +80,7 @@ enum Source {
 
 /// How a layer names itself in `Cache-Status`.
 #[derive(Clone, Debug)]
-pub(crate) struct StatusName(pub(crate) Option<Box<str>>);
+pub struct StatusName(pub(crate) Option<Box<str>>);
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -314,6 +314,28 @@ impl<B: http_body::Body> Future for Storing<B> {
 impl fmt::Debug for StoredResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredResponse").field("status", &self.status).field("bytes", &self.body.len()).finish()
+    }
+}
+
+/// A response for the one who leads, of which the body is read by what stores it.
+pub(crate) fn capture<B: http_body::Body>(
+    mut head: Parts,
+    body: Body<B>,
+    storing: Storing<B>,
+) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
+    let mut storing = Box::pin(storing);
+    // What is there already is taken at once: a body whole in its first frame is stored before its head is sent.
+    match storing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(stored)) => {
+            // Trailers may hold what is not stored.
+            let body = if stored.trailers().is_some() { body } else { stored.body() };
+            if let Some(etag) = stored.own_etag() {
+                head.headers.insert(header::ETAG, etag.clone());
+            }
+            Captured::Whole(Response::from_parts(head, body), stored)
+        }
+        Poll::Ready(Err(unfilled)) => Captured::Unfit(Response::from_parts(head, body), unfilled),
+        Poll::Pending => Captured::Filling(Response::from_parts(head, body), storing),
     }
 }
 

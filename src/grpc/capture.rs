@@ -1,0 +1,188 @@
+//! What becomes of an answer: judged by its head, and once more by its trailers; stored, given out, or handed on.
+
+use std::time::Duration;
+
+use http::{Extensions, HeaderMap, Response, StatusCode, header};
+
+use crate::{
+    entry::Entry,
+    freshness::Freshness,
+    grpc::{
+        After, Grpc,
+        message::Count,
+        rules,
+        statuses::{self, Meaning},
+    },
+    http::{
+        Body, NoStore, StoredResponse,
+        body::Expected,
+        cache_control::{CacheControl, age_header},
+        groups,
+        parts::Contribution,
+        policy::MOST_FIELDS,
+        request::View,
+        statuses::is_failure,
+        stored::{self, Reuse, Storing},
+    },
+    interest::Interest,
+    protocol::{Capture, Captured, Class, Judgement},
+    scope::Scope,
+    status::{Detail, Outcome},
+};
+
+impl<B> Capture<Response<B>> for Grpc
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Send,
+{
+    type Response = Response<Body<B>>;
+    type Fill = Storing<B>;
+
+    fn judge(&self, response: &Response<B>, method: &Freshness, _: &Freshness) -> Judgement {
+        let (headers, extensions) = (response.headers(), response.extensions());
+        let said = extensions.get::<Freshness>();
+        let contributed = extensions.get::<Contribution>().map(|inner| inner.freshness);
+        let mut judged = Judgement::storable(*said.unwrap_or(&contributed.unwrap_or(*method)));
+        judged.said = said.is_some();
+        judged.tags = groups::tags(headers, extensions);
+        judged.age = age_header(headers);
+        judged.failed = is_failure(response.status());
+        // An answer that fails in its trailers has a head like any other.
+        judged.hold = true;
+        if let Some(detail) = forbidden(headers, extensions) {
+            judged.refuse(Class::Personal { mark: true }, detail);
+        } else if response.status() != StatusCode::OK || !rules::is_grpc(headers) {
+            // What speaks here is no gRPC service: somebody before it does, and to this client.
+            let class = if judged.failed { Class::Shareable } else { Class::Personal { mark: false } };
+            judged.refuse(class, Detail::Status);
+        } else if let Some(meaning) = statuses::meaning(headers) {
+            judge_status(meaning, &mut judged);
+            if judged.class == Class::Storable {
+                // There is no message: what is good has one.
+                judged.refuse(Class::Shareable, Detail::Status);
+            }
+        } else if response.body().size_hint().lower() > self.body_cap as u64 || headers.keys_len() > MOST_FIELDS {
+            judged.refuse(Class::Personal { mark: true }, Detail::TooLarge);
+        } else if judged.age >= judged.freshness.gone_at() {
+            judged.refuse(Class::Shareable, Detail::NoLifetime);
+        }
+        judged
+    }
+
+    fn judge_whole(&self, answer: &StoredResponse, mut judged: Judgement) -> Judgement {
+        if judged.class != Class::Storable {
+            return judged;
+        }
+        // Without a status its client takes it for a failure.
+        let meaning = answer.trailers().and_then(statuses::meaning).unwrap_or(Meaning::Failure);
+        judge_status(meaning, &mut judged);
+        if judged.class == Class::Storable && answer.content().is_empty() {
+            judged.refuse(Class::Shareable, Detail::Status);
+        }
+        judged
+    }
+
+    fn pass(&self, mut response: Response<B>) -> Response<Body<B>> {
+        response.extensions_mut().remove::<Contribution>();
+        response.map(Body::passing)
+    }
+
+    fn capture(
+        &self,
+        response: Response<B>,
+        _: &Judgement,
+        interest: Interest,
+    ) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
+        let (mut head, body) = response.into_parts();
+        head.extensions.remove::<Contribution>();
+        let omitted = self.unstored.of(&head.headers, None);
+        let stored = StoredResponse::new(&head, &omitted);
+        let (fill, body) = Body::piped(body, self.body_cap, Expected::OneMessage(Count::default()), interest);
+        stored::capture(head, body, Storing::new(stored, omitted, fill, false))
+    }
+
+    fn deliver(&self, response: Response<Body<B>>, view: &View, outcome: Outcome) -> Response<Body<B>> {
+        stored::deliver(response, view, outcome, &self.name)
+    }
+
+    fn replay(
+        &self,
+        entry: &Entry<StoredResponse>,
+        age: Duration,
+        view: &View,
+        outcome: Outcome,
+        spare: Extensions,
+    ) -> Self::Response {
+        let mut response = entry.value.replay(age, Reuse::AsItSays, view, outcome, &self.name, spare);
+        if view.nested {
+            // Extensions are not stored. What the service said in them about storing holds for the other cache too, and
+            // stale here is stale there.
+            let (said, freshness) = (response.extensions_mut(), entry.freshness());
+            said.insert(entry.tags().clone());
+            if entry.judged.said || outcome.is_stale() {
+                let told = Duration::from_secs(age.as_secs());
+                let lifetime = if outcome.is_stale() { freshness.lifetime().min(told) } else { freshness.lifetime() };
+                said.insert(freshness.with_lifetime(lifetime));
+            }
+        }
+        response
+    }
+
+    fn finish(&self, response: Response<B>, after: After) -> (Response<Body<B>>, Vec<Scope>) {
+        let status = response.status();
+        let mut response = response.map(Body::passing);
+        match after {
+            After::Nothing => {}
+            After::Say(outcome) => {
+                stored::announce(&mut response, outcome.forwarded(Some(status.as_u16())), &self.name);
+            }
+            After::Contribute(Some(contribution)) => {
+                response.extensions_mut().get_or_insert(contribution);
+            }
+            After::Contribute(None) => {
+                response.extensions_mut().insert(NoStore);
+            }
+        }
+        (response, Vec::new())
+    }
+
+    fn status(&self, response: &Response<B>) -> Option<u16> {
+        Some(response.status().as_u16())
+    }
+
+    fn is_failure(&self, response: &Response<B>) -> bool {
+        is_failure(response.status()) || statuses::meaning(response.headers()) == Some(Meaning::Failure)
+    }
+}
+
+/// What a status makes of an answer.
+fn judge_status(meaning: Meaning, judged: &mut Judgement) {
+    match meaning {
+        Meaning::Good => {}
+        Meaning::Failure => {
+            judged.failed = true;
+            judged.refuse(Class::Shareable, Detail::Status);
+        }
+        Meaning::Answer => judged.refuse(Class::Shareable, Detail::Status),
+        Meaning::Denied => judged.refuse(Class::Personal { mark: false }, Detail::Authenticate),
+    }
+}
+
+/// Why nobody but the one who asked may have the answer, if so. What metadata grants counts for nothing: what it forbids
+/// is forbidden.
+fn forbidden(headers: &HeaderMap, extensions: &Extensions) -> Option<Detail> {
+    let said = CacheControl::parse(headers);
+    if extensions.get::<NoStore>().is_some() {
+        Some(Detail::HandlerSaidNo)
+    } else if said.no_store {
+        Some(Detail::NoStore)
+    } else if said.private {
+        Some(Detail::Private)
+    } else if said.no_cache || !said.withheld.is_empty() {
+        Some(Detail::NoCache)
+    } else if headers.contains_key(header::SET_COOKIE) {
+        Some(Detail::SetCookie)
+    } else {
+        None
+    }
+}
