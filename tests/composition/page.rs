@@ -1,0 +1,1 @@
+//! What the guide says is shown by a test, which it names.
