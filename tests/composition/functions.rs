@@ -30,3 +30,23 @@ async fn a_function_outside_is_called_for_each_request_and_one_inside_for_each_r
         assert_eq!((seen.header("x-outside"), seen.header("x-inside")), (outside, inside));
     }
 }
+
+#[tokio::test] // P90
+async fn of_a_service_builder_the_first_is_outermost_and_of_router_layers_the_last() {
+    let stamped = || from_fn_with_state(("x-calls", Runs::default()), stamp);
+    let outside = [
+        Router::new().route("/", get(count)).layer(ServiceBuilder::new().layer(stamped()).layer(minute())),
+        Router::new().route("/", get(count)).layer(minute()).layer(stamped()),
+    ];
+    let inside = [
+        Router::new().route("/", get(count)).layer(ServiceBuilder::new().layer(minute()).layer(stamped())),
+        Router::new().route("/", get(count)).layer(stamped()).layer(minute()),
+    ];
+    for (apps, calls) in [(outside, "2"), (inside, "1")] {
+        for app in apps {
+            let app = app.with_state(Runs::default());
+            ask(&app, "/").await;
+            assert_eq!(ask(&app, "/").await.header("x-calls"), calls);
+        }
+    }
+}
