@@ -24,7 +24,8 @@
 //! * [`Cache`] is what layers share, and the handle by which it is looked at and invalidated: by [`Key`], or by [`Scope`].
 //! * [`Outcome`] says what happened to a request, in the words of RFC 9211.
 //! * [`testing::audit`] finds out which input of a handler nobody keyed.
-//! * [`Http`] is the place to read which requests and responses are cached.
+//! * [`Http`] is the place to read which requests and responses are cached; [`guide::composition`] which middleware
+//!   belongs outside the layer, and which inside.
 //!
 //! # Guarantees
 //!
@@ -78,7 +79,7 @@
 //! * **Protocols**: `typed`, `http` with a file for each group of rules (in `http/audit` those of the auditor), and `grpc`,
 //!   which stores what `http` stores.
 //! * Beside them `telemetry` and `stats`: every event once, and counted; `testing`, for the tests of users; and `models`:
-//!   what threads share, in every order of its steps.
+//!   what threads share, in every order of its steps. `guide` holds pages of docs.
 
 mod audit;
 mod cache;
@@ -92,6 +93,7 @@ mod flight;
 mod freshness;
 pub mod future;
 pub mod grpc;
+pub mod guide;
 mod http;
 mod index;
 mod interest;

@@ -1,0 +1,4 @@
+//! What is longer than the docs of one item, and no less tested.
+
+#[doc = include_str!("composition.md")]
+pub mod composition {}
