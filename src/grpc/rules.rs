@@ -146,7 +146,7 @@ mod tests {
             (&["zstd,snappy,gzip,deflate"], Some("deflate,gzip,snappy,zstd")),
         ] {
             let mut metadata = HeaderMap::new();
-            for line in *lines {
+            for line in lines {
                 metadata.append(GRPC_ACCEPT_ENCODING, HeaderValue::from_static(line));
             }
             let value = Accepted::by(&metadata).value();
