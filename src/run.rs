@@ -246,7 +246,7 @@ async fn ask<P: Protocol>(
         Some(kept.verdict(clock::now()).0)
     };
     let here = base.and_then(kept).unwrap_or(Verdict::Gone);
-    let better = found.filter(|found| sparing && found.verdict().is_servable() && found.verdict() < here);
+    let better = found.filter(|found| sparing && found.verdict() < here);
     let is_found = better.is_some_and(|found| {
         let (number, most) = (lead.number(), route.settings.max_variants);
         let entry = route.restored(found, clock::now(), number);

@@ -2,7 +2,10 @@
 //! over what is under way anywhere, and whatever becomes of the store no request fails.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use cacheback::{Cache, Cacheback, Codec, CodecError, ErrorKind, Freshness, Key, Stats, Typed, testing::LocalStore};
 use tower::Layer;
@@ -140,6 +143,39 @@ async fn a_refresh_takes_what_another_instance_has_refreshed() {
     one.get("a").await;
     assert_eq!((other.get("a").await, other.get("a").await, other.origin.runs()), (10, 11, 0));
     assert_eq!(other.stats().runs_spared, 2);
+    // And the other way round.
+    pass(secs(40)).await;
+    other.get("a").await;
+    assert_eq!((one.get("a").await, one.get("a").await, one.origin.runs()), (11, 1, 2));
+}
+
+#[tokio::test(start_paused = true)] // P1
+async fn a_response_that_was_long_in_the_making_is_not_younger_elsewhere() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::of(&store), Instance::of(&store));
+    let gate = Gate::new();
+    one.origin.always(Act::AnswerAfter(gate.clone()));
+    let answer = crowd(&one.service, "a", 1).await;
+    pass(secs(25)).await;
+    gate.open();
+    answers(answer).await;
+    one.cache.settled().await;
+    other.get("a").await;
+    let age = other.cache.peek(Key::from("a"))[0].age();
+    assert!((secs(25)..secs(26)).contains(&age), "{age:?}");
+}
+
+#[tokio::test(start_paused = true)] // P49
+async fn an_outcome_says_that_the_store_held_it() {
+    let store = LocalStore::new();
+    Instance::of(&store).get("a").await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let outcomes = Arc::clone(&told);
+    let layer = layer().freshness(freshness()).store(store.clone(), Number);
+    let service = layer.on_outcome(move |_, outcome| outcomes.lock().unwrap().push(outcome.to_string()));
+    let service = service.layer(Origin::new());
+    (ask(&service, "a").await.unwrap(), ask(&service, "a").await.unwrap());
+    assert_eq!(*told.lock().unwrap(), ["hit; ttl=30; detail=store", "hit; ttl=30"]);
 }
 
 #[tokio::test(start_paused = true)] // P31, P71
@@ -196,6 +232,37 @@ async fn what_was_put_is_found_by_the_others_and_wins_over_runs_that_began_befor
     assert_eq!(running.await.unwrap().unwrap(), 20);
     two.cache.settled().await;
     assert_eq!(three.get("a").await, 99);
+}
+
+#[tokio::test(start_paused = true)] // P23
+async fn what_is_over_is_over_for_the_others_too() {
+    for found_first in [true, false] {
+        let store = LocalStore::new();
+        let one = Instance::counting_from(&store, 10);
+        one.get("a").await;
+        let layer = layer().freshness(freshness()).admit(|_, number| *number != 20).store(store.clone(), Number);
+        let origin = Origin::new();
+        origin.count_from(20);
+        let picky = layer.layer(origin);
+        if found_first {
+            assert_eq!(ask(&picky, "a").await.unwrap(), 10);
+        }
+        assert_eq!(picky.refresh(Get("a")).await.unwrap(), 20, "it says that what is stored is over");
+        layer.cache().settled().await;
+        assert_eq!(store.records(), 0);
+        assert_eq!(ask(&picky, "a").await.unwrap(), 21);
+    }
+}
+
+#[tokio::test(start_paused = true)] // P22
+async fn a_run_that_fails_leaves_the_store_as_it_is() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::of(&store), Instance::of(&store));
+    one.get("a").await;
+    other.origin.always(Act::Fail);
+    assert!(other.service.refresh(Get("a")).await.is_err());
+    other.cache.settled().await;
+    assert_eq!(store.records(), 1);
 }
 
 #[tokio::test(start_paused = true)] // P26
