@@ -174,7 +174,7 @@ async fn an_outcome_says_that_the_store_held_it() {
     let layer = layer().freshness(freshness()).store(store.clone(), Number);
     let service = layer.on_outcome(move |_, outcome| outcomes.lock().unwrap().push(outcome.to_string()));
     let service = service.layer(Origin::new());
-    (ask(&service, "a").await.unwrap(), ask(&service, "a").await.unwrap());
+    assert_eq!(ask(&service, "a").await.unwrap(), ask(&service, "a").await.unwrap());
     assert_eq!(*told.lock().unwrap(), ["hit; ttl=30; detail=store", "hit; ttl=30"]);
 }
 
