@@ -9,6 +9,8 @@ use cacheback::testing;
 #[cfg(feature = "axum")]
 #[path = "../examples/composition.rs"]
 mod composition;
+#[path = "../examples/database.rs"]
+mod database;
 #[cfg(feature = "axum")]
 #[path = "../examples/invalidate.rs"]
 mod invalidate;
@@ -217,5 +219,81 @@ mod the_composition {
         for page in ["/quotes/7", "/guide/composition.md"] {
             audit(composition::app(&Cache::new()), page).await;
         }
+    }
+}
+
+mod the_library {
+    use super::database::{Book, Library};
+
+    const EMMA: &str = "Emma";
+
+    fn book(id: u32, title: &str) -> Book {
+        Book { id, title: title.into() }
+    }
+
+    async fn title(library: &Library, id: u32) -> Option<String> {
+        library.book(id).await.expect("the database answers").map(|book| book.title)
+    }
+
+    async fn list(library: &Library, author: &str) -> Vec<Book> {
+        library.books_by(author).await.expect("the database answers").to_vec()
+    }
+
+    // `QuerySetGetJob` of django-cacheback: TestQuerySetGetJob.test_fetch
+    #[tokio::test] // P81
+    async fn a_row_is_queried_once_by_its_key_and_one_that_is_not_there_each_time() {
+        let library = Library::open().unwrap();
+        for _ in 0..2 {
+            assert_eq!(title(&library, 1).await.as_deref(), Some(EMMA));
+        }
+        assert_eq!(library.queries(), 1);
+        for _ in 0..2 {
+            assert_eq!(title(&library, 99).await, None);
+        }
+        assert_eq!(library.queries(), 3);
+    }
+
+    // `QuerySetFilterJob` of django-cacheback: TestQuerySetGetFilterJob.test_fetch, test_key_django_model
+    #[tokio::test] // P81
+    async fn rows_are_queried_once_by_each_filter() {
+        let library = Library::open().unwrap();
+        for _ in 0..2 {
+            assert_eq!(list(&library, "Austen").await, [book(1, EMMA), book(2, "Persuasion")]);
+            assert_eq!(list(&library, "Woolf").await, [book(3, "The Waves")]);
+        }
+        assert_eq!(library.queries(), 2);
+    }
+
+    #[tokio::test] // P31, P34
+    async fn after_a_write_the_row_is_new_at_once_and_what_was_read_from_its_table_is_refreshed() {
+        let library = Library::open().unwrap();
+        for id in [1, 2] {
+            title(&library, id).await;
+        }
+        list(&library, "Austen").await;
+        library.retitle(1, "Emma, revised").await.unwrap();
+        assert_eq!(title(&library, 1).await.as_deref(), Some("Emma, revised"));
+        assert_eq!((list(&library, "Austen").await[0].title.as_str(), library.queries()), (EMMA, 4));
+        library.settled().await;
+        assert_eq!((list(&library, "Austen").await[0].title.as_str(), library.queries()), ("Emma, revised", 5));
+        // Another row of that table is refreshed as well.
+        title(&library, 2).await;
+        library.settled().await;
+        assert_eq!(library.queries(), 6);
+    }
+
+    #[tokio::test] // P31
+    async fn a_write_leaves_what_reads_another_table() {
+        let library = Library::open().unwrap();
+        title(&library, 1).await;
+        list(&library, "Austen").await;
+        library.rename("Austen", "Jane Austen").await.unwrap();
+        title(&library, 1).await;
+        library.settled().await;
+        assert_eq!(library.queries(), 2);
+        list(&library, "Austen").await;
+        library.settled().await;
+        assert_eq!((list(&library, "Austen").await, library.queries()), (vec![], 3));
+        assert_eq!(list(&library, "Jane Austen").await.len(), 2);
     }
 }
