@@ -7,6 +7,11 @@ use axum::{Router, body::Body, http::Request};
 use cacheback::testing;
 
 #[cfg(feature = "axum")]
+#[path = "../examples/composition.rs"]
+mod composition;
+#[path = "../examples/database.rs"]
+mod database;
+#[cfg(feature = "axum")]
 #[path = "../examples/invalidate.rs"]
 mod invalidate;
 #[path = "../examples/quickstart.rs"]
@@ -118,5 +123,177 @@ mod the_shop {
         for page in ["/items", "/items/1", "/categories/tea"] {
             audit(invalidate::app(Cache::new()), page).await;
         }
+    }
+}
+
+#[cfg(feature = "axum")]
+mod the_composition {
+    use axum::{
+        Router,
+        body::{Body, to_bytes},
+        http::{HeaderMap, Request, StatusCode},
+    };
+    use cacheback::{Cache, CacheStatus, Outcome};
+    use tower::ServiceExt;
+
+    use super::{audit, composition};
+
+    struct Seen {
+        status: StatusCode,
+        fields: HeaderMap,
+        hit: bool,
+        text: String,
+    }
+
+    async fn get(app: &Router, path: &str, fields: &[(&str, &str)]) -> Seen {
+        let request = fields.iter().fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
+        let request = request.body(Body::empty()).expect("a sound request");
+        let (head, body) = app.clone().oneshot(request).await.expect("routers do not fail").into_parts();
+        let hit = head.extensions.get::<Outcome>().is_some_and(|outcome| outcome.status() == CacheStatus::Hit);
+        let text = to_bytes(body, usize::MAX).await.expect("a page to its end");
+        Seen { status: head.status, fields: head.headers, hit, text: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    #[tokio::test(start_paused = true)] // P90
+    async fn a_quote_is_made_once_and_read_from_everywhere() {
+        let app = composition::app(&Cache::new());
+        let first = get(&app, "/quotes/7", &[]).await;
+        let second = get(&app, "/quotes/7", &[("origin", "https://a.example")]).await;
+        assert_eq!((second.hit, &second.text), (true, &first.text));
+        assert_eq!(second.fields["access-control-allow-origin"], "*");
+    }
+
+    #[tokio::test(start_paused = true)] // P90
+    async fn a_quote_that_hangs_and_one_that_panics_are_failures_and_never_stored() {
+        let cache = Cache::new();
+        let app = composition::app(&cache);
+        for (path, status) in [("/quotes/13", 504), ("/quotes/0", 500)] {
+            for _ in 0..2 {
+                let seen = get(&app, path, &[]).await;
+                assert_eq!((seen.status.as_u16(), seen.hit), (status, false), "{path}");
+            }
+        }
+        assert_eq!(cache.stats().stored, 0);
+    }
+
+    #[tokio::test] // P90, P43
+    async fn members_share_a_report_and_each_is_asked_who_he_is() {
+        let app = composition::app(&Cache::new());
+        let report = async |fields: &[_]| get(&app, "/members/report", fields).await;
+        let ada = report(&[("authorization", "Bearer ada")]).await;
+        let bob = report(&[("authorization", "Bearer bob")]).await;
+        assert_eq!((bob.hit, bob.text), (true, ada.text));
+        assert_eq!(report(&[]).await.status, StatusCode::UNAUTHORIZED);
+    }
+
+    #[tokio::test] // P90, P43
+    async fn each_user_has_a_page_of_his_own() {
+        let app = composition::app(&Cache::new());
+        for hit in [false, true] {
+            for name in ["ada", "bob"] {
+                let seen = get(&app, "/account", &[("authorization", &format!("Bearer {name}"))]).await;
+                assert_eq!(seen.hit, hit);
+                assert!(seen.text.starts_with(&format!("the account of {name},")), "{}", seen.text);
+            }
+        }
+        assert_eq!(get(&app, "/account", &[]).await.status, StatusCode::UNAUTHORIZED);
+    }
+
+    #[tokio::test] // P90, P47
+    async fn a_page_of_the_guide_is_stored_plain_and_coded_for_whoever_reads_codes() {
+        let app = composition::app(&Cache::new());
+        let page = async |fields: &[_]| get(&app, "/guide/composition.md", fields).await;
+        let coded = page(&[("accept-encoding", "gzip")]).await;
+        assert_eq!((coded.hit, &coded.fields["content-encoding"]), (false, &"gzip".parse().unwrap()));
+        let plain = page(&[]).await;
+        assert!(plain.hit && plain.text.starts_with("Which middleware"));
+        let part = page(&[("range", "bytes=0-15"), ("accept-encoding", "gzip")]).await;
+        assert_eq!(
+            (part.status, part.hit, part.text.as_str()),
+            (StatusCode::PARTIAL_CONTENT, true, "Which middleware")
+        );
+    }
+
+    #[tokio::test(start_paused = true)] // P68
+    async fn no_page_forgets_an_input() {
+        for page in ["/quotes/7", "/guide/composition.md"] {
+            audit(composition::app(&Cache::new()), page).await;
+        }
+    }
+}
+
+mod the_library {
+    use super::database::{Book, Library};
+
+    const EMMA: &str = "Emma";
+
+    fn book(id: u32, title: &str) -> Book {
+        Book { id, title: title.into() }
+    }
+
+    async fn title(library: &Library, id: u32) -> Option<String> {
+        library.book(id).await.expect("the database answers").map(|book| book.title)
+    }
+
+    async fn list(library: &Library, author: &str) -> Vec<Book> {
+        library.books_by(author).await.expect("the database answers").to_vec()
+    }
+
+    // `QuerySetGetJob` of django-cacheback: TestQuerySetGetJob.test_fetch
+    #[tokio::test] // P81
+    async fn a_row_is_queried_once_by_its_key_and_one_that_is_not_there_each_time() {
+        let library = Library::open().unwrap();
+        for _ in 0..2 {
+            assert_eq!(title(&library, 1).await.as_deref(), Some(EMMA));
+        }
+        assert_eq!(library.queries(), 1);
+        for _ in 0..2 {
+            assert_eq!(title(&library, 99).await, None);
+        }
+        assert_eq!(library.queries(), 3);
+    }
+
+    // `QuerySetFilterJob` of django-cacheback: TestQuerySetGetFilterJob.test_fetch, test_key_django_model
+    #[tokio::test] // P81
+    async fn rows_are_queried_once_by_each_filter() {
+        let library = Library::open().unwrap();
+        for _ in 0..2 {
+            assert_eq!(list(&library, "Austen").await, [book(1, EMMA), book(2, "Persuasion")]);
+            assert_eq!(list(&library, "Woolf").await, [book(3, "The Waves")]);
+        }
+        assert_eq!(library.queries(), 2);
+    }
+
+    #[tokio::test] // P31, P34
+    async fn after_a_write_the_row_is_new_at_once_and_what_was_read_from_its_table_is_refreshed() {
+        let library = Library::open().unwrap();
+        for id in [1, 2] {
+            title(&library, id).await;
+        }
+        list(&library, "Austen").await;
+        library.retitle(1, "Emma, revised").await.unwrap();
+        assert_eq!(title(&library, 1).await.as_deref(), Some("Emma, revised"));
+        assert_eq!((list(&library, "Austen").await[0].title.as_str(), library.queries()), (EMMA, 4));
+        library.settled().await;
+        assert_eq!((list(&library, "Austen").await[0].title.as_str(), library.queries()), ("Emma, revised", 5));
+        // Another row of that table is refreshed as well.
+        title(&library, 2).await;
+        library.settled().await;
+        assert_eq!(library.queries(), 6);
+    }
+
+    #[tokio::test] // P31
+    async fn a_write_leaves_what_reads_another_table() {
+        let library = Library::open().unwrap();
+        title(&library, 1).await;
+        list(&library, "Austen").await;
+        library.rename("Austen", "Jane Austen").await.unwrap();
+        title(&library, 1).await;
+        library.settled().await;
+        assert_eq!(library.queries(), 2);
+        list(&library, "Austen").await;
+        library.settled().await;
+        assert_eq!((list(&library, "Austen").await, library.queries()), (vec![], 3));
+        assert_eq!(list(&library, "Jane Austen").await.len(), 2);
     }
 }
