@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use bytes::Bytes;
+
 /// Turns values into bytes and back, for [`CachebackLayer::store`](crate::CachebackLayer::store).
 ///
 /// What was written by one codec or for one type is not read by another or for another: a record names both.
@@ -35,6 +37,12 @@ pub trait Codec<T>: Send + Sync + 'static {
     ///
     /// If they are none. Then nothing is taken to be stored.
     fn decode(&self, bytes: &[u8]) -> Result<T, CodecError>;
+
+    /// The same, of bytes that the value may keep for itself.
+    #[doc(hidden)]
+    fn decode_shared(&self, bytes: Bytes) -> Result<T, CodecError> {
+        self.decode(&bytes)
+    }
 }
 
 /// Why a value could not be turned into bytes, or bytes into a value.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::Instant, freshness::Freshness, protocol::Judgement, scope::Tags};
+use crate::{clock::Instant, freshness::Freshness, key::Key, protocol::Judgement, scope::Tags};
 
 /// A response as it is stored, and as it is handed to those who wait for it.
 #[derive(Debug)]
@@ -42,6 +42,13 @@ pub(crate) type Fields = Arc<[Box<str>]>;
 
 /// The values of those fields in one request, canonical: what tells one variant from another.
 pub(crate) type Variant = Arc<[u8]>;
+
+/// What a run is for: a key and, where the request fields that select among its variants are known, their values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Course {
+    pub(crate) key: Key,
+    pub(crate) variant: Option<Variant>,
+}
 
 impl<V> Entry<V> {
     /// How old the response is. Never negative, whatever the clock does.

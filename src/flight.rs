@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     clock::{self, Instant},
-    entry::{Entry, Variant},
+    entry::{Course, Entry, Variant},
     interest::{Aboard, Interest},
     journal::{Journal, Started},
     key::Key,
@@ -25,13 +25,6 @@ use crate::{
     sync::{self, Mutex, MutexGuard, PoisonError},
     tables::give_back,
 };
-
-/// What a run is for: a key and, where the request fields that select among its variants are known, their values.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Course {
-    pub(crate) key: Key,
-    pub(crate) variant: Option<Variant>,
-}
 
 /// All runs that may be joined.
 pub(crate) struct Flights<V> {

@@ -348,9 +348,24 @@ impl<P: Protocol> Route<P> {
         P: Prepare<Req>,
     {
         let fields = seen.slot.as_ref().and_then(|slot| slot.fields.as_ref()).or(heard)?;
+        Some(self.values_of(fields, request))
+    }
+
+    /// The values of these fields in a request.
+    pub(crate) fn values_of<Req>(&self, fields: &Fields, request: &P::Request) -> Variant
+    where
+        P: Prepare<Req>,
+    {
         let mut values = KeyBuf::default();
         self.protocol.variant_of(fields, request, &mut values);
-        Some(values.as_slice().into())
+        values.as_slice().into()
+    }
+
+    /// The same in a request that the service has been given, by what is left of it.
+    pub(crate) fn values(&self, fields: &Fields, sight: &P::Sight) -> Variant {
+        let mut values = KeyBuf::default();
+        self.protocol.variant(fields, sight, &mut values);
+        values.as_slice().into()
     }
 
     /// What is stored of a run: its value, with the values of the fields that select it.
@@ -362,11 +377,7 @@ impl<P: Protocol> Route<P> {
         started: Instant,
         run: u64,
     ) -> Arc<Entry<P::Value>> {
-        let variant = judged.fields.as_ref().map(|fields| {
-            let mut values = KeyBuf::default();
-            self.protocol.variant(fields, sight, &mut values);
-            values.as_slice().into()
-        });
+        let variant = judged.fields.as_ref().map(|fields| self.values(fields, sight));
         if !judged.drawn {
             judged.freshness = judged.freshness.jittered(self.settings.jitter, fastrand::f64());
         }
@@ -376,10 +387,16 @@ impl<P: Protocol> Route<P> {
     }
 
     /// An entry of what the shared store held, as if the run had made it that found it.
-    pub(crate) fn restored(&self, held: Held<P::Value>, now: Instant, run: u64) -> Arc<Entry<P::Value>> {
+    pub(crate) fn restored(
+        &self,
+        held: Held<P::Value>,
+        variant: Option<Variant>,
+        now: Instant,
+        run: u64,
+    ) -> Arc<Entry<P::Value>> {
         let Held { value, judged, cost } = held;
         let weight = self.protocol.weigh(&value);
-        Arc::new(Entry { value, started: now, run, early: Early::after(cost), judged, variant: None, weight })
+        Arc::new(Entry { value, started: now, run, early: Early::after(cost), judged, variant, weight })
     }
 
     /// Whether a run for this request may take the place of the entry. Who asks for himself alone leaves it to others, unless

@@ -8,8 +8,9 @@ use tower_service::Service;
 use crate::{
     clock,
     demands::Demands,
+    entry::Course,
     entry::Fields,
-    flight::{Boarding, Course, Joined, Landed, Landing, Lead},
+    flight::{Boarding, Joined, Landed, Landing, Lead},
     freshness::Verdict,
     future::Call,
     key::{self, Key},

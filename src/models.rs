@@ -29,8 +29,9 @@ use loom::{
 
 use crate::{
     clock,
+    entry::Course,
     entry::{Early, Entry},
-    flight::{Course, Landed, Landing, Lead},
+    flight::{Landed, Landing, Lead},
     freshness::Freshness,
     key::Key,
     protocol::Judgement,

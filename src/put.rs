@@ -114,9 +114,12 @@ where
     }
     let key = key.to_key();
     // The store knows as well that every run is older which has begun before.
-    let since = match &shared.tier {
-        Some(tier) => tier.ask(&key).await.since,
-        None => None,
+    let (known, sight) = match &shared.tier {
+        None => (None, sight),
+        Some(tier) => {
+            let (asked, sight) = tier.ask(&key, sight, |fields, sight| route.values(fields, sight)).await;
+            (asked.known, sight)
+        }
     };
     let entry = route.entry(judged, value, &sight, started, run.number());
     if entry.age(clock::now()) >= entry.freshness().gone_at() {
@@ -131,8 +134,8 @@ where
     match shared.land(&key, &entry, None, route.settings.max_variants) {
         None => {
             shared.telemetry.tell(Event::Stored);
-            if let (Some(tier), Some(since)) = (&shared.tier, since) {
-                tier.after(&key, Afterwards::Save(entry, since)).await;
+            if let (Some(tier), Some(known)) = (&shared.tier, known) {
+                tier.after(&key, Afterwards::Save(known.saving(&entry, |fields| route.values(fields, &sight)))).await;
             }
         }
         // What came later has won already. An expiry leaves what it reached: older than this it is over all the same.

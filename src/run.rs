@@ -16,7 +16,7 @@ use tower_service::Service;
 use crate::{
     cache::Run,
     clock::{self, Instant},
-    entry::Entry,
+    entry::{Entry, Fields},
     flight::{Landed, Landing, Lead},
     freshness::Verdict,
     future::Call,
@@ -25,10 +25,7 @@ use crate::{
     permits::Permit,
     protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled, Validated},
     status::Detail,
-    store::{
-        Since,
-        tier::{Afterwards, Asked},
-    },
+    store::tier::{Afterwards, Asked, Known},
     supervision::{Stop, Supervised},
     sync::Handle,
     telemetry::{self, End, Event},
@@ -184,7 +181,7 @@ where
             // The reader's answer is written first, also where one thread does everything.
             task::yield_now().await;
         }
-        let asked = ask(&route, &desk.lead, base.as_ref(), sparing).await;
+        let (asked, request) = ask::<P, Req>(&route, &desk.lead, request, base.as_ref(), sparing).await;
         if asked.is_found {
             desk.lead.land(Landing::Vacated);
             desk.deliver(Delivery::Found(request));
@@ -230,15 +227,21 @@ where
 
 /// Asks the shared store before the service is called. What it holds is put into memory if that is better than what is
 /// there, and will do.
-async fn ask<P: Protocol>(
+async fn ask<P, Req>(
     route: &Route<P>,
     lead: &Lead<P::Value>,
+    request: P::Request,
     base: Option<&Base<P::Value>>,
     sparing: bool,
-) -> AskedStore {
+) -> (AskedStore, P::Request)
+where
+    P: Prepare<Req>,
+{
     let shared = route.cache.shared();
-    let Some(tier) = &shared.tier else { return AskedStore { is_found: false, holds: false, since: None } };
-    let Asked { found, since } = tier.ask(lead.key()).await;
+    let nothing = AskedStore { is_found: false, holds: false, known: None };
+    let Some(tier) = &shared.tier else { return (nothing, request) };
+    let values = |fields: &Fields, request: &P::Request| route.values_of(fields, request);
+    let (Asked { found, known }, request) = tier.ask(lead.key(), request, values).await;
     let holds = found.is_some();
     let slot = shared.memory.peek(lead.key());
     let kept = |base: &Base<P::Value>| {
@@ -249,10 +252,11 @@ async fn ask<P: Protocol>(
     let better = found.filter(|found| sparing && found.verdict() < here);
     let is_found = better.is_some_and(|found| {
         let (number, most) = (lead.number(), route.settings.max_variants);
-        let entry = route.restored(found, clock::now(), number);
+        let variant = found.judged.fields.as_ref().map(|fields| values(fields, &request));
+        let entry = route.restored(found, variant, clock::now(), number);
         shared.land(lead.key(), &entry, base.map(|base| &base.entry), most).is_none()
     });
-    AskedStore { is_found, holds, since }
+    (AskedStore { is_found, holds, known }, request)
 }
 
 /// The run itself, from the call to the landing.
@@ -370,8 +374,8 @@ struct AskedStore {
     is_found: bool,
     /// Whether it holds something, though it will not do.
     holds: bool,
-    /// By what it knows the run again. If it did not answer, nothing is saved there.
-    since: Option<Since>,
+    /// What it knows of the run. If it did not answer, nothing is saved there.
+    known: Option<Known>,
 }
 
 impl<P: Protocol> Settling<'_, P> {
@@ -399,8 +403,9 @@ impl<P: Protocol> Settling<'_, P> {
         match refusal {
             None => {
                 shared.telemetry.tell(Event::Stored);
-                if let Some(since) = &self.asked.since {
-                    self.leave(Afterwards::Save(Arc::clone(&entry), since.clone()));
+                if let Some(known) = &self.asked.known {
+                    let values = |fields: &Fields| self.route.values(fields, sight);
+                    self.leave(Afterwards::Save(known.saving(&entry, values)));
                 }
             }
             Some(Detail::Invalidated) => {

@@ -34,6 +34,10 @@ use crate::{
     status::{Outcome, Text},
 };
 
+mod packed;
+
+pub(crate) use packed::Packed;
+
 /// A response as an HTTP layer stores it: status, fields, body and trailers.
 pub struct StoredResponse {
     status: StatusCode,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     clock,
+    entry::Course,
     key::Key,
     scope::{Scope, Tags},
     store::{Record, Since, Store, local::LocalStore},
@@ -17,21 +18,25 @@ fn record(bytes: &'static [u8], tags: &[&str], time_to_live: Duration) -> Record
     Record { bytes: Bytes::from_static(bytes), tags: Tags::new(tags.iter().copied()), time_to_live }
 }
 
-async fn begin(store: &dyn Store, key: &Key) -> Since {
-    store.fetch(key).await.unwrap().since
+async fn begin(store: &dyn Store, course: &Course) -> Since {
+    store.fetch(course).await.unwrap().since
 }
 
-async fn found(store: &dyn Store, key: &Key) -> Option<Bytes> {
-    Some(store.fetch(key).await.unwrap().found?.bytes)
+async fn found(store: &dyn Store, course: &Course) -> Option<Bytes> {
+    Some(store.fetch(course).await.unwrap().found?.bytes)
 }
 
-async fn save(store: &dyn Store, key: &Key, record: Record) {
-    store.save(key, record, begin(store, key).await).await.unwrap();
+async fn save(store: &dyn Store, course: &Course, record: Record) {
+    store.save(course, record, begin(store, course).await).await.unwrap();
 }
 
 /// The suite. `store` and `other` are two instances' views of one store, which is empty.
 async fn keeps_its_promises(store: &dyn Store, other: &dyn Store) {
-    let [a, b] = ["a", "b"].map(Key::from);
+    let course = |key, variant: Option<&str>| Course {
+        key: Key::from(key),
+        variant: variant.map(|values| values.as_bytes().into()),
+    };
+    let [a, b] = ["a", "b"].map(|key| course(key, None));
 
     // 1: what is saved is found, byte for byte and by everybody; another key has nothing to do with it.
     assert_eq!(found(store, &a).await, None);
@@ -40,6 +45,16 @@ async fn keeps_its_promises(store: &dyn Store, other: &dyn Store) {
     assert_eq!(found(other, &b).await, None);
     save(store, &a, record(b"second", &["t"], HOUR)).await;
     assert_eq!(found(store, &a).await.as_deref(), Some(&b"second"[..]));
+
+    // So are variants of one key.
+    let [none, empty, other_values] = [None, Some(""), Some("v")].map(|values| course("c", values));
+    save(store, &none, record(b"none", &[], HOUR)).await;
+    save(store, &empty, record(b"empty", &[], HOUR)).await;
+    assert_eq!(found(other, &none).await.as_deref(), Some(&b"none"[..]));
+    assert_eq!(found(other, &empty).await.as_deref(), Some(&b"empty"[..]));
+    assert_eq!(found(other, &other_values).await, None);
+    store.invalidate(&Scope::from(&none.key)).await.unwrap();
+    assert_eq!((found(other, &none).await, found(other, &empty).await), (None, None));
 
     // 2: a record is gone once its time is over; less than a second is not for ever. It says how long it is there.
     save(store, &b, record(b"brief", &[], Duration::from_millis(200))).await;
@@ -50,7 +65,7 @@ async fn keeps_its_promises(store: &dyn Store, other: &dyn Store) {
     assert_eq!(found(store, &b).await, None);
 
     // 3: an invalidation reaches what it names, everywhere, and nothing else; what began before it is not saved.
-    for scope in [Scope::from(&a), Scope::tag("t"), Scope::everything()] {
+    for scope in [Scope::from(&a.key), Scope::tag("t"), Scope::everything()] {
         save(store, &b, record(b"other", &["u"], HOUR)).await;
         save(store, &a, record(b"again", &["t"], HOUR)).await;
         let (late, unreached) = (begin(store, &a).await, begin(store, &b).await);
@@ -79,17 +94,17 @@ async fn the_local_store_keeps_its_promises() {
     keeps_its_promises(&store, &store.clone()).await;
     // 5: what was not carried out is an error.
     store.fail(true);
-    let key = Key::from("a");
-    assert!(store.fetch(&key).await.is_err() && store.invalidate(&Scope::everything()).await.is_err());
+    let course = Course { key: Key::from("a"), variant: None };
+    assert!(store.fetch(&course).await.is_err() && store.invalidate(&Scope::everything()).await.is_err());
 }
 
 #[tokio::test(start_paused = true)] // P71
 async fn a_run_that_outlives_what_is_remembered_is_not_saved() {
-    let (store, key) = (LocalStore::new(), Key::from("a"));
-    let hung = begin(&store, &key).await;
+    let (store, course) = (LocalStore::new(), Course { key: Key::from("a"), variant: None });
+    let hung = begin(&store, &course).await;
     for n in 0..5_000 {
         store.invalidate(&Scope::tag(n.to_string())).await.unwrap();
     }
-    store.save(&key, record(b"late", &[], HOUR), hung).await.unwrap();
-    assert_eq!(found(&store, &key).await, None);
+    store.save(&course, record(b"late", &[], HOUR), hung).await.unwrap();
+    assert_eq!(found(&store, &course).await, None);
 }

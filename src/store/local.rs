@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     clock::{self, Instant},
+    entry::Course,
     key::Key,
     protocol::sealed::Sealed,
     scope::Scope,
@@ -56,7 +57,7 @@ struct Inner {
 struct State {
     /// The number of the last run or invalidation.
     clock: u64,
-    records: HashMap<Key, Saved>,
+    records: HashMap<Course, Saved>,
     invalidations: VecDeque<(u64, Scope)>,
     /// Invalidations up to this number were forgotten.
     forgotten: u64,
@@ -122,30 +123,30 @@ impl LocalStore {
 impl Sealed for LocalStore {}
 
 impl Store for LocalStore {
-    fn fetch<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Fetched, StoreError>> {
+    fn fetch<'a>(&'a self, course: &'a Course) -> BoxFuture<'a, Result<Fetched, StoreError>> {
         Box::pin(async move {
             self.arrive().await?;
             let (mut state, now) = (self.state(), clock::now());
             state.clock += 1;
             let since = Since(Arc::new(state.clock));
             let age = |saved: &Saved| now.saturating_duration_since(saved.at);
-            if state.records.get(key).is_some_and(|saved| age(saved) >= saved.record.time_to_live) {
-                state.records.remove(key);
+            if state.records.get(course).is_some_and(|saved| age(saved) >= saved.record.time_to_live) {
+                state.records.remove(course);
             }
-            let found = state.records.get(key);
+            let found = state.records.get(course);
             let found = found.map(|saved| Found { bytes: saved.record.bytes.clone(), age: age(saved) });
             Ok(Fetched { found, since })
         })
     }
 
-    fn save<'a>(&'a self, key: &'a Key, record: Record, since: Since) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn save<'a>(&'a self, course: &'a Course, record: Record, since: Since) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             self.arrive().await?;
             let run = *since.0.downcast_ref::<u64>().ok_or_else(|| StoreError("a run of another store".into()))?;
             let mut state = self.state();
-            let replaced = state.records.get(key).is_some_and(|saved| saved.run > run);
-            if !replaced && !state.is_voided(run, key, &record) {
-                state.records.insert(key.clone(), Saved { record, run, at: clock::now() });
+            let replaced = state.records.get(course).is_some_and(|saved| saved.run > run);
+            if !replaced && !state.is_voided(run, &course.key, &record) {
+                state.records.insert(course.clone(), Saved { record, run, at: clock::now() });
             }
             Ok(())
         })
@@ -163,7 +164,7 @@ impl Store for LocalStore {
             {
                 state.forgotten = number;
             }
-            state.records.retain(|key, saved| !scope.matches(key, &saved.record.tags));
+            state.records.retain(|course, saved| !scope.matches(&course.key, &saved.record.tags));
             Ok(())
         })
     }

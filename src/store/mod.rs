@@ -1,12 +1,12 @@
 //! The remote tier: what many instances share, and what is promised of it.
 //!
-//! A store holds records under keys, for as long as it is told, and forgets what an invalidation names. It speaks in
+//! A store holds records of courses (a key and, where request fields select among its variants, their values), for as long as it is told, and forgets what an invalidation names. It speaks in
 //! bytes and data, never in closures or in types of a protocol, so that one store serves them all. It is slower than
 //! memory and may fail; whoever calls it goes on without it.
 //!
 //! What every store promises, and what the contract suite (see `contract`) asks of each:
 //!
-//! 1. `fetch` gives back what `save` was given, byte for byte, or nothing. It never gives back another key's record.
+//! 1. `fetch` gives back what `save` was given, byte for byte, or nothing. It never gives back another course's record.
 //! 2. A record is gone once its time to live is over, and says how long ago it was saved, by the store's own clock.
 //! 3. When `invalidate` has returned `Ok`, no record that was saved before and is reached by the scope is fetched any
 //!    more, by any instance; nor is one that is saved later by a run that fetched before. Hard and soft differ in what
@@ -21,7 +21,7 @@ use std::{any::Any, fmt, pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    key::Key,
+    entry::Course,
     protocol::sealed::Sealed,
     scope::{Scope, Tags},
 };
@@ -35,13 +35,13 @@ pub(crate) mod tier;
 /// The remote tier behind the memory of a cache: what many instances share. Sealed: see
 /// [`LocalStore`](crate::testing::LocalStore).
 pub trait Store: Sealed + fmt::Debug + Send + Sync + 'static {
-    /// The record under a key; and from when on, in the store's own order of things, a run begins that calls this first.
+    /// The record of a course; and from when on, in the store's own order of things, a run begins that calls this first.
     #[doc(hidden)]
-    fn fetch<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Fetched, StoreError>>;
+    fn fetch<'a>(&'a self, course: &'a Course) -> BoxFuture<'a, Result<Fetched, StoreError>>;
 
-    /// Puts the record of a run under a key, unless an invalidation or a run came between that the store knows to be later.
+    /// Keeps the record of a run, unless an invalidation or a run came between that the store knows to be later.
     #[doc(hidden)]
-    fn save<'a>(&'a self, key: &'a Key, record: Record, since: Since) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn save<'a>(&'a self, course: &'a Course, record: Record, since: Since) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Forgets what a scope reaches.
     #[doc(hidden)]

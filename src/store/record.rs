@@ -8,11 +8,12 @@
 //! |---|---|
 //! | 4 | `cbk` and the version of the format |
 //! | 16 | the first half of SHA-256 of all that follows |
-//! | 4 + n | the key |
+//! | 4 + n, 4 + n | the key, and the values of the fields that select the variant |
 //! | 4 + n | the type of the value, as the codec has it |
+//! | 1 | 0: this is a signpost, and what follows is the names of the fields that select among the key's variants |
 //! | 8 each | in nanoseconds: the age when it was saved, lifetime, `stale-while-revalidate`, `stale-if-error`, how long it is kept to be validated, how long its run took |
 //! | 1 | flags |
-//! | 4, then 4 + n each | the tags |
+//! | 4, then 4 + n each | the tags; the names of the fields that select it; of those that it withholds |
 //! | the rest | the value |
 
 use std::time::Duration;
@@ -21,8 +22,9 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    entry::{Course, Fields},
     freshness::Freshness,
-    key::{self, Key},
+    key,
     scope::Tags,
 };
 
@@ -30,9 +32,17 @@ use crate::{
 const FORMAT: [u8; 4] = *b"cbk\x01";
 const DIGEST: usize = 16;
 
-/// All of a record.
+/// What a record says.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Contents {
+pub(crate) enum Contents {
+    /// The values of these request fields tell under which course a response is to be looked for.
+    Signpost(Fields),
+    Response(Response),
+}
+
+/// A response, and all that is known of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Response {
     /// How old the response was when it was saved.
     pub(crate) age: Duration,
     pub(crate) freshness: Freshness,
@@ -40,46 +50,73 @@ pub(crate) struct Contents {
     pub(crate) cost: Duration,
     pub(crate) flags: u8,
     pub(crate) tags: Tags,
+    pub(crate) fields: Option<Fields>,
+    pub(crate) withheld: Option<Fields>,
     pub(crate) value: Bytes,
 }
 
 impl Contents {
-    /// Writes the record of a value of this type under a key.
-    pub(crate) fn write(&self, key: &Key, kind: &str) -> Bytes {
-        let mut body = Vec::with_capacity(64 + key.len() + kind.len() + self.value.len());
-        part(&mut body, key::bytes(key));
-        part(&mut body, kind.as_bytes());
-        let [lifetime, stale_while_revalidate, stale_if_error, kept] = self.freshness.parts();
-        for time in [self.age, lifetime, stale_while_revalidate, stale_if_error, kept, self.cost] {
-            body.extend_from_slice(&u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).to_be_bytes());
+    /// Writes the record of a course, for a value of this type.
+    pub(crate) fn write(&self, course: &Course, kind: &str) -> Bytes {
+        let mut body = Vec::with_capacity(256 + course.key.len());
+        head(&mut body, course, kind);
+        match self {
+            Self::Signpost(fields) => {
+                body.push(0);
+                list(&mut body, fields.iter().map(|name| &**name));
+            }
+            Self::Response(response) => response.write(&mut body),
         }
-        body.push(self.flags);
-        body.extend_from_slice(&length(self.tags.iter().count()).to_be_bytes());
-        self.tags.iter().for_each(|tag| part(&mut body, tag.as_bytes()));
-        body.extend_from_slice(&self.value);
         [&FORMAT[..], &digest(&body), &body].concat().into()
     }
 
-    /// Reads the record of a value of this type under this key: `None` if it is none.
-    pub(crate) fn read(bytes: &Bytes, key: &Key, kind: &str) -> Option<Self> {
+    /// Reads the record of a course, with a value of this type: `None` if it is none.
+    pub(crate) fn read(bytes: &Bytes, course: &Course, kind: &str) -> Option<Self> {
         let (format, rest) = bytes.split_first_chunk()?;
         let (told, rest) = rest.split_first_chunk::<DIGEST>()?;
         if *format != FORMAT || *told != digest(rest) {
             return None;
         }
-        let mut rest = Rest(rest);
-        if rest.part()? != key::bytes(key) || rest.part()? != kind.as_bytes() {
-            return None;
+        let mut expected = Vec::with_capacity(64 + course.key.len());
+        head(&mut expected, course, kind);
+        let mut rest = Rest(rest.strip_prefix(&expected[..])?);
+        if rest.byte()? == 0 {
+            let fields = rest.list()?;
+            return rest.0.is_empty().then(|| Self::Signpost(fields.into_iter().map(Into::into).collect()));
         }
+        Some(Self::Response(Response::read(rest, bytes)?))
+    }
+}
+
+impl Response {
+    fn write(&self, body: &mut Vec<u8>) {
+        body.push(1);
+        let [lifetime, stale_while_revalidate, stale_if_error, kept] = self.freshness.parts();
+        for time in [self.age, lifetime, stale_while_revalidate, stale_if_error, kept, self.cost] {
+            body.extend_from_slice(&u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).to_be_bytes());
+        }
+        body.push(self.flags);
+        list(body, self.tags.iter());
+        for names in [&self.fields, &self.withheld] {
+            body.push(names.is_some().into());
+            list(body, names.iter().flat_map(|names| names.iter().map(|name| &**name)));
+        }
+        body.extend_from_slice(&self.value);
+    }
+
+    fn read(mut rest: Rest<'_>, whole: &Bytes) -> Option<Self> {
         let age = rest.time()?;
         let freshness = Freshness::of_parts([rest.time()?, rest.time()?, rest.time()?, rest.time()?]);
         let (cost, flags) = (rest.time()?, rest.byte()?);
-        let mut tags = Vec::new();
-        for _ in 0..rest.number()? {
-            tags.push(std::str::from_utf8(rest.part()?).ok()?);
-        }
-        let value = bytes.slice(bytes.len() - rest.0.len()..);
-        Some(Self { age, freshness, cost, flags, tags: Tags::new(tags), value })
+        let tags = Tags::new(rest.list()?);
+        let mut names = || {
+            let is_some = rest.byte()? != 0;
+            let names = rest.list()?;
+            Some(is_some.then(|| names.into_iter().map(Into::into).collect()))
+        };
+        let (fields, withheld) = (names()?, names()?);
+        let value = whole.slice(whole.len() - rest.0.len()..);
+        Some(Self { age, freshness, cost, flags, tags, fields, withheld, value })
     }
 }
 
@@ -108,12 +145,35 @@ impl<'a> Rest<'a> {
         }
     }
 
+    fn list(&mut self) -> Option<Vec<&'a str>> {
+        let mut texts = Vec::new();
+        for _ in 0..self.number()? {
+            texts.push(str::from_utf8(self.part()?).ok()?);
+        }
+        Some(texts)
+    }
+
     fn part(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.number()?).ok()?;
         let (part, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(part)
     }
+}
+
+/// What no other course has, and no other type of value.
+fn head(out: &mut Vec<u8>, course: &Course, kind: &str) {
+    part(out, key::bytes(&course.key));
+    // Absent is not empty.
+    out.push(course.variant.is_some().into());
+    part(out, course.variant.as_deref().unwrap_or_default());
+    part(out, kind.as_bytes());
+}
+
+fn list<'a>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'a str>) {
+    let texts: Vec<_> = texts.collect();
+    out.extend_from_slice(&length(texts.len()).to_be_bytes());
+    texts.iter().for_each(|text| part(out, text.as_bytes()));
 }
 
 fn part(out: &mut Vec<u8>, part: &[u8]) {
@@ -137,51 +197,75 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::key::Key;
 
     const KIND: &str = "a type";
 
+    fn course(key: impl Into<Key>, variant: Option<&[u8]>) -> Course {
+        Course { key: key.into(), variant: variant.map(Into::into) }
+    }
+
+    fn names() -> impl Strategy<Value = Option<Fields>> {
+        let names = prop::collection::vec("[a-z]{0,4}".prop_map(Into::into), 0..4);
+        prop::option::of(names.prop_map(|names: Vec<Box<str>>| names.into()))
+    }
+
+    fn signpost() -> impl Strategy<Value = Contents> {
+        names().prop_map(|names| Contents::Signpost(names.unwrap_or_default()))
+    }
+
     prop_compose! {
-        fn contents()(
+        fn response()(
             times in any::<[u64; 6]>(), flags: u8, tags in prop::collection::vec("[a-z]{0,4}", 0..4), value: Vec<u8>,
+            fields in names(), withheld in names(),
         ) -> Contents {
             let [age, cost, freshness @ ..] = times.map(Duration::from_nanos);
-            Contents { age, freshness: Freshness::of_parts(freshness), cost, flags, tags: Tags::new(tags), value: value.into() }
+            let (freshness, tags, value) = (Freshness::of_parts(freshness), Tags::new(tags), value.into());
+            Contents::Response(Response { age, freshness, cost, flags, tags, fields, withheld, value })
         }
     }
 
     proptest! {
         #[test] // P64
-        fn what_is_written_is_read_back(contents in contents(), key: Vec<u8>) {
-            let key = Key::from(key);
-            prop_assert_eq!(Contents::read(&contents.write(&key, KIND), &key, KIND), Some(contents));
+        fn what_is_written_is_read_back(
+            contents in prop_oneof![signpost(), response()], key: Vec<u8>, variant: Option<Vec<u8>>,
+        ) {
+            let course = course(key, variant.as_deref());
+            prop_assert_eq!(Contents::read(&contents.write(&course, KIND), &course, KIND), Some(contents));
         }
 
         #[test] // P64, P76
-        fn what_is_cut_changed_or_of_another_is_nothing(contents in contents(), at: prop::sample::Index, bit in 0..8_u8) {
-            let key = Key::from("k");
-            let whole = contents.write(&key, KIND);
+        fn what_is_cut_changed_or_of_another_is_nothing(
+            contents in prop_oneof![signpost(), response()], at: prop::sample::Index, bit in 0..8_u8,
+        ) {
+            let own = course("k", Some(b"v"));
+            let whole = contents.write(&own, KIND);
             let at = at.index(whole.len());
             let mut flipped = whole.to_vec();
             flipped[at] ^= 1 << bit;
-            prop_assert_eq!(Contents::read(&flipped.into(), &key, KIND), None);
-            prop_assert_eq!(Contents::read(&whole.slice(..at), &key, KIND), None);
-            prop_assert_eq!(Contents::read(&[&whole[..], b"x"].concat().into(), &key, KIND), None);
-            prop_assert_eq!(Contents::read(&whole, &Key::from("l"), KIND), None);
-            prop_assert_eq!(Contents::read(&whole, &key, "another type"), None);
+            prop_assert_eq!(Contents::read(&flipped.into(), &own, KIND), None);
+            prop_assert_eq!(Contents::read(&whole.slice(..at), &own, KIND), None);
+            prop_assert_eq!(Contents::read(&[&whole[..], b"x"].concat().into(), &own, KIND), None);
+            for other in [course("l", Some(b"v")), course("k", None), course("k", Some(b"")), course("kv", Some(b""))] {
+                prop_assert_eq!(Contents::read(&whole, &other, KIND), None);
+            }
+            prop_assert_eq!(Contents::read(&whole, &own, "another type"), None);
         }
 
         #[test] // P64
-        fn whatever_has_the_right_digest_is_read_without_a_panic_and_without_room_for_what_it_claims(body: Vec<u8>) {
-            let (key, mut sealed) = (Key::from("k"), Vec::new());
-            part(&mut sealed, key::bytes(&key));
-            part(&mut sealed, KIND.as_bytes());
-            sealed.extend_from_slice(&[0; 49]);
+        fn whatever_has_the_right_digest_is_read_without_a_panic_and_without_room_for_what_it_claims(
+            body: Vec<u8>, zeros in 0..80_usize,
+        ) {
+            let (own, mut sealed) = (course("k", None), Vec::new());
+            head(&mut sealed, &own, KIND);
+            sealed.push(1);
+            sealed.extend(std::iter::repeat_n(0, zeros));
             sealed.extend_from_slice(&u32::MAX.to_be_bytes());
             sealed.extend_from_slice(&body);
             let taken = allocation_counter::measure(|| {
                 for body in [&sealed, &body] {
                     let bytes = [&FORMAT[..], &digest(body), body].concat().into();
-                    assert_eq!(Contents::read(&bytes, &key, KIND), None);
+                    drop(Contents::read(&bytes, &own, KIND));
                 }
             });
             prop_assert!(taken.bytes_max < 64 << 10, "{} bytes", taken.bytes_max);
@@ -190,16 +274,17 @@ mod tests {
 
     #[test] // P64
     fn for_ever_stays_for_ever() {
-        let freshness = Freshness::exact(Duration::MAX);
-        let contents = Contents {
+        let contents = Contents::Response(Response {
             age: Duration::ZERO,
-            freshness,
+            freshness: Freshness::exact(Duration::MAX),
             cost: Duration::ZERO,
             flags: 0,
             tags: Tags::default(),
+            fields: None,
+            withheld: None,
             value: Bytes::new(),
-        };
-        let key = Key::from("k");
-        assert_eq!(Contents::read(&contents.write(&key, KIND), &key, KIND), Some(contents));
+        });
+        let course = course("k", None);
+        assert_eq!(Contents::read(&contents.write(&course, KIND), &course, KIND), Some(contents));
     }
 }

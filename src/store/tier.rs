@@ -9,18 +9,19 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use crate::{
     clock,
     codec::{Codec, CodecError},
-    entry::Entry,
+    entry::{Course, Entry, Fields, Variant},
     error::Error,
     freshness::{Freshness, Verdict},
     key::Key,
     protocol::Judgement,
-    scope::Scope,
-    store::{Fetched, Record, Since, Store, StoreError, record::Contents},
+    scope::{Scope, Tags},
+    store::{
+        Fetched, Record, Since, Store, StoreError,
+        record::{Contents, Response},
+    },
     telemetry::Telemetry,
 };
 
@@ -41,23 +42,51 @@ pub(crate) struct Tier<V> {
 /// What the store had for a run that is to begin, and by what it knows the run again.
 pub(crate) struct Asked<V> {
     pub(crate) found: Option<Held<V>>,
-    pub(crate) since: Option<Since>,
+    pub(crate) known: Option<Known>,
+}
+
+/// What the store knows of a run and of its key.
+#[derive(Clone)]
+pub(crate) struct Known {
+    since: Since,
+    /// The fields that select among the variants of the key, as far as anybody has saved any.
+    fields: Option<Fields>,
 }
 
 /// A response that the store held.
 #[derive(Debug)]
 pub(crate) struct Held<V> {
     pub(crate) value: V,
-    /// All but the response's age, which counts from now.
+    /// Its age counts from now.
     pub(crate) judged: Judgement,
     pub(crate) cost: Duration,
 }
 
 /// What is to be done in the store once a run has landed.
 pub(crate) enum Afterwards<V> {
-    Save(Arc<Entry<V>>, Since),
+    Save(Saving<V>),
     /// What is there is not to be given out any more.
     Forget,
+}
+
+/// A response that is to be saved.
+pub(crate) struct Saving<V> {
+    entry: Arc<Entry<V>>,
+    variant: Option<Variant>,
+    /// The fields that select it and its like, if the store is still to be told.
+    signpost: Option<Fields>,
+    since: Since,
+}
+
+impl Known {
+    /// What is to be saved of this. `variant` gives the values of fields in the request that it answers.
+    pub(crate) fn saving<V>(&self, entry: &Arc<Entry<V>>, variant: impl Fn(&Fields) -> Variant) -> Saving<V> {
+        let (entry, since) = (Arc::clone(entry), self.since.clone());
+        let fields = all(self.fields.as_ref(), entry.judged.fields.as_ref());
+        let variant = fields.as_ref().map(variant);
+        let signpost = fields.filter(|fields| self.fields.as_ref() != Some(fields));
+        Saving { entry, variant, signpost, since }
+    }
 }
 
 impl<V: Send + Sync + 'static> Tier<V> {
@@ -66,27 +95,44 @@ impl<V: Send + Sync + 'static> Tier<V> {
         Self { store: Arc::new(store), codec: Arc::new(codec), kind, telemetry }
     }
 
-    /// Asks for what is stored under a key before a run for it begins. Those who ask have an answer in time.
-    pub(crate) async fn ask(&self, key: &Key) -> Asked<V> {
-        let Some(Fetched { found, since }) = self.in_time(PATIENCE, self.store.fetch(key)).await else {
-            return Asked { found: None, since: None };
+    /// Asks for what is stored under a key before a run for it begins, and gives the request back that it is for. `variant`
+    /// gives the values of fields in it. Those who ask have an answer in time.
+    pub(crate) async fn ask<R>(
+        &self,
+        key: &Key,
+        request: R,
+        variant: impl Fn(&Fields, &R) -> Variant,
+    ) -> (Asked<V>, R) {
+        let began = clock::now();
+        let mut course = Course { key: key.clone(), variant: None };
+        let mut fields = None;
+        let mut looked = self.in_time(PATIENCE, self.look(&course)).await;
+        if let Some((Some((Contents::Signpost(selecting), _)), _)) = looked {
+            course.variant = Some(variant(&selecting, &request));
+            fields = Some(selecting);
+            let patience = PATIENCE.saturating_sub(clock::now().saturating_duration_since(began));
+            looked = self.in_time(patience, self.look(&course)).await;
+        }
+        let Some((contents, since)) = looked else { return (Asked { found: None, known: None }, request) };
+        let found = match contents {
+            Some((Contents::Response(response), age)) => self.held(response, age),
+            _ => None,
         };
-        let found = found.and_then(|found| {
-            let contents = Contents::read(&found.bytes, key, &self.kind)?;
-            let value = caught(|| self.codec.decode(&contents.value));
-            let value = value.map_err(|error| self.failed(&StoreError(error.to_string()))).ok()?;
-            Some(Held::new(value, &contents, found.age))
-        });
-        Asked { found, since: Some(since) }
+        (Asked { found, known: Some(Known { since, fields }) }, request)
+    }
+
+    /// What the store holds for a course, with its age; and when that was.
+    async fn look(&self, course: &Course) -> Result<(Option<(Contents, Duration)>, Since), StoreError> {
+        let Fetched { found, since } = self.store.fetch(course).await?;
+        let found = found.and_then(|found| Some((Contents::read(&found.bytes, course, &self.kind)?, found.age)));
+        Ok((found, since))
     }
 
     /// Does what a run has left to do.
     pub(crate) async fn after(&self, key: &Key, afterwards: Afterwards<V>) {
         match afterwards {
-            Afterwards::Save(entry, since) => self.save(key, &entry, since).await,
-            Afterwards::Forget => {
-                self.in_time(LEISURE, self.store.invalidate(&Scope::from(key))).await;
-            }
+            Afterwards::Save(saving) => drop(self.in_time(LEISURE, self.save(key, saving)).await),
+            Afterwards::Forget => drop(self.in_time(LEISURE, self.store.invalidate(&Scope::from(key))).await),
         }
     }
 
@@ -99,21 +145,37 @@ impl<V: Send + Sync + 'static> Tier<V> {
         })
     }
 
-    async fn save(&self, key: &Key, entry: &Entry<V>, since: Since) {
-        let value = match caught(|| self.codec.encode(&entry.value)) {
-            Ok(value) => Bytes::from(value),
-            Err(error) => return self.failed(&StoreError(error.to_string())),
-        };
-        let (age, freshness) = (entry.age(clock::now()), *entry.freshness());
+    async fn save(&self, key: &Key, saving: Saving<V>) -> Result<(), StoreError> {
+        let Saving { entry, variant, signpost, since } = saving;
+        let value = caught(|| self.codec.encode(&entry.value)).map_err(|error| StoreError(error.to_string()))?.into();
+        let (age, freshness, cost) = (entry.age(clock::now()), *entry.freshness(), entry.early.cost());
         let time_to_live = freshness.gone_at().saturating_sub(age);
         if time_to_live.is_zero() {
-            return;
+            return Ok(());
         }
-        let (tags, cost, flags) = (entry.tags().clone(), entry.early.cost(), Flags::of(&entry.judged).0);
-        let contents = Contents { age, freshness, cost, flags, tags, value };
-        let bytes = contents.write(key, &self.kind);
-        let record = Record { bytes, tags: contents.tags, time_to_live };
-        self.in_time(LEISURE, self.store.save(key, record, since)).await;
+        let Judgement { tags, fields, withheld, .. } = entry.judged.clone();
+        let response =
+            Response { age, freshness, cost, flags: Flags::of(&entry.judged).0, tags, fields, withheld, value };
+        if let Some(fields) = signpost {
+            // It stands for longer than what it points to.
+            let time_to_live = time_to_live.saturating_mul(2);
+            let course = Course { key: key.clone(), variant: None };
+            let bytes = Contents::Signpost(fields).write(&course, &self.kind);
+            let record = Record { bytes, tags: Tags::default(), time_to_live };
+            self.store.save(&course, record, since.clone()).await?;
+        }
+        let (course, tags) = (Course { key: key.clone(), variant }, response.tags.clone());
+        let bytes = Contents::Response(response).write(&course, &self.kind);
+        self.store.save(&course, Record { bytes, tags, time_to_live }, since).await
+    }
+
+    fn held(&self, response: Response, age: Duration) -> Option<Held<V>> {
+        let value = caught(|| self.codec.decode_shared(response.value.clone()));
+        let value = value.map_err(|error| self.failed(&StoreError(error.to_string()))).ok()?;
+        let mut judged = Flags(response.flags).judgement(response.freshness);
+        judged.age = response.age.saturating_add(age);
+        (judged.tags, judged.fields, judged.withheld) = (response.tags, response.fields, response.withheld);
+        Some(Held { value, judged, cost: response.cost })
     }
 
     /// What an operation gives, if it succeeds in time.
@@ -129,17 +191,22 @@ impl<V: Send + Sync + 'static> Tier<V> {
 }
 
 impl<V> Held<V> {
-    fn new(value: V, contents: &Contents, age: Duration) -> Self {
-        let mut judged = Flags(contents.flags).judgement(contents.freshness);
-        judged.age = contents.age.saturating_add(age);
-        judged.tags = contents.tags.clone();
-        Self { value, judged, cost: contents.cost }
-    }
-
     /// The verdict on it at this moment.
     pub(crate) fn verdict(&self) -> Verdict {
         self.judged.freshness.at(self.judged.age)
     }
+}
+
+/// All of these fields, each once.
+fn all(some: Option<&Fields>, others: Option<&Fields>) -> Option<Fields> {
+    let (Some(some), Some(others)) = (some, others) else { return some.or(others).cloned() };
+    if others.iter().all(|name| some.contains(name)) {
+        return Some(Arc::clone(some));
+    }
+    let mut all: Vec<_> = some.iter().chain(others.iter()).cloned().collect();
+    all.sort_unstable();
+    all.dedup();
+    Some(all.into())
 }
 
 /// What of a judgement is yes or no, as a record keeps it.
@@ -203,6 +270,7 @@ mod tests {
             variant: None,
             weight: 1,
         };
+        let values = |_: &Fields, _: &()| Variant::from([]);
         type Change = fn(&[u8]) -> Vec<u8>;
         let changes: [(Change, bool); 4] = [
             (<[u8]>::to_vec, true),
@@ -211,10 +279,11 @@ mod tests {
             (|bytes| bytes.iter().map(|byte| byte ^ 1).collect(), false),
         ];
         for (change, sound) in changes {
-            let since = tier.ask(&key).await.since.unwrap();
-            tier.after(&key, Afterwards::Save(Arc::new(entry("value")), since)).await;
+            let known = tier.ask(&key, (), values).await.0.known.unwrap();
+            tier.after(&key, Afterwards::Save(known.saving(&Arc::new(entry("value")), |fields| values(fields, &()))))
+                .await;
             store.corrupt(change);
-            let found = tier.ask(&key).await.found;
+            let found = tier.ask(&key, (), values).await.0.found;
             assert_eq!(
                 found.map(|held| (held.value, held.cost)),
                 sound.then(|| ("value".to_owned(), Duration::from_secs(2)))
