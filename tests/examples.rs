@@ -16,6 +16,8 @@ mod database;
 mod invalidate;
 #[path = "../examples/quickstart.rs"]
 mod quickstart;
+#[path = "../examples/tonic/main.rs"]
+mod tonic;
 
 async fn audit(app: Router, path: &str) {
     let request = Request::get(path).body(Body::empty()).expect("a sound request");
@@ -295,5 +297,29 @@ mod the_library {
         library.settled().await;
         assert_eq!((list(&library, "Austen").await, library.queries()), (vec![], 3));
         assert_eq!(list(&library, "Jane Austen").await.len(), 2);
+    }
+}
+
+mod the_exchange {
+    use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+    use cacheback::Cache;
+    use tonic::Code;
+
+    use super::tonic::{Exchange, ask, connect, serve};
+
+    #[tokio::test] // P80
+    async fn one_price_is_made_once_and_an_error_each_time() {
+        let (cache, exchange) = (Cache::new(), Exchange { work: Duration::ZERO, runs: Arc::default() });
+        let client = connect(serve(exchange.clone(), &cache).unwrap()).await.unwrap();
+        let (first, said) = ask(&client, "ACME").await.unwrap();
+        assert_eq!((first.cents, said.as_str()), (10_001, "cacheback; fwd=uri-miss; fwd-status=200; stored"));
+        assert_eq!(ask(&client, "ACME").await.unwrap().0, first);
+        for runs in [2, 3] {
+            assert_eq!(ask(&client, "").await.unwrap_err().code(), Code::InvalidArgument);
+            assert_eq!(exchange.runs.load(Relaxed), runs);
+        }
+        assert_eq!(cache.purge_tag("prices").await.unwrap().entries, 1);
+        assert_ne!(ask(&client, "ACME").await.unwrap().0, first);
     }
 }

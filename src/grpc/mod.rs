@@ -51,7 +51,7 @@ mod rules;
 mod setters;
 mod statuses;
 
-pub use by_hand::{answer, call, frame};
+pub use by_hand::{Whole, answer, call, frame};
 pub use request::RequestBody;
 
 /// The protocol of gRPC services, such as those of tonic. From [`CachebackLayer::grpc`] and [`Cache::grpc`].
