@@ -19,7 +19,7 @@
 //! service is the fetch.
 //!
 //! * [`CachebackLayer`] wraps a service; [`CachebackLayer::new`] and [`CachebackLayer::http`] for HTTP,
-//!   [`CachebackLayer::typed`] for any other.
+//!   [`CachebackLayer::grpc`] for gRPC, [`CachebackLayer::typed`] for any other.
 //! * [`Freshness`] says how long a response lives and how long it may be served stale.
 //! * [`Cache`] is what layers share, and the handle by which it is looked at and invalidated: by [`Key`], or by [`Scope`].
 //! * [`Outcome`] says what happened to a request, in the words of RFC 9211.

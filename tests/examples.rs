@@ -16,6 +16,8 @@ mod database;
 mod invalidate;
 #[path = "../examples/quickstart.rs"]
 mod quickstart;
+#[path = "../examples/tonic/main.rs"]
+mod tonic;
 #[path = "../examples/typed.rs"]
 mod typed;
 
@@ -344,5 +346,29 @@ mod the_weather_office {
         assert_eq!(&*office.forecasts.get("Bergen").await.unwrap(), "It is being worked out.");
         office.forecasts.cache().settled().await;
         assert_eq!(&*office.forecasts.get("Bergen").await.unwrap(), "Rain over Bergen.");
+    }
+}
+
+mod the_exchange {
+    use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+    use cacheback::Cache;
+    use tonic::Code;
+
+    use super::tonic::{Exchange, ask, connect, serve};
+
+    #[tokio::test] // P80
+    async fn one_price_is_made_once_and_an_error_each_time() {
+        let (cache, exchange) = (Cache::new(), Exchange { work: Duration::ZERO, runs: Arc::default() });
+        let client = connect(serve(exchange.clone(), &cache).unwrap()).await.unwrap();
+        let (first, said) = ask(&client, "ACME").await.unwrap();
+        assert_eq!((first.cents, said.as_str()), (10_001, "cacheback; fwd=uri-miss; fwd-status=200; stored"));
+        assert_eq!(ask(&client, "ACME").await.unwrap().0, first);
+        for runs in [2, 3] {
+            assert_eq!(ask(&client, "").await.unwrap_err().code(), Code::InvalidArgument);
+            assert_eq!(exchange.runs.load(Relaxed), runs);
+        }
+        assert_eq!(cache.purge_tag("prices").await.unwrap().entries, 1);
+        assert_ne!(ask(&client, "ACME").await.unwrap().0, first);
     }
 }
