@@ -1,5 +1,5 @@
 //! Where nothing is stored a placeholder is given at once, and one run behind the reader fetches what belongs there.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, which may spawn")]
 
 mod support;
 
