@@ -1,6 +1,6 @@
 //! Any service: what a typed layer stores, for how long, under which key; what it does with errors; and an async function
 //! as a service.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, and it may spawn")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, which may spawn")]
 
 mod support;
 
