@@ -78,6 +78,7 @@ async fn an_error_goes_to_those_who_wait_and_is_not_stored_and_what_is_about_a_c
             let error = in_time(call).await.unwrap().unwrap_err();
             assert_eq!((error.code(), error.message()), (code, "in words"));
             assert!(crate::stand::said(error.metadata().as_ref()).starts_with("fwd="), "{error:?}");
+            assert!(error.metadata().get("content-length").is_none(), "{error:?}");
         }
         assert_eq!(origin.runs(), if shared { 1 } else { 3 }, "{code:?}");
         stand.ask("ACME", &[]).await.unwrap_err();
