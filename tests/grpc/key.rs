@@ -229,6 +229,11 @@ async fn layers_with_other_rules_and_namespaces_of_one_cache_share_no_entry() {
         assert_eq!(quote.cents, run);
     }
     assert_eq!(cache.purge(cacheback::Scope::namespace("acme")).await.unwrap().entries, 1);
+    // One value, of two fields.
+    for name in ["x-a", "x-b"] {
+        let told = called(&layer().key_metadata(name), &[call(GET, &[(name, "1")])]).await;
+        assert_eq!(told[0].1, "fwd=uri-miss; fwd-status=200; stored", "{name}");
+    }
 }
 
 /// What a service is called with, and how the layer answers.
