@@ -1,7 +1,9 @@
 //! Which answers are stored, and what a failing status does: in the head, and in the trailers.
 
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
-use cacheback::{CachebackLayer, Freshness, NoStore, Outcome, Tags, grpc};
+use cacheback::{CachebackLayer, Detail, Freshness, NoStore, Outcome, Tags, grpc};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use tonic::{Code, Response, Status};
@@ -78,6 +80,7 @@ async fn an_error_goes_to_those_who_wait_and_is_not_stored_and_what_is_about_a_c
             let error = in_time(call).await.unwrap().unwrap_err();
             assert_eq!((error.code(), error.message()), (code, "in words"));
             assert!(crate::stand::said(error.metadata().as_ref()).starts_with("fwd="), "{error:?}");
+            assert!(error.metadata().get("content-length").is_none(), "{error:?}");
         }
         assert_eq!(origin.runs(), if shared { 1 } else { 3 }, "{code:?}");
         stand.ask("ACME", &[]).await.unwrap_err();
@@ -127,6 +130,54 @@ async fn a_status_in_the_trailers_counts_as_one_in_the_head() {
             origin.stream().send(Ok(cents(3))).unwrap();
             assert_eq!(watch(&stand).await.1, [3], "{code:?} removed it");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)] // P6, P22, P80
+async fn an_answer_that_fails_after_its_message_is_nobodys_where_something_can_stand_in() {
+    for (end, stands_in) in [("status", true), ("break", true), ("not found", false), ("well", false)] {
+        let freshness = Freshness::exact(secs(60)).stale_if_error(secs(600));
+        let layer = CachebackLayer::grpc().method(GET, freshness);
+        let scripts = Arc::new(Mutex::new(Vec::new()));
+        let service = layer.layer(service_fn({
+            let scripts = Arc::clone(&scripts);
+            move |_| {
+                let (script, body) = scripted();
+                script.data(grpc::frame(b"m"));
+                scripts.lock().unwrap().push(script);
+                let mut answer = http::Response::new(body);
+                answer.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+                async move { Ok::<_, std::convert::Infallible>(answer) }
+            }
+        }));
+        let status = |code| HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static(code))]);
+        let ask = || tokio::spawn(service.clone().oneshot(grpc::call(GET, b"m").unwrap()));
+        let first = ask().await.unwrap().unwrap();
+        let mut script = scripts.lock().unwrap().remove(0);
+        script.trailers(status("0"));
+        script.end();
+        first.into_body().collect().await.unwrap();
+        layer.cache().settled().await;
+        pass(61).await;
+
+        let second = ask();
+        crate::support::net::quiet().await;
+        assert!(!second.is_finished(), "its head is like any other's");
+        let mut script = scripts.lock().unwrap().remove(0);
+        match end {
+            "status" => script.trailers(status("14")),
+            "break" => script.fail(),
+            "not found" => script.trailers(status("5")),
+            _ => script.trailers(status("0")),
+        };
+        script.end();
+        let answer = in_time(second).await.unwrap().unwrap();
+        let outcome: Outcome = *answer.extensions().get().unwrap();
+        assert_eq!(outcome.detail() == Some(Detail::StaleIfError), stands_in, "{end}: {outcome}");
+        assert_eq!(outcome.is_stored(), end == "well", "{end}: {outcome}");
+        let read = answer.into_body().collect().await.unwrap();
+        let expected = if end == "not found" { "5" } else { "0" };
+        assert_eq!(read.trailers().unwrap()["grpc-status"], expected, "{end}");
     }
 }
 

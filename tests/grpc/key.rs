@@ -1,6 +1,10 @@
 //! What is in the key of a call, and what its service sees.
 
-use cacheback::{Cache, CachebackLayer, Grpc};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use cacheback::{Cache, CachebackLayer, Grpc, grpc};
+use http_body_util::BodyExt;
 use tonic::{
     Request, Response, Status,
     codec::CompressionEncoding,
@@ -8,7 +12,12 @@ use tonic::{
     service::{InterceptorLayer, LayerExt as _, interceptor::InterceptedService},
 };
 
-use crate::stand::{GET, Origin, Stand, a_minute, connect, minute, quote, wanted};
+use tower::{Layer, ServiceExt};
+
+use crate::{
+    stand::{GET, Origin, Stand, a_minute, connect, minute, quote, wanted},
+    support::net::infallible,
+};
 
 /// What each of these calls is told, one after the other: of which run its answer is, and whether that was a hit.
 async fn told(layer: &CachebackLayer<Grpc>, calls: &[&[(&str, &str)]]) -> Vec<(u64, bool)> {
@@ -220,4 +229,111 @@ async fn layers_with_other_rules_and_namespaces_of_one_cache_share_no_entry() {
         assert_eq!(quote.cents, run);
     }
     assert_eq!(cache.purge(cacheback::Scope::namespace("acme")).await.unwrap().entries, 1);
+    // One value, of two fields.
+    for name in ["x-a", "x-b"] {
+        let told = called(&layer().key_metadata(name), &[call(GET, &[(name, "1")])]).await;
+        assert_eq!(told[0].1, "fwd=uri-miss; fwd-status=200; stored", "{name}");
+    }
+}
+
+/// What a service is called with, and how the layer answers.
+async fn called(
+    layer: &CachebackLayer<Grpc>,
+    calls: &[http::Request<grpc::Whole>],
+) -> Vec<(http::Request<Bytes>, String)> {
+    let seen = Arc::new(Mutex::new(None));
+    let service = layer.layer(tower::service_fn({
+        let seen = Arc::clone(&seen);
+        move |call: http::Request<grpc::RequestBody<grpc::Whole>>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let (head, body) = call.into_parts();
+                let content = body.collect().await?.to_bytes();
+                *seen.lock().unwrap() = Some(http::Request::from_parts(head, content));
+                Ok::<_, std::convert::Infallible>(grpc::answer(b"fine"))
+            }
+        }
+    }));
+    let mut all = Vec::new();
+    for call in calls {
+        let answer = infallible(service.clone().oneshot(call.clone()).await);
+        let said = crate::stand::said(answer.headers());
+        // A hit calls nobody: what was called before is seen once more.
+        let call = seen.lock().unwrap().clone().expect("somebody was called");
+        all.push((call, said));
+    }
+    all
+}
+
+fn call(uri: &str, metadata: &[(&'static str, &'static str)]) -> http::Request<grpc::Whole> {
+    let mut call = grpc::call(uri, b"m").unwrap();
+    for (name, value) in metadata {
+        let place = call.headers_mut();
+        if *name == "content-type" {
+            place.remove(*name);
+        }
+        place.append(*name, value.parse().unwrap());
+    }
+    call
+}
+
+#[tokio::test(start_paused = true)] // P62, P66, P80
+async fn one_call_has_one_key_and_one_view_however_its_authority_is_spelt() {
+    let calls =
+        ["http://A.example:80/quotes.Quotes/Get", "http://a.example/quotes.Quotes/Get"].map(|uri| call(uri, &[]));
+    let all = called(&minute(), &calls).await;
+    assert_eq!(all[0].0.uri(), "http://a.example/quotes.Quotes/Get");
+    assert_eq!(all[1].1, "hit; ttl=60");
+    let others = [call("http://b.example/quotes.Quotes/Get", &[]), call(GET, &[("host", "a.example")])];
+    let all = called(&minute(), &[&calls[..], &others].concat()).await;
+    assert_eq!((all[2].1.starts_with("fwd"), &*all[3].1), (true, "hit; ttl=60"));
+}
+
+#[tokio::test(start_paused = true)] // P66, P80
+async fn what_is_said_of_a_coding_that_the_message_has_not_counts_for_nothing() {
+    let calls = [&[("grpc-encoding", "gzip")][..], &[("grpc-encoding", "zstd")], &[]].map(|coding| call(GET, coding));
+    let all = called(&minute(), &calls).await;
+    assert!(!all[0].0.headers().contains_key("grpc-encoding"));
+    assert_eq!((&*all[1].1, &*all[2].1), ("hit; ttl=60", "hit; ttl=60"));
+}
+
+#[tokio::test(start_paused = true)] // P60, P80
+async fn a_compressed_message_is_keyed_with_its_coding_and_passes_where_that_is_not_one() {
+    let compressed = |codings: &[&'static str]| {
+        let metadata: Vec<_> = codings.iter().map(|coding| ("grpc-encoding", *coding)).collect();
+        call(GET, &metadata).map(|_| grpc::Whole::of(&b"\x01\0\0\0\x01m"[..]))
+    };
+    let calls = [&["gzip"][..], &["zstd"], &["gzip"], &[], &["gzip", "gzip"]].map(compressed);
+    let all = called(&minute(), &[&calls[..], &[call(GET, &[])]].concat()).await;
+    let said: Vec<_> = all.iter().map(|(_, said)| said.as_str()).collect();
+    let (stored, past) = ("fwd=uri-miss; fwd-status=200; stored", "fwd=bypass; fwd-status=200; detail=excluded");
+    assert_eq!(said, [stored, stored, "hit; ttl=60", past, past, stored]);
+    assert_eq!(
+        (all[1].0.headers()["grpc-encoding"].as_bytes(), &all[1].0.body()[..]),
+        (&b"zstd"[..], &b"\x01\0\0\0\x01m"[..])
+    );
+}
+
+#[tokio::test(start_paused = true)] // P60, P80
+async fn a_content_type_is_part_of_the_key_and_a_uri_with_a_query_is_no_method() {
+    let kinds = ["application/grpc", "application/grpc+json", "application/grpc"];
+    let mut calls = kinds.map(|kind| call(GET, &[("content-type", kind)])).to_vec();
+    let mut odd = call(GET, &[]);
+    *odd.uri_mut() = "/quotes.Quotes/Get?x".parse().unwrap();
+    calls.push(odd);
+    let all = called(&minute(), &calls).await;
+    assert_eq!(all[1].0.headers()["content-type"], "application/grpc+json");
+    let said: Vec<_> = all.iter().map(|(_, said)| said.as_str()).collect();
+    let (stored, past) = ("fwd=uri-miss; fwd-status=200; stored", "fwd=bypass; fwd-status=200; detail=excluded");
+    assert_eq!(said, [stored, stored, "hit; ttl=60", past]);
+}
+
+#[tokio::test(start_paused = true)] // P48, P80
+async fn a_call_that_wants_no_trace_of_itself_leaves_none_and_may_be_answered_by_what_is_stored() {
+    let (discreet, plain) = (call(GET, &[("cache-control", "no-store")]), call(GET, &[]));
+    let all = called(&minute(), &[discreet.clone(), plain, discreet]).await;
+    let said: Vec<_> = all.iter().map(|(_, said)| said.as_str()).collect();
+    let (past, stored) =
+        ("fwd=uri-miss; fwd-status=200; detail=request-no-store", "fwd=uri-miss; fwd-status=200; stored");
+    assert_eq!(said, [past, stored, "hit; ttl=60"]);
 }
