@@ -62,7 +62,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `axum` | yes | the path as received (`OriginalUri`) in the key; [`Tags`], [`Freshness`] and [`NoStore`] as parts of a handler's response; the client's address for the auditor |
-//! | `serde` | no | [`Json`] and [`Postcard`]: typed responses as bytes, for a [`Store`] |
+//! | `serde` | no | `Json` and `Postcard`: typed responses as bytes, for a [`Store`] |
 //! | `tracing` | no | events and warnings through `tracing` |
 //! | `full` | no | all of them |
 //!
@@ -154,6 +154,6 @@ pub use crate::{
 pub use crate::codec::{Json, Postcard};
 
 /// The README's code, compiled.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "serde"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
