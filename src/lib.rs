@@ -19,7 +19,7 @@
 //! service is the fetch.
 //!
 //! * [`CachebackLayer`] wraps a service; [`CachebackLayer::new`] and [`CachebackLayer::http`] for HTTP,
-//!   [`CachebackLayer::typed`] for any other.
+//!   [`CachebackLayer::grpc`] for gRPC, [`CachebackLayer::typed`] for any other.
 //! * [`Freshness`] says how long a response lives and how long it may be served stale.
 //! * [`Cache`] is what layers share, and the handle by which it is looked at and invalidated: by [`Key`], or by [`Scope`].
 //! * [`Outcome`] says what happened to a request, in the words of RFC 9211.
@@ -49,7 +49,11 @@
 //! | A runtime without time, or one that is gone, breaks nothing | `tests/runtimes.rs` |
 //! | A run is a span that follows from its request; each event is told once | `tests/telemetry.rs` |
 //! | What a handler reads and nobody keyed is found by name, as far as it is changed, and nothing else is | `tests/audit.rs` |
-//! | It composes: axum, tower, tower-http, hyper, inside and outside, one in another | `tests/composition.rs` |
+//! | It composes: axum, tower, tower-http, tonic, hyper, inside and outside, one in another | `tests/composition.rs` |
+//! | gRPC: unary answers are stored whole and given to those who ask the same, streams pass, by two clients over sockets | `tests/grpc.rs` |
+//! | Any service, and any async function; each promise of django-cacheback | `tests/typed.rs`, `tests/job_api.rs` |
+//! | A placeholder stands in at once, and never for longer than it must | `tests/placeholder.rs` |
+//! | What one process has made others find; what is invalidated no late run brings back; a store that fails costs no request anything | `tests/stores.rs` |
 //! | Stored responses and all that is known of their keys take the memory that was configured and a quarter more at most; what is read often stays | `tests/memory.rs` |
 //! | Nothing panics, whatever requests and responses come | `tests/no_panics.rs` |
 //!
@@ -58,6 +62,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `axum` | yes | the path as received (`OriginalUri`) in the key; [`Tags`], [`Freshness`] and [`NoStore`] as parts of a handler's response; the client's address for the auditor |
+//! | `serde` | no | `Json` and `Postcard`: typed responses as bytes, for a [`Store`] |
 //! | `tracing` | no | events and warnings through `tracing` |
 //! | `full` | no | all of them |
 //!
@@ -68,14 +73,15 @@
 //! * **Vocabulary**: `key` (what identifies a response), `freshness` (how long it lives), `demands` (what a request asks of
 //!   it), `scope` (what an invalidation names), `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only
 //!   file that reads time), `sync` (what threads share state by), `error`.
-//! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (of a remote tier).
+//! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (what of a remote tier, and how a cache
+//!   uses one), `codec` (values as bytes).
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
 //!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back).
 //! * **Engine**: `cache` (shared state, the handle), `layer` (a route's settings), `service` (answers from memory),
 //!   `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for one), `placeholder` (or does
-//!   neither), `run` (the run itself; the only file that spawns), `supervision` (of its deadline, its panics, and whether anybody wants it), `audit` (behind a
-//!   fresh hit).
+//!   neither), `run` (the run itself; the only file that spawns), `supervision` (of its deadline, its panics, and whether
+//!   anybody wants it), `audit` (behind a fresh hit).
 //! * **Protocols**: `typed`, `http` with a file for each group of rules (in `http/audit` those of the auditor), and `grpc`,
 //!   which stores what `http` stores.
 //! * Beside them `telemetry` and `stats`: every event once, and counted; `testing`, for the tests of users; and `models`:
@@ -148,6 +154,6 @@ pub use crate::{
 pub use crate::codec::{Json, Postcard};
 
 /// The README's code, compiled.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "serde"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

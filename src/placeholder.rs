@@ -36,6 +36,8 @@ use crate::{
 /// [admit](crate::CachebackLayer::admit)) is not hidden: for the time of
 /// [`hit_for_miss`](crate::CachebackLayer::hit_for_miss) after such a run readers wait for the service.
 ///
+/// What a shared store holds is found by that run too, and not waited for.
+///
 /// It is never stored and no hit: its outcome has the status of the miss and
 /// [`Detail::Placeholder`](crate::Detail::Placeholder), and [`Stats::placeholders`](crate::Stats::placeholders) counts it.
 /// A request gets none that goes past the cache, asks for a new response, or asks for a part of one.

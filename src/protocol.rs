@@ -2,7 +2,7 @@
 //!
 //! [`Protocol`] names the types, [`Prepare`] reads requests, [`Capture`] reads responses. Request and response have a
 //! trait each because a service is generic over both and neither may constrain the other. All three are sealed: they
-//! are named in bounds, and implemented by [`Http`](crate::Http) and [`Typed`](crate::Typed).
+//! are named in bounds, and implemented by [`Http`](crate::Http), [`Grpc`](crate::Grpc) and [`Typed`](crate::Typed).
 //!
 //! The engine knows nothing of HTTP, and a protocol nothing of flights, memory or tasks. What passes between them is
 //! data: a key, a [`View`](Protocol::View) of the request, a [`Judgement`] on the response.
@@ -67,6 +67,7 @@ pub trait Protocol: sealed::Sealed + Send + Sync + 'static {
     message = "this layer cannot cache requests of type `{Req}`",
     label = "not a request that `{Self}` understands",
     note = "`CachebackLayer::new` caches `http::Request<B>` where `B: http_body::Body + Send + 'static`",
+    note = "`CachebackLayer::grpc` does so where `B` is `Unpin` as well",
     note = "`CachebackLayer::typed::<Req, Res>` caches requests of type `Req`; check that it is the service's own type"
 )]
 pub trait Prepare<Req>: Protocol {
@@ -155,7 +156,7 @@ pub trait Prepare<Req>: Protocol {
 #[diagnostic::on_unimplemented(
     message = "this layer cannot store responses of type `{Res}`",
     label = "not a response that `{Self}` understands",
-    note = "`CachebackLayer::new` stores `http::Response<B>` where `B: http_body::Body + Default + Send + 'static`",
+    note = "`CachebackLayer::new` and `CachebackLayer::grpc` store `http::Response<B>` where `B: http_body::Body + Default + Send + 'static`",
     note = "`CachebackLayer::typed::<Req, Res>` stores responses of type `Res`, which must be `Clone + Send + Sync`"
 )]
 pub trait Capture<Res>: Protocol {

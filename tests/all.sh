@@ -1,7 +1,8 @@
 #!/bin/sh
 # Every check of this repository, on a machine that has Rust: sh tests/all.sh
-# Formatting, lints, all tests with all features and with none, doc tests (the README's among them), the models of what
-# threads share, a million URLs, a minute under fire, the docs, examples and benches. The first step that fails ends it.
+# Formatting, lints, all tests with all features and with none, a gRPC client in Python, doc tests (the README's among
+# them), the models of what threads share, a million URLs, a minute under fire, the docs, examples and benches. The first
+# step that fails ends it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -16,6 +17,15 @@ step cargo fmt --all --check
 step cargo clippy --locked --all-targets --all-features -- -D warnings
 step cargo clippy --locked --lib --no-default-features -- -D warnings
 step cargo test --locked --all-features --lib --bins --tests --examples
+# A gRPC client of another make, in an environment of its own.
+python="${CARGO_TARGET_DIR:-target}/python"
+if ! "$python/bin/python" -c 'import grpc, grpc_tools' 2>/dev/null; then
+    python3 -c 'import venv, ensurepip' 2>/dev/null || { step apt-get update -q && step apt-get install -qy python3-venv; }
+    step python3 -m venv "$python"
+    step "$python/bin/pip" install --quiet grpcio==1.76.0 grpcio-tools==1.76.0 setuptools==80.9.0
+fi
+PYTHON="$(cd "$python" && pwd)/bin/python"
+step env PYTHON="$PYTHON" cargo test --locked --all-features --test grpc -- --ignored
 step cargo test --locked --all-features --doc
 step cargo test --locked --no-default-features --lib --tests
 step env RUSTFLAGS="--cfg cacheback_model" cargo test --locked --profile model \

@@ -16,6 +16,10 @@ mod database;
 mod invalidate;
 #[path = "../examples/quickstart.rs"]
 mod quickstart;
+#[path = "../examples/tonic/main.rs"]
+mod tonic;
+#[path = "../examples/typed.rs"]
+mod typed;
 
 async fn audit(app: Router, path: &str) {
     let request = Request::get(path).body(Body::empty()).expect("a sound request");
@@ -295,5 +299,76 @@ mod the_library {
         library.settled().await;
         assert_eq!((list(&library, "Austen").await, library.queries()), (vec![], 3));
         assert_eq!(list(&library, "Jane Austen").await.len(), 2);
+    }
+}
+
+mod the_weather_office {
+    use super::typed::{Measure, Office};
+
+    const PILOT: Measure = Measure { station: "Bergen", for_a_pilot: true };
+    const VISITOR: Measure = Measure { station: "Bergen", for_a_pilot: false };
+
+    /// How warm it is, and whether that is outdated.
+    async fn measured(office: &Office, measure: Measure) -> (i32, bool) {
+        let measured = office.measurements.get(measure).await.expect("something is stored, or in reach");
+        (measured.celsius, measured.outdated)
+    }
+
+    #[tokio::test(start_paused = true)] // P81
+    async fn visitors_get_what_is_stale_at_once_and_pilots_wait_for_what_is_new() {
+        let office = Office::new();
+        assert_eq!((measured(&office, VISITOR).await, measured(&office, PILOT).await), ((1, false), (1, false)));
+        for now in [1, 2] {
+            office.measurements.expire(&VISITOR).await.unwrap();
+            assert_eq!(measured(&office, VISITOR).await, (now, true));
+            office.measurements.cache().settled().await;
+            assert_eq!(measured(&office, VISITOR).await, (now + 1, false));
+        }
+        office.measurements.expire(&PILOT).await.unwrap();
+        assert_eq!(measured(&office, PILOT).await, (4, false));
+    }
+
+    #[tokio::test(start_paused = true)] // P81
+    async fn while_the_line_is_cut_pilots_get_what_there_is_and_are_told_that_it_is_outdated() {
+        let office = Office::new();
+        measured(&office, VISITOR).await;
+        office.measurements.expire(&PILOT).await.unwrap();
+        office.cut(true);
+        assert_eq!(measured(&office, PILOT).await, (1, true));
+        assert!(office.measurements.get(Measure { station: "Oslo", for_a_pilot: true }).await.is_err());
+        office.cut(false);
+        assert_eq!(office.measurements.refresh(PILOT).await.unwrap().celsius, 2);
+    }
+
+    #[tokio::test(start_paused = true)] // P82
+    async fn nobody_waits_for_a_forecast() {
+        let office = Office::new();
+        assert_eq!(&*office.forecasts.get("Bergen").await.unwrap(), "It is being worked out.");
+        office.forecasts.cache().settled().await;
+        assert_eq!(&*office.forecasts.get("Bergen").await.unwrap(), "Rain over Bergen.");
+    }
+}
+
+mod the_exchange {
+    use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+    use cacheback::Cache;
+    use tonic::Code;
+
+    use super::tonic::{Exchange, ask, connect, serve};
+
+    #[tokio::test] // P80
+    async fn one_price_is_made_once_and_an_error_each_time() {
+        let (cache, exchange) = (Cache::new(), Exchange { work: Duration::ZERO, runs: Arc::default() });
+        let client = connect(serve(exchange.clone(), &cache).unwrap()).await.unwrap();
+        let (first, said) = ask(&client, "ACME").await.unwrap();
+        assert_eq!((first.cents, said.as_str()), (10_001, "cacheback; fwd=uri-miss; fwd-status=200; stored"));
+        assert_eq!(ask(&client, "ACME").await.unwrap().0, first);
+        for runs in [2, 3] {
+            assert_eq!(ask(&client, "").await.unwrap_err().code(), Code::InvalidArgument);
+            assert_eq!(exchange.runs.load(Relaxed), runs);
+        }
+        assert_eq!(cache.purge_tag("prices").await.unwrap().entries, 1);
+        assert_ne!(ask(&client, "ACME").await.unwrap().0, first);
     }
 }

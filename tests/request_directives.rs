@@ -337,3 +337,36 @@ async fn a_request_that_is_not_looked_up_demands_nothing() {
     assert_eq!(get_with(&app, "/", &fields).await.said(), "fwd=bypass; fwd-status=200; detail=cookie");
     assert_eq!(send(&app, request("POST", "/", &fields[1..])).await.status, StatusCode::OK);
 }
+
+#[tokio::test(start_paused = true)] // P48 P94
+async fn the_layer_s_own_rule_narrows_for_how_long_a_response_was_stale_and_widens_nothing() {
+    let rule = |layer: CachebackLayer| {
+        layer.honor_request_directives().max_stale(|parts| {
+            let strict = parts.headers.contains_key("x-strict") || parts.uri.path() == "/strict";
+            strict.then_some(secs(20))
+        })
+    };
+    let windows = Freshness::new(secs(60)).stale_while_revalidate(secs(60));
+    let origin = Origin::counting();
+    let app = origin.behind(rule(CachebackLayer::new(windows)));
+    get(&app, "/").await;
+    pass(80.0).await;
+    origin.only_the_first(1);
+    assert_eq!(get_with(&app, "/", &[("x-strict", "")]).await.said(), "hit; ttl=-20");
+    pass(1.0).await;
+    let mut waiting = Clients::new();
+    waiting.get(&app, "/", &[("x-strict", "")]).await;
+    assert_eq!(get(&app, "/").await.said(), "hit; ttl=-21");
+    origin.release();
+    let answer = waiting.answers().await.remove(0);
+    assert_eq!((answer.text(), answer.outcome().status()), ("2", CacheStatus::Request));
+
+    // What may not be served stale is not, for how ever long the rule lets it.
+    let app = for_("max-age=60").behind(rule(CachebackLayer::http()));
+    get(&app, "/strict").await;
+    pass(61.0).await;
+    assert_eq!(get(&app, "/strict").await.text(), "2");
+    // And a client may ask for less than the rule lets it have.
+    pass(30.0).await;
+    assert_eq!(get_with(&app, "/strict", &[("cache-control", "max-age=10")]).await.text(), "3");
+}

@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use cacheback::{CachebackLayer, Freshness, Key};
+use cacheback::{CachebackLayer, Freshness, Key, Placeholder};
 use support::{
     http as web,
     net::scripted,
-    typed::{Act, Down, Gate, Origin, TypedLayer, ask, layer, secs},
+    typed::{Act, Down, Gate, Get, Origin, TypedLayer, ask, layer, secs},
 };
 use tokio::runtime::{Builder, Runtime};
 use tower::Layer;
@@ -66,7 +66,7 @@ fn without_time_readers_of_too_stale_responses_wait_and_fall_back() {
         settle().await;
         gate.open();
         assert_eq!((leader.await.unwrap(), follower.await.unwrap()), (Ok(3), Ok(3)));
-        assert_eq!(service.refresh(support::typed::Get("k")).await, Ok(4));
+        assert_eq!(service.refresh(Get("k")).await, Ok(4));
     });
 }
 
@@ -190,4 +190,85 @@ fn a_runtime_that_is_gone_takes_its_runs_with_it_and_frees_their_keys() {
         assert_eq!(ask(&service, "k").await, Ok(5), "and refreshed");
         layer.cache().settled().await;
     });
+}
+
+// ---- a runtime for what nobody waits for ----
+
+#[test] // P27 P82
+fn what_nobody_waits_for_runs_on_the_runtime_that_was_named_and_what_somebody_waits_for_on_his_own() {
+    let (own, behind) = (timeless(), timeless());
+    let (origin, layer) = (Origin::new(), layer().freshness(secs(1_000)).spawn_on(behind.handle().clone()));
+    let service = layer.layer(origin.service());
+    let standing_in = layer.clone().on_miss(Placeholder(0)).layer(origin.service());
+    let read = |service: &_, key| {
+        own.block_on(async {
+            let answer = ask(service, key).await;
+            settle().await;
+            answer
+        })
+    };
+    assert_eq!(read(&service, "k"), Ok(1), "a miss is waited for");
+    own.block_on(layer.cache().expire(Key::from("k"))).unwrap();
+    assert_eq!((read(&service, "k"), read(&service, "k"), origin.runs()), (Ok(1), Ok(1), 1));
+    behind.block_on(layer.cache().settled());
+    assert_eq!((read(&service, "k"), origin.runs()), (Ok(2), 2));
+    assert_eq!((read(&standing_in, "cold"), origin.runs()), (Ok(0), 2));
+    behind.block_on(layer.cache().settled());
+    assert_eq!((read(&standing_in, "cold"), origin.runs()), (Ok(3), 3));
+    assert_eq!(own.block_on(service.refresh(Get("k"))), Ok(4), "so is what is asked for by hand");
+}
+
+#[test] // P27 P82
+fn with_a_runtime_of_their_own_refreshes_need_none_of_their_readers() {
+    let behind = timeless();
+    let (origin, layer) = (Origin::new(), layer().freshness(secs(1_000)).spawn_on(behind.handle().clone()));
+    let service = layer.layer(origin.service());
+    let standing_in = layer.clone().on_miss(Placeholder(0)).layer(origin.service());
+    let at_once = |service: &_, key| pin!(ask(service, key)).poll(&mut Context::from_waker(Waker::noop()));
+    let plan = || {
+        let Poll::Ready(explained) = pin!(layer.explain(Get("k"))).poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("an explanation waits for nothing")
+        };
+        explained.to_string()
+    };
+    timeless().block_on(ask(&service, "k")).unwrap();
+    timeless().block_on(layer.cache().expire(Key::from("k"))).unwrap();
+    assert!(plan().ends_with("plan=refresh"), "{}", plan());
+    assert_eq!(at_once(&service, "k"), Poll::Ready(Ok(1)));
+    assert!(plan().ends_with("plan=nothing"), "{}", plan());
+    assert_eq!(at_once(&standing_in, "cold"), Poll::Ready(Ok(0)));
+    assert_eq!(at_once(&service, "forward"), Poll::Ready(Ok(2)), "a miss needs one all the same");
+    behind.block_on(layer.cache().settled());
+    let both = [at_once(&service, "k"), at_once(&standing_in, "cold")];
+    assert!(both.iter().all(|answer| matches!(answer, Poll::Ready(Ok(3 | 4)))), "{both:?}");
+}
+
+#[test] // P27
+fn refreshes_are_lost_with_their_runtime_and_the_stale_answer_goes_on() {
+    let own = timeless();
+    for when in ["never began", "hung", "was gone"] {
+        let behind = timeless();
+        let (origin, layer) = (Origin::new(), layer().freshness(secs(1_000)).spawn_on(behind.handle().clone()));
+        let service = layer.layer(origin.service());
+        own.block_on(ask(&service, "k")).unwrap();
+        own.block_on(layer.cache().expire(Key::from("k"))).unwrap();
+        if when != "was gone" {
+            assert_eq!(own.block_on(ask(&service, "k")), Ok(1), "{when}");
+            assert_eq!(layer.cache().stats().refreshes, 1, "{when}");
+        }
+        if when == "hung" {
+            origin.next_time(Act::Hang);
+            behind.block_on(settle());
+            assert_eq!(origin.under_way(), 1);
+        }
+        drop(behind);
+        for _ in 0..3 {
+            assert_eq!(own.block_on(ask(&service, "k")), Ok(1), "{when}");
+        }
+        let stats = layer.cache().stats();
+        assert_eq!((stats.runs, stats.refreshes, stats.refreshes_dropped, origin.under_way()), (0, 0, 0, 0), "{when}");
+        assert!(own.block_on(layer.cache().drain(Duration::ZERO)), "{when}");
+        let forced = own.block_on(service.refresh(Get("k")));
+        assert!(forced.is_ok() && own.block_on(ask(&service, "k")) == forced, "{when}: its key is free");
+    }
 }

@@ -114,6 +114,10 @@ where
         spare: Extensions,
     ) -> Self::Response {
         let mut response = entry.value.replay(age, Reuse::AsItSays, view, outcome, &self.name, spare);
+        if entry.value.content().is_empty() {
+            // An error that others waited for too: its head is all there is, and says nothing of a length.
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
         if view.nested {
             // Extensions are not stored. What the service said in them about storing holds for the other cache too, and
             // stale here is stale there.

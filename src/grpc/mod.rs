@@ -6,7 +6,7 @@
 //!   trailers. It is stored as HTTP's are, and HTTP's files do it.
 //! * `setters` is what a user says to a layer, `by_hand` makes calls and answers for those who put one into a cache.
 //!
-//! A layer of this protocol and layers of [`Http`](crate::Http) may share one [`Cache`](crate::Cache):
+//! A layer of this protocol and layers of [`Http`](crate::Http) may share one [`Cache`]:
 //!
 //! ```
 //! use std::time::Duration;
@@ -44,6 +44,8 @@ use crate::{
 
 mod by_hand;
 mod capture;
+#[cfg(all(test, not(cacheback_model)))]
+mod fuzz;
 pub(crate) mod message;
 mod prepare;
 mod request;
@@ -51,7 +53,7 @@ mod rules;
 mod setters;
 mod statuses;
 
-pub use by_hand::{answer, call, frame};
+pub use by_hand::{Whole, answer, call, frame};
 pub use request::RequestBody;
 
 /// The protocol of gRPC services, such as those of tonic. From [`CachebackLayer::grpc`] and [`Cache::grpc`].
@@ -141,11 +143,12 @@ impl CachebackLayer {
     ///
     /// It stands around a server of tonic (`Server::builder().layer(layer)`), or around one service of it:
     ///
-    /// ```ignore
+    /// ```
     /// use tonic::service::LayerExt;
     ///
-    /// let quotes = layer.named_layer(QuotesServer::new(quotes));
-    /// Server::builder().add_service(quotes).serve(address).await?;
+    /// # fn around<Q: tonic::server::NamedService>(layer: cacheback::CachebackLayer<cacheback::Grpc>, server: Q) {
+    /// let quotes = layer.named_layer(server); // server: QuotesServer::new(quotes)
+    /// # }
     /// ```
     ///
     /// See [`Grpc`] for the rules.

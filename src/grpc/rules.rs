@@ -59,8 +59,7 @@ impl Grpc {
         let mut key = KeyBuf::default();
         key.part(survey.authority(call.into())?.as_deref());
         key.part(self.rules.namespace.as_deref().map(str::as_bytes));
-        // NOTE: a key of an HTTP layer has its rules here (http/request.rs): none is like this one.
-        key.part(None);
+        // No key of an HTTP layer is like this one: what stands for its message no URI has as its query (key.rs).
         key.part(Some(&self.rules.fingerprint));
         key.part(seen.map(|seen| seen.path().as_bytes()));
         key.part(call.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes));

@@ -347,7 +347,7 @@ impl CachebackLayer<Http> {
         self.audit_with(one_in, axum::body::Body::empty)
     }
 
-    /// As [`audit`](Self::audit), for a service that takes bodies of this type: the function makes empty ones.
+    /// As `audit`, for a service that takes bodies of this type: the function makes empty ones.
     ///
     /// # Panics
     ///

@@ -12,7 +12,7 @@ use tokio::{sync::SetOnce, task};
 use tower::{Layer as _, Service as _, service_fn, util::BoxCloneSyncService};
 
 use super::*;
-use crate::{Cache, CacheBuilder, Cacheback, CachebackLayer, Http, Scope, Tags, slot::Force};
+use crate::{Cache, CacheBuilder, Cacheback, CachebackLayer, Http, Placeholder, Scope, Tags, slot::Force};
 
 /// A page, and how often it was shown.
 #[derive(Default)]
@@ -71,7 +71,14 @@ impl Reader {
     where
         F: Future<Output = Shown> + Send + 'static,
     {
-        let (page, layer) = (Arc::clone(page), cache.layer(Duration::from_secs(60)));
+        Self::of(cache.layer(Duration::from_secs(60)), page, show)
+    }
+
+    fn of<F>(layer: CachebackLayer, page: &Arc<Page>, show: fn(Arc<Page>) -> F) -> Self
+    where
+        F: Future<Output = Shown> + Send + 'static,
+    {
+        let page = Arc::clone(page);
         let origin = BoxCloneSyncService::new(service_fn(move |_| show(Arc::clone(&page))));
         let service = layer.layer(origin);
         Self { layer, service }
@@ -119,6 +126,22 @@ fn of_two_who_find_nothing_one_runs() {
         reader.read();
         other.join().unwrap();
         assert_eq!(page.shown.load(SeqCst), 1);
+    });
+}
+
+#[test] // P10, P82
+fn of_two_who_find_nothing_but_a_placeholder_one_has_it_filled_in_behind() {
+    with_preemptions(2, || {
+        let (page, cache) = (Arc::<Page>::default(), cache().build());
+        let placeholder = Response::builder().header("written", 7).body("").expect("a response");
+        let layer = cache.layer(Duration::from_secs(60)).on_miss(Placeholder(placeholder));
+        let reader = Reader::of(layer, &page, Page::show);
+        let other = reader.clone();
+        let other = thread::spawn(move || other.read());
+        let read = [reader.read(), other.join().unwrap()];
+        block_on(cache.settled());
+        assert_eq!((reader.read(), page.shown.load(SeqCst)), (0, 1));
+        assert!(read.contains(&7), "{read:?}");
     });
 }
 

@@ -2,11 +2,11 @@
 
 use std::future::{Ready, ready};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{Router, error_handling::HandleErrorLayer, extract::State, http::StatusCode, routing::get};
 use cacheback::{Cache, Detail, Freshness};
 use tokio::{task::JoinSet, time::advance};
 use tower::{
-    Layer, ServiceBuilder,
+    BoxError, Layer, ServiceBuilder,
     retry::{Policy, RetryLayer},
 };
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
@@ -86,6 +86,23 @@ async fn a_refresh_is_bounded_by_refresh_timeout_and_by_no_timeout_outside() {
         eventually(cache.settled()).await;
         assert_eq!(soon(ask(&app, "/")).await.body, body, "{bound:?}");
     }
+}
+
+#[tokio::test(start_paused = true)] // P90, P6
+async fn an_error_inside_is_a_failed_run_and_what_handles_errors_stands_outside() {
+    let handle = HandleErrorLayer::new(async |_: BoxError| StatusCode::BAD_GATEWAY);
+    let stack = ServiceBuilder::new()
+        .layer(handle)
+        .layer(Cache::new().layer(guarded()))
+        .layer(tower::timeout::TimeoutLayer::new(secs(5)));
+    let app = Router::new().route("/{page}", get(slow).layer(stack)).with_state(Runs::default());
+    assert_eq!(ask(&app, "/a").await.body, "1");
+    advance(secs(61)).await;
+    let seen = eventually(ask(&app, "/a")).await;
+    assert_eq!((seen.body.as_str(), seen.outcome().detail()), ("1", Some(Detail::StaleIfError)));
+    // Where nothing stands in, the error passes the layer as it is.
+    let seen = eventually(ask(&app, "/b")).await;
+    assert_eq!((seen.status, seen.outcome), (StatusCode::BAD_GATEWAY, None));
 }
 
 async fn moody(State(runs): State<Runs>) -> String {

@@ -25,7 +25,8 @@ struct Files(PathBuf);
 
 impl Files {
     fn new(name: &str) -> Self {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        // Each process has its own.
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("tests may write there");
         fs::write(directory.join("page.txt"), "what the file says").expect("tests may write there");
         Self(directory)
@@ -40,6 +41,12 @@ impl Files {
         let noted = from_fn_with_state(Arc::clone(&answers), note);
         let files = ServiceBuilder::new().layer(layer).layer(noted).service(ServeDir::new(&self.0));
         (Router::new().fallback_service(files), answers)
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _left_behind = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -88,7 +95,8 @@ async fn a_stale_file_that_did_not_change_is_not_read_again() {
 
 #[tokio::test] // P90, P53
 async fn a_file_over_the_cap_passes_and_is_not_stored() {
-    let (app, answers) = Files::new("over-the-cap").behind(minute().body_cap(10));
+    let files = Files::new("over-the-cap");
+    let (app, answers) = files.behind(minute().body_cap(10));
     for _ in 0..2 {
         let seen = ask(&app, "/page.txt").await;
         assert_eq!((seen.body.as_str(), seen.outcome().detail()), ("what the file says", Some(Detail::TooLarge)));

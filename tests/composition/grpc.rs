@@ -1,4 +1,4 @@
-//! In tonic.
+//! In tonic, a layer for HTTP. That for gRPC has tests of its own (`tests/grpc`).
 
 use std::{
     convert::Infallible,

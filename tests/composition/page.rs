@@ -15,7 +15,7 @@ fn statements() -> Vec<String> {
             statements.push(String::new());
         }
         let says_nothing =
-            is_code || ["#", "```", "|---", "| middleware |"].iter().any(|start| line.starts_with(start));
+            is_code || ["#", "```", "|---", "| middleware |", "| what |"].iter().any(|start| line.starts_with(start));
         if !says_nothing {
             statements.last_mut().expect("there is one").push_str(line);
         }

@@ -56,9 +56,10 @@ async fn server_sent_events_reach_each_client_as_they_come() {
     assert_eq!(scripts.lock().unwrap().len(), 2, "each has a stream of his own");
 }
 
-/// Becomes a protocol in which everything is said twice.
+/// Becomes a protocol in which everything is said twice, for who asks for it.
 async fn upgrade(State(runs): State<Runs>, mut request: Request) -> Response {
     runs.next();
+    assert_eq!(request.headers()[header::UPGRADE], "twice");
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let mut io = TokioIo::new(upgraded.await.expect("the client keeps its word"));

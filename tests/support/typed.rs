@@ -90,6 +90,13 @@ where
     service.clone().oneshot(Get(key))
 }
 
+/// One request, which is answered at once; and the run behind it gets as far as it gets.
+pub async fn read<S: Service<Get> + Clone>(service: &S, key: &'static str) -> Result<S::Response, S::Error> {
+    let answer = at_once(ask(service, key)).await;
+    idle().await;
+    answer
+}
+
 /// Requests that wait at the same time, each in a task of its own.
 pub async fn crowd<S>(service: &S, key: &'static str, size: usize) -> JoinSet<Result<S::Response, S::Error>>
 where
