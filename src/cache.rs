@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     flight::Flights,
     freshness::Freshness,
-    http::{Http, Mode, StoredResponse},
+    http::{Http, Mode, Packed, StoredResponse},
     journal::Journal,
     key::Key,
     layer::CachebackLayer,
@@ -79,12 +79,13 @@ pub(crate) struct Shared<V> {
     pub(crate) tier: Option<Tier<V>>,
 }
 
-/// Sets up a [`Cache`]. From [`Cache::builder`].
+/// Sets up a [`Cache`]. From [`Cache::builder`]. `S` is the store behind its memory, if it is to have one.
 #[derive(Debug)]
 #[must_use]
-pub struct CacheBuilder {
+pub struct CacheBuilder<S = ()> {
     memory: usize,
     max_refreshes: usize,
+    store: S,
 }
 
 /// What an invalidation did.
@@ -115,7 +116,7 @@ impl Cache {
 
     /// Sets up a cache: 64 MiB of memory and 64 background refreshes at a time, unless told otherwise.
     pub fn builder() -> CacheBuilder {
-        CacheBuilder { memory: 64 << 20, max_refreshes: 64 }
+        CacheBuilder { memory: 64 << 20, max_refreshes: 64, store: () }
     }
 
     /// A layer for a router or a route, in application mode: see [`CachebackLayer::new`].
@@ -221,14 +222,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.shared.telemetry.stats(&Gauges { bytes, keys, runs, refreshes: self.shared.permits.out() })
     }
 
-    pub(crate) fn from_builder(builder: CacheBuilder) -> Self {
-        Self::with_tier(builder, |_| None)
+    pub(crate) fn from_builder(CacheBuilder { memory, max_refreshes, .. }: CacheBuilder) -> Self {
+        Self::of(memory, max_refreshes, |_| None)
     }
 
-    fn with_tier(
-        CacheBuilder { memory, max_refreshes }: CacheBuilder,
-        tier: impl FnOnce(&Arc<Telemetry>) -> Option<Tier<V>>,
-    ) -> Self {
+    fn of(memory: usize, max_refreshes: usize, tier: impl FnOnce(&Arc<Telemetry>) -> Option<Tier<V>>) -> Self {
         let (journal, telemetry) = (Arc::new(Journal::default()), Arc::new(Telemetry::default()));
         let tier = tier(&telemetry);
         Self {
@@ -268,14 +266,18 @@ impl<V: Send + Sync + 'static> Cache<V> {
     }
 
     async fn invalidate_everywhere(&self, scope: Scope, force: Force) -> Result<Reached, Error> {
-        let mut reached = Reached { entries: self.invalidate(&scope, force) };
-        if let Some(tier) = &self.shared.tier {
-            let told = tier.invalidate(&scope).await;
-            // What a run that began after the first time has found in the store before it was told.
-            reached.entries += self.remove(&scope, force);
-            told?;
-        }
-        Ok(reached)
+        let reached = self.invalidate(&scope, force);
+        let more = self.invalidate_elsewhere(&scope, force).await?;
+        Ok(Reached { entries: reached + more })
+    }
+
+    /// Tells the store what was invalidated in this process, if there is one: how much more that has reached here.
+    pub(crate) async fn invalidate_elsewhere(&self, scope: &Scope, force: Force) -> Result<usize, Error> {
+        let Some(tier) = &self.shared.tier else { return Ok(0) };
+        let told = tier.invalidate(scope).await;
+        // What a run that began after the first time has found in the store before it was told.
+        let more = self.remove(scope, force);
+        told.map(|()| more)
     }
 }
 
@@ -311,7 +313,7 @@ impl<V> Shared<V> {
     }
 }
 
-impl CacheBuilder {
+impl<S> CacheBuilder<S> {
     /// How much memory responses may take, in bytes, with all that is known about them; default 64 MiB. Tables, and what
     /// is under way, come to a quarter more at most. It is divided into parts of 8 MiB and more: a single response that is
     /// larger than seven eighths of such a part, or of the whole where that is less, is not stored.
@@ -326,6 +328,19 @@ impl CacheBuilder {
         self.max_refreshes = refreshes;
         self
     }
+}
+
+impl CacheBuilder {
+    /// Puts a store behind the memory that other processes share: what one of them has made the others find there instead
+    /// of calling their service.
+    ///
+    /// A hit never asks the store. A run asks it first, and waits no longer than 100 ms for that; what it makes is saved when
+    /// everybody has it. If the store fails, that is counted ([`Stats::store_failures`]) and told as a warning (feature
+    /// `tracing`), and the service is called as without it.
+    pub fn store(self, store: impl Store) -> CacheBuilder<Arc<dyn Store>> {
+        let Self { memory, max_refreshes, store: () } = self;
+        CacheBuilder { memory, max_refreshes, store: Arc::new(store) }
+    }
 
     /// The cache, for typed layers with responses of this type (see [`CachebackLayer::over_cache`]).
     #[must_use]
@@ -333,21 +348,26 @@ impl CacheBuilder {
         Cache::from_builder(self)
     }
 
-    /// The cache, for typed layers with responses of this type, behind whose memory stands a store that other processes
-    /// share. See [`CachebackLayer::store`].
+    /// The cache.
     #[must_use]
-    pub fn build_with<V, C>(self, store: impl Store, codec: C) -> Cache<V>
-    where
-        V: Send + Sync + 'static,
-        C: Codec<V>,
-    {
-        Cache::with_tier(self, |telemetry| Some(Tier::new(store, codec, Arc::clone(telemetry))))
+    pub fn build(self) -> Cache {
+        Cache::from_builder(self)
+    }
+}
+
+impl CacheBuilder<Arc<dyn Store>> {
+    /// The cache, for typed layers with responses of this type (see [`CachebackLayer::over_cache`]). The codec makes bytes
+    /// of them.
+    #[must_use]
+    pub fn build_for<V: Send + Sync + 'static>(self, codec: impl Codec<V>) -> Cache<V> {
+        let Self { memory, max_refreshes, store } = self;
+        Cache::of(memory, max_refreshes, |telemetry| Some(Tier::new(store, codec, Arc::clone(telemetry))))
     }
 
     /// The cache.
     #[must_use]
     pub fn build(self) -> Cache {
-        Cache::from_builder(self)
+        self.build_for(Packed)
     }
 }
 

@@ -12,8 +12,11 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
+    cache::Cache,
     layer::Route,
     protocol::{Capture, Prepare},
+    run,
+    scope::Scope,
     slot::Force,
     telemetry::Event,
 };
@@ -42,8 +45,12 @@ pin_project! {
         Done { response: Option<P::Response> },
         Forwarding { #[pin] call: Call<S, P::Request>, after: Option<P::After>, route: Arc<Route<P>> },
         Waiting { answer: Answer<P::Response, S::Error> },
+        Telling { response: Option<P::Response>, told: Told },
     }
 }
+
+/// A wait for the store to hear what was invalidated. Boxed: there is none but behind unsafe methods.
+type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A wait for a run. Boxed: what waits for a service can pay for a box.
 type Answer<R, E> = Pin<Box<dyn Future<Output = Result<R, E>> + Send>>;
@@ -86,28 +93,50 @@ where
     type Output = Result<P::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            // ## Done => (ready)
-            StateProj::Done { response } => {
-                Poll::Ready(Ok(response.take().expect("a response future is not polled after it is ready")))
-            }
-            // ## Forwarding => (ready)
-            StateProj::Forwarding { call, after, route } => {
-                let answer = ready!(call.poll(cx));
-                let after = after.take().expect("a response future is not polled after it is ready");
-                if let Some(outcome) = route.protocol.passed(&after) {
-                    route.watch.passed(outcome);
-                    route.cache.shared().telemetry.tell(Event::Answered(outcome));
+        let mut state = self.project().state;
+        loop {
+            match state.as_mut().project() {
+                // ## Done => (ready)
+                StateProj::Done { response } => {
+                    let response = response.take();
+                    return Poll::Ready(Ok(response.expect("a response future is not polled after it is ready")));
                 }
-                let (response, scopes) = route.protocol.finish(answer?, after);
-                for scope in &scopes {
-                    route.cache.invalidate(scope, Force::Purge);
+                // ## Forwarding => (Telling | ready)
+                StateProj::Forwarding { call, after, route } => {
+                    let answer = ready!(call.poll(cx));
+                    let after = after.take().expect("a response future is not polled after it is ready");
+                    if let Some(outcome) = route.protocol.passed(&after) {
+                        route.watch.passed(outcome);
+                        route.cache.shared().telemetry.tell(Event::Answered(outcome));
+                    }
+                    let (response, scopes) = route.protocol.finish(answer?, after);
+                    for scope in &scopes {
+                        route.cache.invalidate(scope, Force::Purge);
+                    }
+                    if scopes.is_empty() || route.cache.shared().tier.is_none() {
+                        return Poll::Ready(Ok(response));
+                    }
+                    let told = Box::pin(run::start_telling(&route.cache, tell(route.cache.clone(), scopes)));
+                    state.set(State::Telling { response: Some(response), told });
                 }
-                Poll::Ready(Ok(response))
+                // ## Waiting => (ready)
+                StateProj::Waiting { answer } => return answer.as_mut().poll(cx),
+                // ## Telling => (ready)
+                StateProj::Telling { response, told } => {
+                    ready!(told.as_mut().poll(cx));
+                    let response = response.take();
+                    return Poll::Ready(Ok(response.expect("a response future is not polled after it is ready")));
+                }
             }
-            // ## Waiting => (ready)
-            StateProj::Waiting { answer } => answer.as_mut().poll(cx),
         }
+    }
+}
+
+/// Tells the shared store what a response has invalidated.
+async fn tell<V: Send + Sync + 'static>(cache: Cache<V>, scopes: Vec<Scope>) {
+    for scope in &scopes {
+        // A failure is told where the store is asked.
+        let _failed = cache.invalidate_elsewhere(scope, Force::Purge).await;
     }
 }
 
@@ -147,6 +176,7 @@ where
             State::Done { .. } => "Done",
             State::Forwarding { .. } => "Forwarding",
             State::Waiting { .. } => "Waiting",
+            State::Telling { .. } => "Telling",
         };
         f.debug_struct("ResponseFuture").field("state", &state).finish()
     }

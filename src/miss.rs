@@ -20,6 +20,7 @@ use crate::{
     run::{self, Base, Delivery, Job},
     service::refresh_behind,
     status::{CacheStatus, Detail, Outcome},
+    store::tier::Afterwards,
     telemetry::Event,
 };
 
@@ -325,12 +326,29 @@ impl<S, P: Protocol> Seeker<S, P> {
                     let (shared, now) = (self.route.cache.shared(), clock::now());
                     if shared.memory.update(&self.key, now, |slot| slot.expire(entry, now)) {
                         shared.telemetry.tell(Event::Invalidated { purged: false, entries: 1 });
+                        self.forget_in_store();
                     }
                 }
                 let outcome = Outcome::new(self.status).forwarded(status).because(detail);
                 Ok(self.route.protocol.deliver_as_it_is(response, &self.view, self.answered(outcome)))
             }
             Err(error) => self.fall_back_on(seen, error),
+        }
+    }
+
+    /// Has the shared store forget what it holds for the key. Nobody waits for it.
+    fn forget_in_store(&self)
+    where
+        P::Value: Send + Sync + 'static,
+    {
+        let (cache, key) = (self.route.cache.clone(), self.key.clone());
+        if cache.shared().tier.is_some() {
+            let forget = async move {
+                if let Some(tier) = &cache.shared().tier {
+                    tier.after(&key, Afterwards::Forget).await;
+                }
+            };
+            drop(run::start_telling(&self.route.cache, forget));
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::{sync::oneshot, task};
 use tower_service::Service;
 
 use crate::{
-    cache::Run,
+    cache::{Cache, Run},
     clock::{self, Instant},
     entry::{Entry, Fields},
     flight::{Landed, Landing, Lead},
@@ -25,7 +25,7 @@ use crate::{
     permits::Permit,
     protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled, Validated},
     status::Detail,
-    store::tier::{Afterwards, Asked, Known},
+    store::tier::{self, Afterwards, Asked, Known},
     supervision::{Stop, Supervised},
     sync::Handle,
     telemetry::{self, End, Event},
@@ -157,6 +157,27 @@ where
     };
     if let Ok(runtime) = runtime {
         runtime.spawn(telemetry::in_run_span(job.kind, run::<S, P, Req>(job)));
+    }
+}
+
+/// Starts what is to be told to the shared store behind a reader. Ready when that is done, or when he has waited long enough.
+/// Outside a runtime it is given up at once.
+#[allow(clippy::disallowed_methods, reason = "this is the file that may")]
+pub(crate) fn start_telling<V: Send + Sync + 'static>(
+    cache: &Cache<V>,
+    telling: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let running = cache.shared().running.start();
+    let told = Handle::try_current().map(|runtime| {
+        runtime.spawn(async {
+            telling.await;
+            drop(running);
+        })
+    });
+    async {
+        if let Ok(told) = told {
+            clock::timeout(tier::PATIENCE, told).await;
+        }
     }
 }
 

@@ -338,7 +338,7 @@ async fn what_another_codec_has_written_is_nothing() {
 #[tokio::test(start_paused = true)]
 async fn layers_that_share_a_cache_share_its_store() {
     let store = LocalStore::new();
-    let cache = Cache::builder().memory(1 << 20).build_with(store.clone(), Number);
+    let cache = Cache::builder().memory(1 << 20).store(store.clone()).build_for(Number);
     let layer = layer().over_cache(&cache);
     assert_eq!(ask(&layer.layer(Origin::new()), "a").await.unwrap(), 1);
     cache.settled().await;

@@ -59,6 +59,7 @@ pub use parts::{Background, ForceRefresh, NoStore};
 pub use stored::StoredResponse;
 
 pub(crate) use policy::Mode;
+pub(crate) use stored::Packed;
 
 use audit::Sampling;
 use common::OverHttp;

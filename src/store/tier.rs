@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long those who wait for an answer wait for the store.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 /// How long a record that was made may take to be saved: nobody waits for it.
 const LEISURE: Duration = Duration::from_secs(5);
 
@@ -90,9 +90,9 @@ impl Known {
 }
 
 impl<V: Send + Sync + 'static> Tier<V> {
-    pub(crate) fn new<C: Codec<V>>(store: impl Store, codec: C, telemetry: Arc<Telemetry>) -> Self {
+    pub(crate) fn new<C: Codec<V>>(store: Arc<dyn Store>, codec: C, telemetry: Arc<Telemetry>) -> Self {
         let kind = format!("{} {}", type_name::<C>(), type_name::<V>());
-        Self { store: Arc::new(store), codec: Arc::new(codec), kind, telemetry }
+        Self { store, codec: Arc::new(codec), kind, telemetry }
     }
 
     /// Asks for what is stored under a key before a run for it begins, and gives the request back that it is for. `variant`
@@ -260,7 +260,7 @@ mod tests {
     #[tokio::test(start_paused = true)] // P64
     async fn bytes_that_are_no_record_are_nothing_and_no_failure() {
         let (store, key) = (LocalStore::new(), Key::from("k"));
-        let tier = Tier::new(store.clone(), Text, Arc::default());
+        let tier = Tier::new(Arc::new(store.clone()), Text, Arc::default());
         let entry = |value: &str| Entry {
             value: value.to_owned(),
             started: clock::now(),

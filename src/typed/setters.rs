@@ -138,7 +138,7 @@ where
     /// instead of calling their service. The codec makes bytes of responses.
     ///
     /// The layer gets a cache of its own for that, with the defaults of [`Cache::builder`]; for other settings, or several
-    /// layers, give [`CacheBuilder::build_with`](crate::CacheBuilder::build_with) to [`over_cache`](Self::over_cache).
+    /// layers, give [`CacheBuilder::store`](crate::CacheBuilder::store) to [`over_cache`](Self::over_cache).
     ///
     /// A hit never asks the store. A run asks it first, and waits no longer than 100 ms for that; what it makes is saved when
     /// everybody has it. If the store fails, or gives bytes that the codec makes nothing of, that is counted
@@ -155,7 +155,7 @@ where
     /// # }
     /// ```
     pub fn store(self, store: impl Store, codec: impl Codec<Res>) -> Self {
-        self.move_to(Cache::builder().build_with(store, codec))
+        self.move_to(Cache::builder().store(store).build_for(codec))
     }
 
     /// Shares a cache with other layers of the same response type: its memory, limits and invalidation. Their keys had
