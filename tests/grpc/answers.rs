@@ -333,6 +333,39 @@ async fn a_body_that_breaks_off_is_handed_on_as_it_is_and_not_stored() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P53, P80
+async fn half_a_message_is_not_stored_whatever_its_status_says() {
+    for bytes in [&[0, 0, 0][..], &[0, 0, 0, 0, 2], &[0, 0, 0, 0, 2, 7]] {
+        let layer = minute();
+        let ask = by_hand(&layer, &[("content-type", "application/grpc")], 200, move || {
+            let (mut script, body) = scripted();
+            script.data(Bytes::from_static(bytes));
+            script.trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]));
+            script.end();
+            body
+        });
+        for _ in 0..2 {
+            let (outcome, read) = ask().await;
+            assert!(!outcome.is_stored() && read.unwrap().0 == bytes, "{outcome}");
+        }
+        assert_eq!(layer.cache().stats().stored, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)] // P15, P53, P80
+async fn an_answer_that_says_of_itself_that_it_is_over_the_cap_is_let_go_at_its_first_bytes() {
+    let layer = minute().body_cap(64);
+    let (script, body) = scripted();
+    script.data(Bytes::from_static(&[0, 0, 0, 0, 65, 7]));
+    let bodies = Arc::new(Mutex::new(vec![body]));
+    let ask = by_hand(&layer, &[("content-type", "application/grpc")], 200, move || bodies.lock().unwrap().remove(0));
+    // The rest of it never comes, and the clock stands still.
+    let first = ask();
+    assert!(tokio::time::timeout(secs(1), first).await.is_err());
+    assert_eq!(layer.cache().stats().refused_for(Detail::TooLarge), 1);
+    drop(script);
+}
+
 #[tokio::test(start_paused = true)] // P80
 async fn what_is_no_answer_of_grpc_is_not_stored() {
     let cases: [(&'static [(&str, &str)], u16); 6] = [

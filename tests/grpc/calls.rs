@@ -1,6 +1,8 @@
 //! Fresh, stale, too stale, cold: what becomes of a unary call.
 
 use cacheback::{CacheStatus, CachebackLayer, ForceRefresh, Freshness, Outcome, Plan, Scope, grpc};
+use http::{HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, Full};
 use prost::Message;
 use tonic::{Code, Response, Status};
 use tower::{Layer, ServiceExt};
@@ -199,6 +201,9 @@ async fn an_answer_is_put_explained_and_looked_at_by_hand() {
     layer.put(call(), bad).await.unwrap_err();
     let failed = tonic::Status::unavailable("down").into_http::<grpc::Whole>();
     layer.put(call(), failed).await.unwrap_err();
+    let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("14"))]);
+    let half_way = Full::new(grpc::frame(b"m")).with_trailers(std::future::ready(Some(Ok(trailers))));
+    layer.put(call(), grpc::answer(b"").map(|_| half_way)).await.unwrap_err();
     layer.put(grpc::call("/quotes.Quotes/Put", b"").unwrap(), grpc::answer(b"")).await.unwrap_err();
     assert_eq!(stand.get("ACME").await.quote, put);
 }
