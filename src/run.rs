@@ -139,7 +139,7 @@ pub(crate) fn can_start() -> bool {
 
 /// Whether runs can be started here for which nobody waits.
 pub(crate) fn can_start_behind(settings: &Settings) -> bool {
-    settings.runtime.is_some() || can_start()
+    settings.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.runtime().is_some()) || can_start()
 }
 
 /// Starts a run. Outside a runtime it is given up at once, and on one that is gone.
@@ -154,12 +154,13 @@ where
     S::Future: Send,
     Req: 'static,
 {
-    let runtime = match (&job.route.settings.runtime, job.kind) {
-        (Some(own), RunKind::Background) => Ok(own.clone()),
-        _ => Handle::try_current(),
-    };
-    if let Ok(runtime) = runtime {
-        runtime.spawn(telemetry::in_run_span(job.kind, run::<S, P, Req>(job)));
+    let (route, kind) = (Arc::clone(&job.route), job.kind);
+    let elsewhere = route.settings.elsewhere.as_ref().filter(|_| kind == RunKind::Background);
+    let run = telemetry::in_run_span(kind, run::<S, P, Req>(job));
+    if let Some((elsewhere, runtime)) = elsewhere.and_then(|elsewhere| Some((elsewhere, elsewhere.runtime()?))) {
+        runtime.spawn(elsewhere.watch(run));
+    } else if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(run);
     }
 }
 

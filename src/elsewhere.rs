@@ -1,0 +1,51 @@
+//! A runtime for runs for which nobody waits, as long as it is there.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use crate::sync::Handle;
+
+/// A runtime other than the reader's.
+#[derive(Debug)]
+pub(crate) struct Elsewhere {
+    runtime: Handle,
+    /// It has dropped a run that it had not begun: that does none but one that is shut down.
+    is_gone: AtomicBool,
+}
+
+/// A run that is to begin there.
+struct Begin {
+    elsewhere: Arc<Elsewhere>,
+    begun: bool,
+}
+
+impl Elsewhere {
+    pub(crate) fn new(runtime: Handle) -> Self {
+        Self { runtime, is_gone: AtomicBool::new(false) }
+    }
+
+    /// The runtime, unless it is known to be gone.
+    pub(crate) fn runtime(&self) -> Option<&Handle> {
+        (!self.is_gone.load(Relaxed)).then_some(&self.runtime)
+    }
+
+    /// The same run, watched for whether it begins.
+    pub(crate) fn watch<F: Future>(self: &Arc<Self>, run: F) -> impl Future<Output = F::Output> + use<F> {
+        let mut begin = Begin { elsewhere: Arc::clone(self), begun: false };
+        async move {
+            begin.begun = true;
+            drop(begin);
+            run.await
+        }
+    }
+}
+
+impl Drop for Begin {
+    fn drop(&mut self) {
+        if !self.begun {
+            self.elsewhere.is_gone.store(true, Relaxed);
+        }
+    }
+}
