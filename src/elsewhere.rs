@@ -15,8 +15,8 @@ pub(crate) struct Elsewhere {
     is_gone: AtomicBool,
 }
 
-/// A run that is to begin there.
-struct Begin {
+/// A run that is to begin there. Dropped before it has begun, it shows that the runtime is gone.
+pub(crate) struct Beginning {
     elsewhere: Arc<Elsewhere>,
     begun: bool,
 }
@@ -31,18 +31,20 @@ impl Elsewhere {
         (!self.is_gone.load(Relaxed)).then_some(&self.runtime)
     }
 
-    /// The same run, watched for whether it begins.
-    pub(crate) fn watch<F: Future>(self: &Arc<Self>, run: F) -> impl Future<Output = F::Output> + use<F> {
-        let mut begin = Begin { elsewhere: Arc::clone(self), begun: false };
-        async move {
-            begin.begun = true;
-            drop(begin);
-            run.await
-        }
+    /// To be told by a run when it begins there.
+    pub(crate) fn beginning(self: &Arc<Self>) -> Beginning {
+        Beginning { elsewhere: Arc::clone(self), begun: false }
     }
 }
 
-impl Drop for Begin {
+impl Beginning {
+    /// The run has begun.
+    pub(crate) fn begun(mut self) {
+        self.begun = true;
+    }
+}
+
+impl Drop for Beginning {
     fn drop(&mut self) {
         if !self.begun {
             self.elsewhere.is_gone.store(true, Relaxed);

@@ -16,6 +16,7 @@ use tower_service::Service;
 use crate::{
     cache::Run,
     clock::{self, Instant},
+    elsewhere::Beginning,
     entry::Entry,
     flight::{Landed, Landing, Lead},
     freshness::Verdict,
@@ -47,6 +48,7 @@ pub(crate) struct Job<S, P: Protocol, Request, Response, Error> {
     adoptable: bool,
     /// Whether what the shared store holds will do in place of a run.
     sparing: bool,
+    beginning: Option<Beginning>,
     /// When the run started: before anybody's patience with it begins to run out.
     started: Instant,
     running: Run,
@@ -107,7 +109,20 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         let desk = Desk { lead, leader: Mutex::new(None), afterwards: Mutex::new(None) };
         let (permit, kind, started) = (Some(permit), RunKind::Background, clock::now());
         let (adoptable, sparing) = (false, true);
-        Self { route, service, request, base, kind, desk, permit, adoptable, sparing, started, running }
+        Self {
+            route,
+            service,
+            request,
+            base,
+            kind,
+            desk,
+            permit,
+            adoptable,
+            sparing,
+            beginning: None,
+            started,
+            running,
+        }
     }
 
     /// A run that somebody waits for. Whoever waits does so as long as the interest lives, and lets go of the delivery
@@ -127,7 +142,20 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         let interest = lead.interest();
         let desk = Desk { lead, leader: Mutex::new(Some(leader)), afterwards: Mutex::new(None) };
         let (kind, permit, started) = (RunKind::Foreground, None, clock::now());
-        let job = Self { route, service, request, base, kind, desk, permit, adoptable, sparing, started, running };
+        let job = Self {
+            route,
+            service,
+            request,
+            base,
+            kind,
+            desk,
+            permit,
+            adoptable,
+            sparing,
+            beginning: None,
+            started,
+            running,
+        };
         (job, interest, delivery)
     }
 }
@@ -144,7 +172,7 @@ pub(crate) fn can_start_behind(settings: &Settings) -> bool {
 
 /// Starts a run. Outside a runtime it is given up at once, and on one that is gone.
 #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
-pub(crate) fn start<S, P, Req>(job: JobOf<S, P, Req>)
+pub(crate) fn start<S, P, Req>(mut job: JobOf<S, P, Req>)
 where
     P: Prepare<Req> + Capture<S::Response>,
     P::Response: Send + 'static,
@@ -154,13 +182,16 @@ where
     S::Future: Send,
     Req: 'static,
 {
-    let (route, kind) = (Arc::clone(&job.route), job.kind);
-    let elsewhere = route.settings.elsewhere.as_ref().filter(|_| kind == RunKind::Background);
-    let run = telemetry::in_run_span(kind, run::<S, P, Req>(job));
-    if let Some((elsewhere, runtime)) = elsewhere.and_then(|elsewhere| Some((elsewhere, elsewhere.runtime()?))) {
-        runtime.spawn(elsewhere.watch(run));
-    } else if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(run);
+    let elsewhere = job.route.settings.elsewhere.as_ref().filter(|_| job.kind == RunKind::Background);
+    let runtime = match elsewhere.and_then(|elsewhere| Some((elsewhere, elsewhere.runtime()?.clone()))) {
+        None => Handle::try_current(),
+        Some((elsewhere, runtime)) => {
+            job.beginning = Some(elsewhere.beginning());
+            Ok(runtime)
+        }
+    };
+    if let Ok(runtime) = runtime {
+        runtime.spawn(telemetry::in_run_span(job.kind, run::<S, P, Req>(job)));
     }
 }
 
@@ -178,7 +209,11 @@ where
     S: Service<P::Request>,
     S::Error: Send + 'static,
 {
-    let Job { route, service, request, base, kind, desk, permit, adoptable, sparing, started, running } = job;
+    let Job { route, service, request, base, kind, desk, permit, adoptable, sparing, beginning, started, running } =
+        job;
+    if let Some(beginning) = beginning {
+        beginning.begun();
+    }
     let warm = base.as_ref().is_some_and(|base| base.servable);
     let work = async {
         if kind == RunKind::Background {
