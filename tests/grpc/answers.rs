@@ -393,6 +393,27 @@ async fn what_is_no_answer_of_grpc_is_not_stored() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P80
+async fn what_some_clients_would_not_take_for_a_good_status_is_not_stored() {
+    for statuses in [&["00"][..], &["+0"], &["0 "], &["0", "14"], &["14", "0"], &["0", "0"]] {
+        let layer = minute();
+        let ask = by_hand(&layer, &[("content-type", "application/grpc")], 200, move || {
+            let (script, body) = scripted();
+            script.data(Bytes::from_static(&[0, 0, 0, 0, 1, 7]));
+            let mut trailers = HeaderMap::new();
+            statuses.iter().for_each(|status| _ = trailers.append("grpc-status", HeaderValue::from_static(status)));
+            script.trailers(trailers);
+            body
+        });
+        for _ in 0..2 {
+            let (outcome, read) = ask().await;
+            assert!(!outcome.is_stored(), "{statuses:?}: {outcome}");
+            assert_eq!(read.unwrap().1.unwrap().get_all("grpc-status").iter().count(), statuses.len());
+        }
+        assert_eq!(layer.cache().stats().stored, 0, "{statuses:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)] // P45, P80
 async fn headers_message_and_trailers_come_back_as_they_were() {
     let layer = minute();
