@@ -46,14 +46,16 @@ where
         judged.said = said.is_some();
         judged.tags = groups::tags(headers, extensions);
         judged.age = age_header(headers);
-        judged.failed = is_failure(response.status());
+        // Before all else: what is forbidden as well is no less of a failure.
+        judged.failed = fails(response);
         // An answer that fails in its trailers has a head like any other.
         judged.hold = true;
         if let Some(detail) = forbidden(headers, extensions) {
             judged.refuse(Class::Personal { mark: true }, detail);
         } else if response.status() != StatusCode::OK || !rules::is_grpc(headers) {
             // What speaks here is no gRPC service: somebody before it does, and to this client.
-            let class = if judged.failed { Class::Shareable } else { Class::Personal { mark: false } };
+            let shared = is_failure(response.status());
+            let class = if shared { Class::Shareable } else { Class::Personal { mark: false } };
             judged.refuse(class, Detail::Status);
         } else if let Some(meaning) = statuses::meaning(headers) {
             judge_status(meaning, &mut judged);
@@ -155,8 +157,21 @@ where
     }
 
     fn is_failure(&self, response: &Response<B>) -> bool {
-        is_failure(response.status()) || statuses::meaning(response.headers()) == Some(Meaning::Failure)
+        fails(response)
     }
+}
+
+/// Whether a head says that the service could not do its work. One without a status that is none of gRPC's says so too:
+/// clients make `UNKNOWN`, `UNIMPLEMENTED`, `INTERNAL` or `UNAVAILABLE` of it, unless it asks who they are (see
+/// `http-grpc-status-mapping.md` of gRPC).
+fn fails<B>(response: &Response<B>) -> bool {
+    let (status, headers) = (response.status(), response.headers());
+    is_failure(status)
+        || match statuses::meaning(headers) {
+            Some(meaning) => meaning == Meaning::Failure,
+            None if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) => false,
+            None => status != StatusCode::OK || !rules::is_grpc(headers),
+        }
 }
 
 /// What a status makes of an answer.

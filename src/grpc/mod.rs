@@ -94,9 +94,9 @@ pub use request::RequestBody;
 /// `Response` counts as in HTTP.
 ///
 /// `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED`, `UNIMPLEMENTED`, `INTERNAL`,
-/// `UNAVAILABLE` and `DATA_LOSS` are failures: what is stored is better and stays. All others are answers: they go to those
-/// who wait, and take the place of what is stored by removing it. `UNAUTHENTICATED` and `PERMISSION_DENIED` go to the one
-/// who asked.
+/// `UNAVAILABLE` and `DATA_LOSS` are failures: what is stored is better and stays. So is what is no answer of gRPC at all,
+/// such as a page of a proxy, unless its status is 401 or 403. All others are answers: they go to those who wait, and take
+/// the place of what is stored by removing it. `UNAUTHENTICATED` and `PERMISSION_DENIED` go to the one who asked.
 ///
 /// # Streaming
 ///

@@ -281,6 +281,53 @@ async fn an_answer_over_the_cap_streams_past() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P22, P23, P80
+async fn what_clients_take_for_a_failure_by_its_head_keeps_the_stale_answer() {
+    let grpc_with = |status: &'static str| vec![("content-type", "application/grpc"), ("grpc-status", status)];
+    for (status, head, kept) in [
+        (503, vec![], true),
+        (404, vec![], true),
+        (408, vec![("content-type", "text/plain")], true),
+        (302, vec![("location", "/elsewhere")], true),
+        (200, vec![("content-type", "text/html")], true),
+        (404, vec![("content-type", "application/grpc")], true),
+        (401, vec![], false),
+        (403, vec![], false),
+        (404, grpc_with("5"), false),
+        (200, grpc_with("14"), true),
+        (200, [grpc_with("14"), vec![("cache-control", "no-store")]].concat(), true),
+        (503, vec![("cache-control", "no-store")], true),
+        (200, [grpc_with("5"), vec![("cache-control", "no-store")]].concat(), false),
+    ] {
+        let (layer, runs) = (minute(), Arc::new(Mutex::new(0)));
+        let service = layer.layer(service_fn({
+            let head = head.clone();
+            move |_| {
+                let mut runs = runs.lock().unwrap();
+                *runs += 1;
+                let mut answer = grpc::answer(b"fine");
+                if *runs > 1 {
+                    answer = http::Response::new(grpc::Whole::default());
+                    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+                    let fields = head.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+                    answer.headers_mut().extend(fields.collect::<HeaderMap>());
+                }
+                std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+            }
+        }));
+        let ask = async || {
+            let answer = infallible(service.clone().oneshot(grpc::call(GET, b"m").unwrap()).await);
+            in_time(layer.cache().settled()).await;
+            answer.extensions().get::<Outcome>().unwrap().to_string()
+        };
+        ask().await;
+        pass(61).await;
+        assert_eq!(ask().await, "hit; ttl=-1", "{status} {head:?}");
+        let said = ask().await;
+        assert_eq!(said == "hit; ttl=-1; detail=back-off", kept, "{status} {head:?}: {said}");
+    }
+}
+
 /// Answers with this head and body, whatever it is asked, and counts.
 fn by_hand(
     layer: &CachebackLayer<cacheback::Grpc>,
