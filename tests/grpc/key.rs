@@ -328,6 +328,31 @@ async fn a_content_type_is_part_of_the_key_and_a_uri_with_a_query_is_no_method()
     assert_eq!(said, [stored, stored, "hit; ttl=60", past]);
 }
 
+#[tokio::test(start_paused = true)] // P60, P66, P80
+async fn a_second_content_type_is_seen_and_therefore_part_of_the_key() {
+    let mut two = call(GET, &[]);
+    two.headers_mut().append("content-type", "application/grpc+json".parse().unwrap());
+    let all = called(&minute(), &[call(GET, &[]), two.clone(), two]).await;
+    let seen: Vec<_> = all.iter().map(|(seen, _)| seen.headers().get_all("content-type").iter().count()).collect();
+    let said: Vec<_> = all.iter().map(|(_, said)| said.starts_with("hit")).collect();
+    assert_eq!((&seen[..], &said[..]), (&[1, 2, 2][..], &[false, false, true][..]));
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)] // P60, P66, P80
+async fn an_authority_that_a_middleware_has_put_in_place_of_the_received_one_is_part_of_the_key() {
+    let sent_on = |to: &str| {
+        let (mut call, received) = (call(&format!("http://{to}{GET}"), &[]), "http://a.example/quotes.Quotes/Get");
+        call.extensions_mut().insert(axum::extract::OriginalUri(received.parse().unwrap()));
+        call
+    };
+    let calls = ["one.example", "two.example", "one.example", "a.example"].map(sent_on);
+    let all = called(&minute(), &calls).await;
+    let said: Vec<_> = all.iter().map(|(_, said)| said.starts_with("hit")).collect();
+    assert_eq!(said, [false, false, true, false]);
+    assert_eq!(all[1].0.uri(), "http://two.example/quotes.Quotes/Get");
+}
+
 #[tokio::test(start_paused = true)] // P48, P80
 async fn a_call_that_wants_no_trace_of_itself_leaves_none_and_may_be_answered_by_what_is_stored() {
     let (discreet, plain) = (call(GET, &[("cache-control", "no-store")]), call(GET, &[]));
