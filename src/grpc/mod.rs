@@ -85,6 +85,9 @@ pub use request::RequestBody;
 /// middleware further out has put there, or the connection has, is not part of the key: a service that answers by it needs
 /// `key_by`.
 ///
+/// What a function of `key_by` has read is not seen for that, a credential neither. Who needs it further in, such as an
+/// interceptor there, gets it by `key_metadata` as well, or in an extension from further out.
+///
 /// # Which answers are stored
 ///
 /// One message, then trailers with `grpc-status: 0`: headers, message and trailers are stored and given out as they were,

@@ -127,6 +127,19 @@ async fn a_function_vouches_for_credentials_and_keys_what_it_finds() {
     assert_eq!(told, [(1, false), (1, true), (2, false), (3, false), (4, false), (2, true)]);
 }
 
+#[tokio::test(start_paused = true)] // P66, P80
+async fn what_a_function_has_read_is_seen_only_where_its_field_is_keyed_as_well() {
+    let layer = minute().key_by(|call| Some(call.headers.get("authorization")?.as_bytes().to_vec()));
+    for (layer, sees) in [(layer.clone(), ""), (layer.key_metadata("authorization"), "ada")] {
+        let origin = Origin::counting();
+        let stand = Stand::new(&layer, &origin).await;
+        for said in ["fwd=uri-miss; fwd-status=200; stored", "hit; ttl=60"] {
+            assert_eq!(stand.ask("ACME", &[("authorization", "ada")]).await.unwrap().told(), (1, said));
+        }
+        assert_eq!(origin.last().field("authorization"), sees);
+    }
+}
+
 /// Lets nobody pass but one.
 #[allow(clippy::result_large_err, reason = "tonic's own")]
 fn only_ada(request: Request<()>) -> Result<Request<()>, Status> {
