@@ -93,8 +93,8 @@ pub use request::RequestBody;
 /// One message, then trailers with `grpc-status: 0`: headers, message and trailers are stored and given out as they were,
 /// with `age` and `cache-status` among the headers. Not stored: what says `cache-control: no-store`, `private` or
 /// `no-cache`, sets a cookie, is over [`body_cap`](CachebackLayer::body_cap), or was told so by its service
-/// ([`NoStore`](crate::NoStore)). A [`Freshness`] or [`Tags`](crate::Tags) among the extensions of tonic's
-/// `Response` counts as in HTTP.
+/// ([`NoStore`](crate::NoStore)). What says `must-revalidate` is never served stale. A [`Freshness`] or
+/// [`Tags`](crate::Tags) among the extensions of tonic's `Response` counts as in HTTP.
 ///
 /// `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED`, `UNIMPLEMENTED`, `INTERNAL`,
 /// `UNAVAILABLE` and `DATA_LOSS` are failures: what is stored is better and stays. So is what is no answer of gRPC at all,

@@ -237,6 +237,48 @@ async fn what_metadata_forbids_is_forbidden_and_what_it_grants_counts_for_nothin
     }
 }
 
+#[tokio::test(start_paused = true)] // P42, P80
+async fn what_must_be_revalidated_is_never_served_stale() {
+    for directive in ["must-revalidate", "proxy-revalidate"] {
+        let origin = Origin::new(move |seen| {
+            let mut answer = Response::new(quote(seen));
+            answer.metadata_mut().insert("cache-control", directive.parse().unwrap());
+            answer.extensions_mut().insert(a_minute());
+            Ok(answer)
+        });
+        let stand = Stand::new(&minute(), &origin).await;
+        stand.get("ACME").await;
+        assert_eq!(stand.get("ACME").await.told(), (1, "hit; ttl=60"));
+        pass(61).await;
+        assert_eq!(stand.get("ACME").await.quote.cents, 2, "{directive}");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P15, P80
+async fn an_error_switches_collapsing_off_for_nobody_whatever_else_it_says() {
+    for (code, told) in [
+        (Code::NotFound, "fwd=uri-miss; fwd-status=200; stored"),
+        (Code::Unavailable, "fwd=uri-miss; fwd-status=200; stored"),
+        (Code::Ok, "fwd=uri-miss; fwd-status=200; stored; detail=hit-for-miss"),
+    ] {
+        let origin = Origin::new(move |seen| {
+            let mut answer = Response::new(quote(seen));
+            let mut status = Status::new(code, "in words");
+            for metadata in [answer.metadata_mut(), status.metadata_mut()] {
+                metadata.insert("cache-control", "no-store".parse().unwrap());
+            }
+            match (seen.run, code) {
+                (1, Code::Ok) => Ok(answer),
+                (1, _) => Err(status),
+                _ => Ok(Response::new(quote(seen))),
+            }
+        });
+        let stand = Stand::new(&minute(), &origin).await;
+        let _error = stand.ask("ACME", &[]).await;
+        assert_eq!(stand.get("ACME").await.told(), (2, told), "{code:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)] // P54, P56, P80
 async fn what_a_service_says_beside_its_answer_counts_and_what_is_of_one_exchange_is_not_stored() {
     let origin = Origin::new(|seen| {
