@@ -156,7 +156,7 @@ pub trait Prepare<Req>: Protocol {
 #[diagnostic::on_unimplemented(
     message = "this layer cannot store responses of type `{Res}`",
     label = "not a response that `{Self}` understands",
-    note = "`CachebackLayer::new` and `CachebackLayer::grpc` store `http::Response<B>` where `B: http_body::Body + Default + Send + 'static`",
+    note = "`CachebackLayer::new` and `CachebackLayer::grpc` store `http::Response<B>` where `B: http_body::Body + Send + 'static`",
     note = "`CachebackLayer::typed::<Req, Res>` stores responses of type `Res`, which must be `Clone + Send + Sync`"
 )]
 pub trait Capture<Res>: Protocol {

@@ -21,7 +21,7 @@ use crate::{
     flight::{Landed, Landing, Lead},
     freshness::Verdict,
     future::Call,
-    interest::Interest,
+    interest::{Aboard, Interest},
     layer::{Route, Settings},
     permits::Permit,
     protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled, Validated},
@@ -337,6 +337,9 @@ where
         // What is stored is better than a failure, even than one that says for how long it may be stored.
         judged.refuse(Class::Shareable, Detail::Status);
     }
+    let holds = judged.hold && warm;
+    // Whoever waits for what is held has an interest already, and its body is no reason to go on: nobody reads it yet.
+    let interest = || if holds { Arc::<Aboard>::default().board() } else { desk.lead.interest() };
     match judged.class {
         Class::Personal { .. } => {
             landing.refuse(&judged);
@@ -346,7 +349,7 @@ where
             landing.refuse(&judged);
             desk.hand_over(route.protocol.pass(response), status, &judged, false);
         }
-        Class::Storable | Class::Shareable => match route.protocol.capture(response, &judged, desk.lead.interest()) {
+        Class::Storable | Class::Shareable => match route.protocol.capture(response, &judged, interest()) {
             Captured::Whole(response, value) => {
                 judged = landing.land(judged, value, &sight);
                 desk.hand_over(response, status, &judged, judged.class == Class::Storable && judged.detail.is_none());
@@ -357,9 +360,7 @@ where
             }
             Captured::Filling(response, mut fill) => {
                 let (mut held, mut stored) = (Some(response), judged.class == Class::Storable);
-                if !(judged.hold && warm)
-                    && let Some(response) = held.take()
-                {
+                if !holds && let Some(response) = held.take() {
                     desk.hand_over(response, status, &judged, stored);
                 }
                 let filled = clock::timeout(route.settings.fill_timeout, fill.as_mut()).await;

@@ -208,6 +208,27 @@ async fn an_answer_is_put_explained_and_looked_at_by_hand() {
     assert_eq!(stand.get("ACME").await.quote, put);
 }
 
+#[tokio::test(start_paused = true)] // P33, P80
+async fn what_is_put_by_hand_is_for_clients_that_read_what_its_call_says() {
+    let (origin, layer) = (Origin::counting(), minute());
+    let stand = Stand::new(&layer, &origin).await;
+    let call = |codings: &[&'static str]| {
+        let message = Wanted { share: "ACME".into() }.encode_to_vec();
+        let mut call = grpc::call(&format!("http://{}{GET}", stand.address), message).unwrap();
+        let codings = codings.iter().map(|coding| ("grpc-accept-encoding".parse().unwrap(), coding.parse().unwrap()));
+        call.headers_mut().extend(codings.collect::<http::HeaderMap>());
+        call
+    };
+    let put = Quote { share: "ACME".into(), cents: 99, note: "by hand".into() };
+    let python = [("grpc-accept-encoding", "identity, deflate, gzip")];
+    layer.put(call(&[]), grpc::answer(put.encode_to_vec())).await.unwrap();
+    assert_eq!(stand.get("ACME").await.quote, put);
+    assert_eq!(layer.explain(call(&["gzip,deflate"])).await.plan(), Plan::Lead);
+    layer.put(call(&["gzip,deflate"]), grpc::answer(put.encode_to_vec())).await.unwrap();
+    assert_eq!(stand.ask("ACME", &python).await.unwrap().quote, put);
+    assert_eq!(origin.runs(), 0);
+}
+
 #[tokio::test(start_paused = true)] // P6, P80
 async fn too_stale_is_waited_for_and_a_failure_is_answered_by_what_is_stored() {
     let freshness = Freshness::exact(secs(60)).stale_if_error(secs(600));
