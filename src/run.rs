@@ -468,6 +468,15 @@ impl<P: Protocol> Settling<'_, P> {
         *self.afterwards.lock().unwrap_or_else(PoisonError::into_inner) = Some(afterwards);
     }
 
+    /// Whether what the shared store holds by now is none of this run's business: a run that started later has stored
+    /// something, or an invalidation came between.
+    fn is_outdone(&self, judged: &Judgement) -> bool {
+        let (shared, run) = (self.route.cache.shared(), self.lead.number());
+        let slot = shared.memory.peek(self.lead.key());
+        slot.is_some_and(|slot| slot.variants.iter().any(|kept| kept.entry.run > run))
+            || shared.journal.land(run, self.lead.key(), &judged.tags, |voided| voided)
+    }
+
     fn is_warm(&self) -> bool {
         self.base.is_some_and(|base| base.servable)
     }
@@ -482,7 +491,7 @@ impl<P: Protocol> Settling<'_, P> {
             back_off(self.route, self.lead, self.is_warm());
         }
         let replaced = self.base.filter(|_| !judged.failed && !own);
-        if replaced.is_some() || self.asked.holds && !judged.failed && !own {
+        if (replaced.is_some() || self.asked.holds && !judged.failed && !own) && !self.is_outdone(judged) {
             self.leave(Afterwards::Forget);
         }
         let marked = !judged.failed && judged.class == Class::Personal { mark: true };

@@ -254,6 +254,41 @@ async fn what_is_over_is_over_for_the_others_too() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P25
+async fn a_run_that_comes_too_late_does_not_take_away_what_a_later_one_has_saved() {
+    let store = LocalStore::new();
+    let one = Instance::of(&store);
+    one.get("a").await;
+    pass(secs(40)).await;
+    let gate = Gate::new();
+    one.origin.next_time(Act::AnswerAfter(gate.clone()));
+    ask(&one.service, "a").await.unwrap();
+    idle().await;
+    // It waits for the refresh that is under way until its patience is over, and leads a run of its own.
+    assert_eq!(one.service.refresh(Get("a")).await.unwrap(), 3);
+    gate.open();
+    one.cache.settled().await;
+    assert_eq!((one.get("a").await, Instance::counting_from(&store, 10).get("a").await), (3, 3));
+}
+
+#[tokio::test(start_paused = true)] // P33
+async fn a_run_that_began_before_a_put_does_not_take_away_what_was_put() {
+    let store = LocalStore::new();
+    let layer = layer().freshness(freshness()).admit(|_, number| *number != 2).store(store.clone(), Number);
+    let origin = Origin::new();
+    let service = layer.layer(origin.service());
+    ask(&service, "a").await.unwrap();
+    pass(secs(40)).await;
+    let gate = Gate::new();
+    origin.next_time(Act::AnswerAfter(gate.clone()));
+    ask(&service, "a").await.unwrap();
+    idle().await;
+    service.put(Get("a"), 99).await.unwrap();
+    gate.open();
+    layer.cache().settled().await;
+    assert_eq!((origin.runs(), Instance::of(&store).get("a").await), (2, 99));
+}
+
 #[tokio::test(start_paused = true)] // P22
 async fn a_run_that_fails_leaves_the_store_as_it_is() {
     let store = LocalStore::new();
