@@ -135,7 +135,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the shared store did not confirm; this process is done then.
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the shared store did not confirm. The memory of this process is done
+    /// then; what the store holds still may be found there by runs that come later, here as elsewhere.
     ///
     /// # Cancel safety
     ///

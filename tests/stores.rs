@@ -271,6 +271,35 @@ async fn a_run_that_comes_too_late_does_not_take_away_what_a_later_one_has_saved
     assert_eq!((one.get("a").await, Instance::counting_from(&store, 10).get("a").await), (3, 3));
 }
 
+#[tokio::test(start_paused = true)] // P25
+async fn what_the_store_has_kept_of_an_earlier_run_does_not_take_the_place_of_a_later_one() {
+    let store = LocalStore::new();
+    let lifetime = |number: u64| if number == 1 { secs(3_600) } else { secs(1) };
+    let layer = layer().freshness_by(move |_, number| lifetime(*number)).store(store.clone(), Number);
+    let service = layer.layer(Origin::new());
+    ask(&service, "a").await.unwrap();
+    // The store misses what comes next.
+    store.fail(true);
+    assert_eq!(service.refresh(Get("a")).await.unwrap(), 2);
+    layer.cache().settled().await;
+    store.fail(false);
+    pass(secs(2)).await;
+    assert_eq!(ask(&service, "a").await.unwrap(), 2);
+    layer.cache().settled().await;
+    assert_eq!(ask(&service, "a").await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)] // P34
+async fn what_was_expired_is_not_fresh_again_where_the_store_was_not_reached() {
+    let store = LocalStore::new();
+    let one = Instance::of(&store);
+    one.get("a").await;
+    store.fail(true);
+    assert!(one.cache.expire(Key::from("a")).await.is_err());
+    store.fail(false);
+    assert_eq!((one.get("a").await, one.get("a").await), (1, 2));
+}
+
 #[tokio::test(start_paused = true)] // P33
 async fn a_run_that_began_before_a_put_does_not_take_away_what_was_put() {
     let store = LocalStore::new();
