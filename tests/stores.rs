@@ -339,6 +339,23 @@ async fn who_asks_for_something_new_gets_it() {
     assert_eq!(Instance::of(&store).get("a").await, 20);
 }
 
+#[tokio::test(start_paused = true)] // P26
+async fn who_asks_for_something_new_is_not_content_with_what_another_one_s_run_has_found() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::of(&store), Instance::counting_from(&store, 10));
+    let gate = Gate::new();
+    one.origin.next_time(Act::FailAfter(gate.clone()));
+    let both = crowd(&one.service, "a", 2).await;
+    pass(secs(3)).await;
+    assert_eq!(other.get("a").await, 10);
+    let forced = tokio::spawn(one.service.refresh(Get("a")));
+    // The one who follows gives up on the first run, and finds what was made before the other one asked.
+    pass(secs(8)).await;
+    gate.open();
+    both.join_all().await;
+    assert_eq!((forced.await.unwrap().unwrap(), one.origin.runs()), (2, 2));
+}
+
 #[tokio::test(start_paused = true)] // P74
 async fn whatever_becomes_of_the_store_no_request_fails() {
     let store = LocalStore::new();
