@@ -67,8 +67,11 @@ pub(crate) struct Base<V> {
 struct Desk<V, Request, Response, Error> {
     lead: Lead<V>,
     leader: Mutex<Option<oneshot::Sender<Delivery<Request, Response, Error>>>>,
-    afterwards: Mutex<Option<Afterwards<V>>>,
+    afterwards: Mutex<Option<Left<V>>>,
 }
+
+/// What is left to do, and that it is: noted while the run still counts as one, so that a drain misses neither.
+type Left<V> = (Afterwards<V>, Run);
 
 /// What the one who leads gets.
 pub(crate) enum Delivery<Request, Response, Error> {
@@ -222,8 +225,9 @@ where
     let took = clock::now().saturating_duration_since(started);
     route.cache.shared().telemetry.tell(Event::RunEnded { end, took });
     let afterwards = desk.afterwards.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let (Some(tier), Some(afterwards)) = (&route.cache.shared().tier, afterwards) {
+    if let (Some(tier), Some((afterwards, saving))) = (&route.cache.shared().tier, afterwards) {
         tier.after(desk.lead.key(), afterwards).await;
+        drop(saving);
     }
     drop(desk);
     drop(running);
@@ -356,7 +360,7 @@ struct Settling<'a, P: Protocol> {
     started: Instant,
     status: Option<u16>,
     asked: AskedStore,
-    afterwards: &'a Mutex<Option<Afterwards<P::Value>>>,
+    afterwards: &'a Mutex<Option<Left<P::Value>>>,
 }
 
 /// How a run sets out.
@@ -467,7 +471,8 @@ impl<P: Protocol> Settling<'_, P> {
 
     /// Leaves something to do in the shared store.
     fn leave(&self, afterwards: Afterwards<P::Value>) {
-        *self.afterwards.lock().unwrap_or_else(PoisonError::into_inner) = Some(afterwards);
+        let left = (afterwards, self.route.cache.shared().saving.start());
+        *self.afterwards.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
     }
 
     /// Whether what the shared store holds by now is none of this run's business: a run that started later has stored

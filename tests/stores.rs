@@ -318,6 +318,20 @@ async fn a_run_that_began_before_a_put_does_not_take_away_what_was_put() {
     assert_eq!((origin.runs(), Instance::of(&store).get("a").await), (2, 99));
 }
 
+#[tokio::test(start_paused = true)] // P27
+async fn a_drain_waits_until_the_store_has_what_runs_have_made() {
+    let store = LocalStore::new();
+    let one = Instance::of(&store);
+    let gate = Gate::new();
+    one.origin.always(Act::AnswerAfter(gate.clone()));
+    let reader = crowd(&one.service, "a", 1).await;
+    store.delay(secs(2));
+    gate.open();
+    answers(reader).await;
+    assert!(!one.cache.drain(secs(1)).await && store.records() == 0);
+    assert!(one.cache.drain(secs(5)).await && store.records() == 1);
+}
+
 #[tokio::test(start_paused = true)] // P22
 async fn a_run_that_fails_leaves_the_store_as_it_is() {
     let store = LocalStore::new();
