@@ -242,9 +242,9 @@ async fn ask<P: Protocol>(
     sparing: bool,
 ) -> AskedStore {
     let shared = route.cache.shared();
-    let Some(tier) = &shared.tier else { return AskedStore { is_found: false, holds: false, since: None } };
+    let Some(tier) = &shared.tier else { return AskedStore { is_found: false, may_hold: false, since: None } };
     let Asked { found, since } = tier.ask(lead.key()).await;
-    let holds = found.is_some();
+    let may_hold = found.is_some() || since.is_none();
     let slot = shared.memory.peek(lead.key());
     let kept = |base: &Base<P::Value>| {
         let kept = slot.as_ref()?.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, &base.entry))?;
@@ -258,7 +258,7 @@ async fn ask<P: Protocol>(
         let entry = route.restored(found, clock::now(), number);
         shared.land(lead.key(), &entry, base.map(|base| &base.entry), most).is_none()
     });
-    AskedStore { is_found, holds, since }
+    AskedStore { is_found, may_hold, since }
 }
 
 /// The run itself, from the call to the landing.
@@ -374,8 +374,8 @@ struct Outset {
 struct AskedStore {
     /// What it held is in memory: there is nothing to run for.
     is_found: bool,
-    /// Whether it holds something, though it will not do.
-    holds: bool,
+    /// Whether it holds something that will not do; or did not say.
+    may_hold: bool,
     /// By what it knows the run again. If it did not answer, nothing is saved there.
     since: Option<Since>,
 }
@@ -498,7 +498,7 @@ impl<P: Protocol> Settling<'_, P> {
             back_off(self.route, self.lead, self.is_warm());
         }
         let replaced = self.base.filter(|_| !judged.failed && !own);
-        if (replaced.is_some() || self.asked.holds && !judged.failed && !own) && !self.is_outdone(judged) {
+        if (replaced.is_some() || self.asked.may_hold && !judged.failed && !own) && !self.is_outdone(judged) {
             self.leave(Afterwards::Forget);
         }
         let marked = !judged.failed && judged.class == Class::Personal { mark: true };

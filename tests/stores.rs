@@ -318,6 +318,17 @@ async fn a_run_that_began_before_a_put_does_not_take_away_what_was_put() {
     assert_eq!((origin.runs(), Instance::of(&store).get("a").await), (2, 99));
 }
 
+#[tokio::test(start_paused = true)] // P23
+async fn what_is_over_is_over_also_where_the_store_was_too_slow_to_be_asked() {
+    let store = LocalStore::new();
+    Instance::of(&store).get("a").await;
+    let layer = layer().admit(|_, _| false).store(store.clone(), Number);
+    store.delay(secs(1));
+    ask(&layer.layer(Origin::new()), "a").await.unwrap();
+    layer.cache().settled().await;
+    assert_eq!(store.records(), 0);
+}
+
 #[tokio::test(start_paused = true)] // P27
 async fn a_drain_waits_until_the_store_has_what_runs_have_made() {
     let store = LocalStore::new();
