@@ -261,7 +261,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         let base = seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate });
         let (job, interest, mut delivery) =
             Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, base, together, sparing);
-        run::start::<S, P, Req>(job);
+        let _started = run::start::<S, P, Req>(job);
         let delivered = match patiently(&self.route.settings, self.may_fall_back(seen), &mut delivery).await {
             Some(delivered) => delivered,
             None => match self.fall_back(seen, None, Detail::Slow) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tower_service::Service;
 
 use crate::{
+    clock,
     flight::Lead,
     layer::{Route, Sighting},
     protocol::{Capture, Prepare, Protocol, Role},
@@ -34,7 +35,8 @@ use crate::{
 ///
 /// What the service answers and the layer does not store (an HTTP 404, what a rule does not
 /// [admit](crate::CachebackLayer::admit)) is not hidden: for the time of
-/// [`hit_for_miss`](crate::CachebackLayer::hit_for_miss) after such a run readers wait for the service.
+/// [`hit_for_miss`](crate::CachebackLayer::hit_for_miss) after such a run readers wait for the service. So they do where the
+/// runtime is gone on which the run was to be spawned ([`spawn_on`](crate::CachebackLayer::spawn_on)).
 ///
 /// What a shared store holds is found by that run too, and not waited for.
 ///
@@ -75,5 +77,10 @@ pub(crate) fn fill_behind<S, P, Req>(
         return route.cache.shared().telemetry.tell(Event::RefreshDropped);
     };
     let base = seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate: true });
-    run::start(Job::behind(Arc::clone(route), service.clone(), request, lead, base, permit));
+    let key = lead.key().clone();
+    if !run::start(Job::behind(Arc::clone(route), service.clone(), request, lead, base, permit)) {
+        // Its runtime is gone. Nothing would ever take the place of the placeholder.
+        let a_while = clock::after(seen.now, route.settings.hit_for_miss);
+        route.cache.shared().memory.update(&key, seen.now, |slot| slot.shown = Some(a_while));
+    }
 }

@@ -146,9 +146,9 @@ pub(crate) fn can_start_behind(settings: &Settings) -> bool {
     settings.runtime.is_some() || can_start()
 }
 
-/// Starts a run. Outside a runtime it is given up at once, and on one that is gone.
+/// Starts a run: whether it was. Outside a runtime it is given up at once, and on one that is gone.
 #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
-pub(crate) fn start<S, P, Req>(job: JobOf<S, P, Req>)
+pub(crate) fn start<S, P, Req>(job: JobOf<S, P, Req>) -> bool
 where
     P: Prepare<Req> + Capture<S::Response>,
     P::Response: Send + 'static,
@@ -162,9 +162,8 @@ where
         (Some(own), RunKind::Background) => Ok(own.clone()),
         _ => Handle::try_current(),
     };
-    if let Ok(runtime) = runtime {
-        runtime.spawn(telemetry::in_run_span(job.kind, run::<S, P, Req>(job)));
-    }
+    // One that is over by now was never polled: it has more to do than there was time for.
+    runtime.is_ok_and(|runtime| !runtime.spawn(telemetry::in_run_span(job.kind, run::<S, P, Req>(job))).is_finished())
 }
 
 /// Starts an audit behind a reader, which is no run. Outside a runtime it is given up at once.

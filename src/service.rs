@@ -218,7 +218,7 @@ pub(crate) fn refresh_behind<S, P, Req>(
         return;
     }
     let base = Some(Base { entry: Arc::clone(entry), servable: true, validate: true });
-    run::start(Job::behind(Arc::clone(route), service.clone(), request, lead, base, permit));
+    let _started = run::start(Job::behind(Arc::clone(route), service.clone(), request, lead, base, permit));
 }
 
 impl<S: Clone, P: Protocol> Clone for Cacheback<S, P> {

@@ -272,3 +272,13 @@ fn refreshes_are_lost_with_their_runtime_and_the_stale_answer_goes_on() {
         assert!(forced.is_ok() && own.block_on(ask(&service, "k")) == forced, "{when}: its key is free");
     }
 }
+
+#[test] // P27 P82
+fn where_the_runtime_of_fills_is_gone_a_placeholder_hides_the_service_from_one_reader_and_no_more() {
+    let (own, behind) = (timeless(), timeless());
+    let (origin, layer) = (Origin::new(), layer().freshness(secs(1_000)).spawn_on(behind.handle().clone()));
+    let service = layer.on_miss(Placeholder(0)).layer(origin.service());
+    drop(behind);
+    let read = || own.block_on(ask(&service, "k"));
+    assert_eq!((read(), read(), read()), (Ok(0), Ok(1), Ok(1)));
+}
