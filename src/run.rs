@@ -8,6 +8,7 @@ use std::{
     any::Any,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{sync::oneshot, task};
@@ -68,8 +69,11 @@ pub(crate) struct Base<V> {
 struct Desk<V, Request, Response, Error> {
     lead: Lead<V>,
     leader: Mutex<Option<oneshot::Sender<Delivery<Request, Response, Error>>>>,
-    afterwards: Mutex<Option<Afterwards<V>>>,
+    afterwards: Mutex<Option<Left<V>>>,
 }
+
+/// What is left to do, and that it is: noted while the run still counts as one, so that a drain misses neither.
+type Left<V> = (Afterwards<V>, Run);
 
 /// What the one who leads gets.
 pub(crate) enum Delivery<Request, Response, Error> {
@@ -257,8 +261,9 @@ where
     let took = clock::now().saturating_duration_since(started);
     route.cache.shared().telemetry.tell(Event::RunEnded { end, took });
     let afterwards = desk.afterwards.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let (Some(tier), Some(afterwards)) = (&route.cache.shared().tier, afterwards) {
+    if let (Some(tier), Some((afterwards, saving))) = (&route.cache.shared().tier, afterwards) {
         tier.after(desk.lead.key(), afterwards).await;
+        drop(saving);
     }
     drop(desk);
     drop(running);
@@ -273,22 +278,23 @@ async fn ask<P: Protocol>(
     sparing: bool,
 ) -> AskedStore {
     let shared = route.cache.shared();
-    let Some(tier) = &shared.tier else { return AskedStore { is_found: false, holds: false, since: None } };
+    let Some(tier) = &shared.tier else { return AskedStore { is_found: false, may_hold: false, since: None } };
     let Asked { found, since } = tier.ask(lead.key()).await;
-    let holds = found.is_some();
+    let may_hold = found.is_some() || since.is_none();
     let slot = shared.memory.peek(lead.key());
     let kept = |base: &Base<P::Value>| {
         let kept = slot.as_ref()?.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, &base.entry))?;
-        Some(kept.verdict(clock::now()).0)
+        Some(kept.verdict(clock::now()))
     };
-    let here = base.and_then(kept).unwrap_or(Verdict::Gone);
-    let better = found.filter(|found| sparing && found.verdict() < here);
+    let (here, age) = base.and_then(kept).unwrap_or((Verdict::Gone, Duration::MAX));
+    // What is older does not come back, however long it may live: the store may have missed what came after it.
+    let better = found.filter(|found| sparing && found.verdict() < here && found.judged.age < age);
     let is_found = better.is_some_and(|found| {
         let (number, most) = (lead.number(), route.settings.max_variants);
         let entry = route.restored(found, clock::now(), number);
         shared.land(lead.key(), &entry, base.map(|base| &base.entry), most).is_none()
     });
-    AskedStore { is_found, holds, since }
+    AskedStore { is_found, may_hold, since }
 }
 
 /// The run itself, from the call to the landing.
@@ -391,7 +397,7 @@ struct Settling<'a, P: Protocol> {
     started: Instant,
     status: Option<u16>,
     asked: AskedStore,
-    afterwards: &'a Mutex<Option<Afterwards<P::Value>>>,
+    afterwards: &'a Mutex<Option<Left<P::Value>>>,
 }
 
 /// How a run sets out.
@@ -405,8 +411,8 @@ struct Outset {
 struct AskedStore {
     /// What it held is in memory: there is nothing to run for.
     is_found: bool,
-    /// Whether it holds something, though it will not do.
-    holds: bool,
+    /// Whether it holds something that will not do; or did not say.
+    may_hold: bool,
     /// By what it knows the run again. If it did not answer, nothing is saved there.
     since: Option<Since>,
 }
@@ -502,7 +508,17 @@ impl<P: Protocol> Settling<'_, P> {
 
     /// Leaves something to do in the shared store.
     fn leave(&self, afterwards: Afterwards<P::Value>) {
-        *self.afterwards.lock().unwrap_or_else(PoisonError::into_inner) = Some(afterwards);
+        let left = (afterwards, self.route.cache.shared().saving.start());
+        *self.afterwards.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+    }
+
+    /// Whether what the shared store holds by now is none of this run's business: a run that started later has stored
+    /// something, or an invalidation came between.
+    fn is_outdone(&self, judged: &Judgement) -> bool {
+        let (shared, run) = (self.route.cache.shared(), self.lead.number());
+        let slot = shared.memory.peek(self.lead.key());
+        slot.is_some_and(|slot| slot.variants.iter().any(|kept| kept.entry.run > run))
+            || shared.journal.land(run, self.lead.key(), &judged.tags, |voided| voided)
     }
 
     fn is_warm(&self) -> bool {
@@ -519,7 +535,7 @@ impl<P: Protocol> Settling<'_, P> {
             back_off(self.route, self.lead, self.is_warm());
         }
         let replaced = self.base.filter(|_| !judged.failed && !own);
-        if replaced.is_some() || self.asked.holds && !judged.failed && !own {
+        if (replaced.is_some() || self.asked.may_hold && !judged.failed && !own) && !self.is_outdone(judged) {
             self.leave(Afterwards::Forget);
         }
         let marked = !judged.failed && judged.class == Class::Personal { mark: true };
