@@ -75,6 +75,8 @@ pub(crate) struct Shared<V> {
     pub(crate) journal: Arc<Journal>,
     pub(crate) permits: Arc<Permits>,
     pub(crate) running: Arc<Running>,
+    /// Of these runs there is something left to do in the shared store.
+    pub(crate) saving: Arc<Running>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) tier: Option<Tier<V>>,
 }
@@ -136,7 +138,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the shared store did not confirm; this process is done then.
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the shared store did not confirm. The memory of this process is done
+    /// then; what the store holds still may be found there by runs that come later, here as elsewhere.
     ///
     /// # Cancel safety
     ///
@@ -196,22 +199,21 @@ impl<V: Send + Sync + 'static> Cache<V> {
 
     /// Waits until no run is under way. For tests.
     pub async fn settled(&self) {
-        loop {
-            let settled = self.shared.running.settled.notified();
-            if self.shared.running.count.load(SeqCst) == 0 {
-                return;
-            }
-            settled.await;
-        }
+        self.shared.running.settled().await;
     }
 
-    /// Begins no refresh any more, and waits for those under way: for the end of a program. Hits go on, stale ones too, and
-    /// so do runs that somebody waits for. Whether all refreshes ended within `deadline`; those that did not go on.
+    /// Begins no refresh any more, and waits for those under way, and until a shared store has what runs have made: for the
+    /// end of a program. Hits go on, stale ones too, and so do runs that somebody waits for. Whether all of that ended within
+    /// `deadline`; what did not goes on.
     ///
     /// A cache that was drained stays so.
     pub async fn drain(&self, deadline: Duration) -> bool {
         self.shared.permits.withdraw();
-        clock::timeout(deadline, self.shared.permits.all_back()).await.is_some()
+        let all = async {
+            self.shared.permits.all_back().await;
+            self.shared.saving.settled().await;
+        };
+        clock::timeout(deadline, all).await.is_some()
     }
 
     /// The figures of this moment.
@@ -236,6 +238,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
                 journal,
                 permits: Arc::new(Permits::new(max_refreshes)),
                 running: Arc::default(),
+                saving: Arc::default(),
                 telemetry,
                 tier,
             }),
@@ -375,6 +378,17 @@ impl Running {
     pub(crate) fn start(self: &Arc<Self>) -> Run {
         self.count.fetch_add(1, SeqCst);
         Run(Arc::clone(self))
+    }
+
+    /// Waits until none is under way.
+    async fn settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.count.load(SeqCst) == 0 {
+                return;
+            }
+            settled.await;
+        }
     }
 }
 

@@ -122,7 +122,7 @@ impl Index {
                 let (hash, postings) = self.tags(tag);
                 Some(postings.get(&hash).map_or(Vec::new(), Posting::keys))
             }
-            Reach::Namespace(_) | Reach::Everything => None,
+            Reach::Like(_) | Reach::Namespace(_) | Reach::Everything => None,
         }
     }
 

@@ -74,7 +74,7 @@ impl Journal {
         }
         // Those that started since are newer: the record goes where the run's own number is.
         let at = state.records.partition_point(|(number, _)| *number < run.number);
-        let scope = Scope::from(key);
+        let scope = Scope::from(key).in_short();
         let weight = weight(&scope);
         state.records.insert(at, (run.number, scope));
         state.has_grown(weight);

@@ -8,6 +8,7 @@ use crate::{
     cache::Cache,
     clock::{self, Instant},
     demands::Demands,
+    elsewhere::Elsewhere,
     entry::{Early, Entry, Fields, Variant},
     freshness::{Freshness, Verdict},
     http::{Http, Mode, StoredResponse},
@@ -86,7 +87,7 @@ pub(crate) struct Settings {
     /// By how much of it a lifetime may be shortened.
     pub(crate) jitter: f64,
     /// Where runs go on for which nobody waits; without one that is where their reader is.
-    pub(crate) runtime: Option<Handle>,
+    pub(crate) elsewhere: Option<Arc<Elsewhere>>,
 }
 
 /// Copies an error of the type that it was made for.
@@ -211,9 +212,9 @@ impl<P: Protocol + Clone> CachebackLayer<P> {
     /// the runtime of the reader who brings one about.
     ///
     /// A stale response that is read outside of any runtime is refreshed as well then. A run that somebody waits for stays
-    /// on the runtime of the one who asked first, so that no reader depends on another runtime than his own. Once this one
-    /// is shut down refreshes are lost, without a panic and without an end for what is stale: readers get that for as long
-    /// as it may be served.
+    /// on the runtime of the one who asked first, so that no reader depends on another runtime than his own. When this one is
+    /// shut down the runs that it has are lost, without a panic, and one more that shows it; those that come after are
+    /// spawned on their reader's, as without it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -227,7 +228,7 @@ impl<P: Protocol + Clone> CachebackLayer<P> {
     ///
     /// [`Placeholder`]: crate::Placeholder
     pub fn spawn_on(self, runtime: Handle) -> Self {
-        self.set(|settings| settings.runtime = Some(runtime))
+        self.set(|settings| settings.elsewhere = Some(Arc::new(Elsewhere::new(runtime))))
     }
 
     /// Gives those who wait for a run the error that it ended with, instead of letting each call the service for itself.
@@ -554,7 +555,7 @@ impl Settings {
             opt_in: false,
             early_refresh: None,
             jitter: 0.0,
-            runtime: None,
+            elsewhere: None,
         }
     }
 }

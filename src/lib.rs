@@ -80,8 +80,8 @@
 //!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back).
 //! * **Engine**: `cache` (shared state, the handle), `layer` (a route's settings), `service` (answers from memory),
 //!   `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for one), `placeholder` (or does
-//!   neither), `run` (the run itself; the only file that spawns), `supervision` (of its deadline, its panics, and whether
-//!   anybody wants it), `audit` (behind a fresh hit).
+//!   neither), `run` (the run itself; the only file that spawns), `elsewhere` (a runtime for those behind readers),
+//!   `supervision` (of a run's deadline, its panics, and whether anybody wants it), `audit` (behind a fresh hit).
 //! * **Protocols**: `typed`, `http` with a file for each group of rules (in `http/audit` those of the auditor), and `grpc`,
 //!   which stores what `http` stores.
 //! * Beside them `telemetry` and `stats`: every event once, and counted; `testing`, for the tests of users; and `models`:
@@ -92,6 +92,7 @@ mod cache;
 mod clock;
 mod codec;
 mod demands;
+mod elsewhere;
 mod entry;
 mod error;
 mod explain;

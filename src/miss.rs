@@ -354,7 +354,9 @@ impl<S, P: Protocol> Seeker<S, P> {
 
     /// What was found, if it answers the request.
     fn hit(&self, seen: &Sighting<P::Value>) -> Option<(Outcome, Behind)> {
-        let began_before = |forced: Forced| seen.entry().is_some_and(|(entry, _)| entry.run <= forced.0);
+        // What the store held began before the run that found it: nobody here knows how long before.
+        let began_before =
+            |forced: Forced| seen.entry().is_some_and(|(entry, _)| entry.judged.found || entry.run <= forced.0);
         match self.forced {
             Some(forced) if began_before(forced) => None,
             Some(_) => seen.hit(&self.route.settings),

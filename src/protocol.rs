@@ -156,7 +156,7 @@ pub trait Prepare<Req>: Protocol {
 #[diagnostic::on_unimplemented(
     message = "this layer cannot store responses of type `{Res}`",
     label = "not a response that `{Self}` understands",
-    note = "`CachebackLayer::new` and `CachebackLayer::grpc` store `http::Response<B>` where `B: http_body::Body + Default + Send + 'static`",
+    note = "`CachebackLayer::new` and `CachebackLayer::grpc` store `http::Response<B>` where `B: http_body::Body + Send + 'static`",
     note = "`CachebackLayer::typed::<Req, Res>` stores responses of type `Res`, which must be `Clone + Send + Sync`"
 )]
 pub trait Capture<Res>: Protocol {
@@ -321,6 +321,8 @@ pub struct Judgement {
     pub(crate) for_all: bool,
     /// Its lifetime was jittered already.
     pub(crate) drawn: bool,
+    /// It was found in the shared store: whoever asks for a new response has not got one by that.
+    pub(crate) found: bool,
     /// Whether it fails, if it does, after its head: where something is stored to fall back on, nobody gets it before all
     /// of it is there.
     pub(crate) hold: bool,
@@ -411,6 +413,7 @@ impl Judgement {
             by_the_letter: false,
             for_all: false,
             drawn: false,
+            found: false,
             hold: false,
             detail: None,
         }

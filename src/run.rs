@@ -8,6 +8,7 @@ use std::{
     any::Any,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{sync::oneshot, task};
@@ -16,11 +17,12 @@ use tower_service::Service;
 use crate::{
     cache::{Cache, Run},
     clock::{self, Instant},
+    elsewhere::Beginning,
     entry::{Entry, Fields},
     flight::{Landed, Landing, Lead},
     freshness::Verdict,
     future::Call,
-    interest::Interest,
+    interest::{Aboard, Interest},
     layer::{Route, Settings},
     permits::Permit,
     protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled, Validated},
@@ -44,6 +46,7 @@ pub(crate) struct Job<S, P: Protocol, Request, Response, Error> {
     adoptable: bool,
     /// Whether what the shared store holds will do in place of a run.
     sparing: bool,
+    beginning: Option<Beginning>,
     /// When the run started: before anybody's patience with it begins to run out.
     started: Instant,
     running: Run,
@@ -63,8 +66,11 @@ pub(crate) struct Base<V> {
 struct Desk<V, Request, Response, Error> {
     lead: Lead<V>,
     leader: Mutex<Option<oneshot::Sender<Delivery<Request, Response, Error>>>>,
-    afterwards: Mutex<Option<Afterwards<V>>>,
+    afterwards: Mutex<Option<Left<V>>>,
 }
+
+/// What is left to do, and that it is: noted while the run still counts as one, so that a drain misses neither.
+type Left<V> = (Afterwards<V>, Run);
 
 /// What the one who leads gets.
 pub(crate) enum Delivery<Request, Response, Error> {
@@ -104,7 +110,20 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         let desk = Desk { lead, leader: Mutex::new(None), afterwards: Mutex::new(None) };
         let (permit, kind, started) = (Some(permit), RunKind::Background, clock::now());
         let (adoptable, sparing) = (false, true);
-        Self { route, service, request, base, kind, desk, permit, adoptable, sparing, started, running }
+        Self {
+            route,
+            service,
+            request,
+            base,
+            kind,
+            desk,
+            permit,
+            adoptable,
+            sparing,
+            beginning: None,
+            started,
+            running,
+        }
     }
 
     /// A run that somebody waits for. Whoever waits does so as long as the interest lives, and lets go of the delivery
@@ -124,7 +143,20 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         let interest = lead.interest();
         let desk = Desk { lead, leader: Mutex::new(Some(leader)), afterwards: Mutex::new(None) };
         let (kind, permit, started) = (RunKind::Foreground, None, clock::now());
-        let job = Self { route, service, request, base, kind, desk, permit, adoptable, sparing, started, running };
+        let job = Self {
+            route,
+            service,
+            request,
+            base,
+            kind,
+            desk,
+            permit,
+            adoptable,
+            sparing,
+            beginning: None,
+            started,
+            running,
+        };
         (job, interest, delivery)
     }
 }
@@ -136,12 +168,12 @@ pub(crate) fn can_start() -> bool {
 
 /// Whether runs can be started here for which nobody waits.
 pub(crate) fn can_start_behind(settings: &Settings) -> bool {
-    settings.runtime.is_some() || can_start()
+    settings.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.runtime().is_some()) || can_start()
 }
 
 /// Starts a run. Outside a runtime it is given up at once, and on one that is gone.
 #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
-pub(crate) fn start<S, P, Req>(job: JobOf<S, P, Req>)
+pub(crate) fn start<S, P, Req>(mut job: JobOf<S, P, Req>)
 where
     P: Prepare<Req> + Capture<S::Response>,
     P::Response: Send + 'static,
@@ -151,9 +183,13 @@ where
     S::Future: Send,
     Req: 'static,
 {
-    let runtime = match (&job.route.settings.runtime, job.kind) {
-        (Some(own), RunKind::Background) => Ok(own.clone()),
-        _ => Handle::try_current(),
+    let elsewhere = job.route.settings.elsewhere.as_ref().filter(|_| job.kind == RunKind::Background);
+    let runtime = match elsewhere.and_then(|elsewhere| Some((elsewhere, elsewhere.runtime()?.clone()))) {
+        None => Handle::try_current(),
+        Some((elsewhere, runtime)) => {
+            job.beginning = Some(elsewhere.beginning());
+            Ok(runtime)
+        }
     };
     if let Ok(runtime) = runtime {
         runtime.spawn(telemetry::in_run_span(job.kind, run::<S, P, Req>(job)));
@@ -195,7 +231,11 @@ where
     S: Service<P::Request>,
     S::Error: Send + 'static,
 {
-    let Job { route, service, request, base, kind, desk, permit, adoptable, sparing, started, running } = job;
+    let Job { route, service, request, base, kind, desk, permit, adoptable, sparing, beginning, started, running } =
+        job;
+    if let Some(beginning) = beginning {
+        beginning.begun();
+    }
     let warm = base.as_ref().is_some_and(|base| base.servable);
     let work = async {
         if kind == RunKind::Background {
@@ -239,8 +279,9 @@ where
     let took = clock::now().saturating_duration_since(started);
     route.cache.shared().telemetry.tell(Event::RunEnded { end, took });
     let afterwards = desk.afterwards.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let (Some(tier), Some(afterwards)) = (&route.cache.shared().tier, afterwards) {
+    if let (Some(tier), Some((afterwards, saving))) = (&route.cache.shared().tier, afterwards) {
         tier.after(desk.lead.key(), afterwards).await;
+        drop(saving);
     }
     drop(desk);
     drop(running);
@@ -259,25 +300,26 @@ where
     P: Prepare<Req>,
 {
     let shared = route.cache.shared();
-    let nothing = AskedStore { is_found: false, holds: false, known: None };
+    let nothing = AskedStore { is_found: false, may_hold: false, known: None };
     let Some(tier) = &shared.tier else { return (nothing, request) };
     let values = |fields: &Fields, request: &P::Request| route.values_of(fields, request);
     let (Asked { found, known }, request) = tier.ask(lead.key(), request, values).await;
-    let holds = found.is_some();
+    let may_hold = found.is_some() || known.is_none();
     let slot = shared.memory.peek(lead.key());
     let kept = |base: &Base<P::Value>| {
         let kept = slot.as_ref()?.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, &base.entry))?;
-        Some(kept.verdict(clock::now()).0)
+        Some(kept.verdict(clock::now()))
     };
-    let here = base.and_then(kept).unwrap_or(Verdict::Gone);
-    let better = found.filter(|found| sparing && found.verdict() < here);
+    let (here, age) = base.and_then(kept).unwrap_or((Verdict::Gone, Duration::MAX));
+    // What is older does not come back, however long it may live: the store may have missed what came after it.
+    let better = found.filter(|found| sparing && found.verdict() < here && found.judged.age < age);
     let is_found = better.is_some_and(|found| {
         let (number, most) = (lead.number(), route.settings.max_variants);
         let variant = found.judged.fields.as_ref().map(|fields| values(fields, &request));
         let entry = route.restored(found, variant, clock::now(), number);
         shared.land(lead.key(), &entry, base.map(|base| &base.entry), most).is_none()
     });
-    (AskedStore { is_found, holds, known }, request)
+    (AskedStore { is_found, may_hold, known }, request)
 }
 
 /// The run itself, from the call to the landing.
@@ -326,6 +368,9 @@ where
         // What is stored is better than a failure, even than one that says for how long it may be stored.
         judged.refuse(Class::Shareable, Detail::Status);
     }
+    let holds = judged.hold && warm;
+    // Whoever waits for what is held has an interest already, and its body is no reason to go on: nobody reads it yet.
+    let interest = || if holds { Arc::<Aboard>::default().board() } else { desk.lead.interest() };
     match judged.class {
         Class::Personal { .. } => {
             landing.refuse(&judged);
@@ -335,7 +380,7 @@ where
             landing.refuse(&judged);
             desk.hand_over(route.protocol.pass(response), status, &judged, false);
         }
-        Class::Storable | Class::Shareable => match route.protocol.capture(response, &judged, desk.lead.interest()) {
+        Class::Storable | Class::Shareable => match route.protocol.capture(response, &judged, interest()) {
             Captured::Whole(response, value) => {
                 judged = landing.land(judged, value, &sight);
                 desk.hand_over(response, status, &judged, judged.class == Class::Storable && judged.detail.is_none());
@@ -346,9 +391,7 @@ where
             }
             Captured::Filling(response, mut fill) => {
                 let (mut held, mut stored) = (Some(response), judged.class == Class::Storable);
-                if !(judged.hold && warm)
-                    && let Some(response) = held.take()
-                {
+                if !holds && let Some(response) = held.take() {
                     desk.hand_over(response, status, &judged, stored);
                 }
                 let filled = clock::timeout(route.settings.fill_timeout, fill.as_mut()).await;
@@ -379,7 +422,7 @@ struct Settling<'a, P: Protocol> {
     started: Instant,
     status: Option<u16>,
     asked: AskedStore,
-    afterwards: &'a Mutex<Option<Afterwards<P::Value>>>,
+    afterwards: &'a Mutex<Option<Left<P::Value>>>,
 }
 
 /// How a run sets out.
@@ -393,8 +436,8 @@ struct Outset {
 struct AskedStore {
     /// What it held is in memory: there is nothing to run for.
     is_found: bool,
-    /// Whether it holds something, though it will not do.
-    holds: bool,
+    /// Whether it holds something that will not do; or did not say.
+    may_hold: bool,
     /// What it knows of the run. If it did not answer, nothing is saved there.
     known: Option<Known>,
 }
@@ -491,7 +534,17 @@ impl<P: Protocol> Settling<'_, P> {
 
     /// Leaves something to do in the shared store.
     fn leave(&self, afterwards: Afterwards<P::Value>) {
-        *self.afterwards.lock().unwrap_or_else(PoisonError::into_inner) = Some(afterwards);
+        let left = (afterwards, self.route.cache.shared().saving.start());
+        *self.afterwards.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+    }
+
+    /// Whether what the shared store holds by now is none of this run's business: a run that started later has stored
+    /// something, or an invalidation came between.
+    fn is_outdone(&self, judged: &Judgement) -> bool {
+        let (shared, run) = (self.route.cache.shared(), self.lead.number());
+        let slot = shared.memory.peek(self.lead.key());
+        slot.is_some_and(|slot| slot.variants.iter().any(|kept| kept.entry.run > run))
+            || shared.journal.land(run, self.lead.key(), &judged.tags, |voided| voided)
     }
 
     fn is_warm(&self) -> bool {
@@ -508,7 +561,7 @@ impl<P: Protocol> Settling<'_, P> {
             back_off(self.route, self.lead, self.is_warm());
         }
         let replaced = self.base.filter(|_| !judged.failed && !own);
-        if replaced.is_some() || self.asked.holds && !judged.failed && !own {
+        if (replaced.is_some() || self.asked.may_hold && !judged.failed && !own) && !self.is_outdone(judged) {
             self.leave(Afterwards::Forget);
         }
         let marked = !judged.failed && judged.class == Class::Personal { mark: true };

@@ -1,13 +1,17 @@
 //! What an invalidation names: one notion for a key, a URI, a path, all paths below one, a tag, a namespace, everything.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use crate::{
     error::Error,
     key::{COMPRESSED, Key, UriParts, message_query},
 };
 
-/// A URI with more bytes than this is long: few are.
+/// A URI or a key with more bytes than this is long: few are.
 const LONG: usize = 512;
 
 /// What an invalidation reaches. See [`Cache::expire`](crate::Cache::expire) and [`Cache::purge`](crate::Cache::purge).
@@ -32,6 +36,8 @@ pub struct Scope(Reach);
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Reach {
     Key(Key),
+    /// All keys that have this hash: a long one in short.
+    Like(u64),
     Uri(UriScope),
     Tag(Arc<str>),
     /// A tag on one host.
@@ -209,10 +215,11 @@ impl Scope {
         }))
     }
 
-    /// The same, or for a long URI, whose length is the choice of whoever sends it, something short that reaches more: the
-    /// path with every query, or all paths that begin as this one does.
+    /// The same, or for a long URI or key, whose length is the choice of whoever sends it, something short that reaches
+    /// more: the path with every query, or all paths that begin as this one does, or the keys with the hash of this one.
     pub(crate) fn in_short(&self) -> Self {
         match &self.0 {
+            Reach::Key(key) if self.weight() > LONG => Self(Reach::Like(hash(key))),
             Reach::Uri(UriScope { path, extent, .. }) if self.weight() > LONG => {
                 let (path, extent) = match (path.get(..LONG), extent) {
                     (Some(beginning), _) => (beginning, Extent::Beginning),
@@ -244,7 +251,7 @@ impl Scope {
                 authority.as_ref().map_or(0, |authority| authority.len()) + name.len()
             }
             Reach::Tag(name) | Reach::Namespace(name) => name.len(),
-            Reach::Everything => 0,
+            Reach::Like(_) | Reach::Everything => 0,
         }
     }
 
@@ -263,6 +270,7 @@ impl Scope {
     pub(crate) fn matches_key(&self, key: &Key) -> bool {
         match &self.0 {
             Reach::Key(named) => named == key,
+            Reach::Like(like) => hash(key) == *like,
             Reach::Uri(scope) => key.uri().is_some_and(|uri| scope.matches(uri)),
             Reach::Tag(_) | Reach::Group(_) => false,
             Reach::Namespace(namespace) => key.namespace() == Some(namespace.as_bytes()),
@@ -363,6 +371,7 @@ impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Reach::Key(key) => key.fmt(f),
+            Reach::Like(hash) => write!(f, "Key(# {hash:x})"),
             Reach::Uri(UriScope { authority, path, extent }) => {
                 let (query, rest) = match extent {
                     Extent::Query(query) => (query.as_deref(), ""),
@@ -382,6 +391,12 @@ impl fmt::Debug for Scope {
             Reach::Everything => f.write_str("Everything"),
         }
     }
+}
+
+/// The hash of a key, seeded anew in each process.
+fn hash(key: &Key) -> u64 {
+    static HASHER: LazyLock<ahash::RandomState> = LazyLock::new(ahash::RandomState::new);
+    HASHER.hash_one(key)
 }
 
 /// Authority, path and query of a reference such as people write.
@@ -457,6 +472,14 @@ mod tests {
             assert_eq!(once, spelt.as_bytes(), "{authority}");
             assert_eq!(normal_authority(&once, scheme), once, "{authority}");
         }
+    }
+
+    #[test] // P33, P65
+    fn a_long_key_in_short_is_that_key_and_no_other() {
+        let long = |last: char| Key::from(format!("{}{last}", "x".repeat(LONG)));
+        let short = Scope::from(long('a')).in_short();
+        assert!(short.weight() < LONG && short.matches_key(&long('a')) && !short.matches_key(&long('b')));
+        assert_eq!(Scope::from(Key::from("a")).in_short(), Scope::from(Key::from("a")));
     }
 
     #[test] // P34

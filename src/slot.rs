@@ -386,6 +386,26 @@ mod tests {
         assert!(!slot.is_backing_off(now));
     }
 
+    #[test] // P63, P82
+    fn what_is_known_of_a_key_where_nothing_is_stored_is_forgotten_in_the_end() {
+        let now = clock::now();
+        let mut shown = slot();
+        shown.shown = Some(now + SECOND);
+        shown.drop_past(now);
+        assert!(shown.is_shown(now) && !shown.is_idle());
+        shown.drop_past(now + SECOND);
+        assert!(shown.is_idle());
+
+        let mut failed = slot();
+        failed.fail(now, 1, 0.0, false);
+        assert!(failed.is_idle(), "nothing stands in: there is nothing to put off");
+        failed.fail(now, 1, 0.0, true);
+        failed.drop_past(now + 60 * SECOND);
+        assert!(!failed.is_backing_off(now + 60 * SECOND) && !failed.is_idle(), "the next pause is a longer one");
+        failed.drop_past(now + 61 * SECOND);
+        assert!(failed.is_idle());
+    }
+
     #[test] // P34
     fn an_expired_entry_stays_only_as_long_as_it_may_be_served_stale() {
         let mut slot = slot();

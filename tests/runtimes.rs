@@ -202,7 +202,10 @@ fn what_nobody_waits_for_runs_on_the_runtime_that_was_named_and_what_somebody_wa
     let standing_in = layer.clone().on_miss(Placeholder(0)).layer(origin.service());
     let read = |service: &_, key| {
         own.block_on(async {
-            let answer = ask(service, key).await;
+            let answer = tokio::select! {
+                answer = ask(service, key) => answer,
+                () = settle() => panic!("{key}: what it waits for does not run here"),
+            };
             settle().await;
             answer
         })
@@ -215,7 +218,7 @@ fn what_nobody_waits_for_runs_on_the_runtime_that_was_named_and_what_somebody_wa
     assert_eq!((read(&standing_in, "cold"), origin.runs()), (Ok(0), 2));
     behind.block_on(layer.cache().settled());
     assert_eq!((read(&standing_in, "cold"), origin.runs()), (Ok(3), 3));
-    assert_eq!(own.block_on(service.refresh(Get("k"))), Ok(4), "so is what is asked for by hand");
+    assert_eq!(own.block_on(service.refresh(Get("k"))), Ok(4), "what is asked for by hand is waited for");
 }
 
 #[test] // P27 P82
@@ -244,7 +247,7 @@ fn with_a_runtime_of_their_own_refreshes_need_none_of_their_readers() {
 }
 
 #[test] // P27
-fn refreshes_are_lost_with_their_runtime_and_the_stale_answer_goes_on() {
+fn refreshes_are_lost_with_their_runtime_and_those_that_come_after_go_on_with_their_readers() {
     let own = timeless();
     for when in ["never began", "hung", "was gone"] {
         let behind = timeless();
@@ -262,13 +265,28 @@ fn refreshes_are_lost_with_their_runtime_and_the_stale_answer_goes_on() {
             assert_eq!(origin.under_way(), 1);
         }
         drop(behind);
-        for _ in 0..3 {
+        if when != "never began" {
+            // This one shows that the runtime is gone.
             assert_eq!(own.block_on(ask(&service, "k")), Ok(1), "{when}");
         }
         let stats = layer.cache().stats();
         assert_eq!((stats.runs, stats.refreshes, stats.refreshes_dropped, origin.under_way()), (0, 0, 0, 0), "{when}");
+        let runs = origin.runs();
+        assert_eq!(own.block_on(ask(&service, "k")), Ok(1), "{when}: at once, all the same");
+        own.block_on(layer.cache().settled());
+        assert_eq!(own.block_on(ask(&service, "k")), Ok(runs + 1), "{when}: its key is free, and it is refreshed");
         assert!(own.block_on(layer.cache().drain(Duration::ZERO)), "{when}");
-        let forced = own.block_on(service.refresh(Get("k")));
-        assert!(forced.is_ok() && own.block_on(ask(&service, "k")) == forced, "{when}: its key is free");
+    }
+}
+
+#[test] // P27, P82
+fn a_placeholder_is_filled_in_behind_though_the_runtime_for_that_is_gone() {
+    let (own, behind) = (timeless(), timeless());
+    let layer = layer().spawn_on(behind.handle().clone()).on_miss(Placeholder(0));
+    let service = layer.layer(Origin::new());
+    drop(behind);
+    for answer in [0, 0, 1] {
+        assert_eq!(own.block_on(ask(&service, "k")), Ok(answer));
+        own.block_on(layer.cache().settled());
     }
 }

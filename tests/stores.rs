@@ -254,6 +254,95 @@ async fn what_is_over_is_over_for_the_others_too() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P25
+async fn a_run_that_comes_too_late_does_not_take_away_what_a_later_one_has_saved() {
+    let store = LocalStore::new();
+    let one = Instance::of(&store);
+    one.get("a").await;
+    pass(secs(40)).await;
+    let gate = Gate::new();
+    one.origin.next_time(Act::AnswerAfter(gate.clone()));
+    ask(&one.service, "a").await.unwrap();
+    idle().await;
+    // It waits for the refresh that is under way until its patience is over, and leads a run of its own.
+    assert_eq!(one.service.refresh(Get("a")).await.unwrap(), 3);
+    gate.open();
+    one.cache.settled().await;
+    assert_eq!((one.get("a").await, Instance::counting_from(&store, 10).get("a").await), (3, 3));
+}
+
+#[tokio::test(start_paused = true)] // P25
+async fn what_the_store_has_kept_of_an_earlier_run_does_not_take_the_place_of_a_later_one() {
+    let store = LocalStore::new();
+    let lifetime = |number: u64| if number == 1 { secs(3_600) } else { secs(1) };
+    let layer = layer().freshness_by(move |_, number| lifetime(*number)).store(store.clone(), Number);
+    let service = layer.layer(Origin::new());
+    ask(&service, "a").await.unwrap();
+    // The store misses what comes next.
+    store.fail(true);
+    assert_eq!(service.refresh(Get("a")).await.unwrap(), 2);
+    layer.cache().settled().await;
+    store.fail(false);
+    pass(secs(2)).await;
+    assert_eq!(ask(&service, "a").await.unwrap(), 2);
+    layer.cache().settled().await;
+    assert_eq!(ask(&service, "a").await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)] // P34
+async fn what_was_expired_is_not_fresh_again_where_the_store_was_not_reached() {
+    let store = LocalStore::new();
+    let one = Instance::of(&store);
+    one.get("a").await;
+    store.fail(true);
+    assert!(one.cache.expire(Key::from("a")).await.is_err());
+    store.fail(false);
+    assert_eq!((one.get("a").await, one.get("a").await), (1, 2));
+}
+
+#[tokio::test(start_paused = true)] // P33
+async fn a_run_that_began_before_a_put_does_not_take_away_what_was_put() {
+    let store = LocalStore::new();
+    let layer = layer().freshness(freshness()).admit(|_, number| *number != 2).store(store.clone(), Number);
+    let origin = Origin::new();
+    let service = layer.layer(origin.service());
+    ask(&service, "a").await.unwrap();
+    pass(secs(40)).await;
+    let gate = Gate::new();
+    origin.next_time(Act::AnswerAfter(gate.clone()));
+    ask(&service, "a").await.unwrap();
+    idle().await;
+    service.put(Get("a"), 99).await.unwrap();
+    gate.open();
+    layer.cache().settled().await;
+    assert_eq!((origin.runs(), Instance::of(&store).get("a").await), (2, 99));
+}
+
+#[tokio::test(start_paused = true)] // P23
+async fn what_is_over_is_over_also_where_the_store_was_too_slow_to_be_asked() {
+    let store = LocalStore::new();
+    Instance::of(&store).get("a").await;
+    let layer = layer().admit(|_, _| false).store(store.clone(), Number);
+    store.delay(secs(1));
+    ask(&layer.layer(Origin::new()), "a").await.unwrap();
+    layer.cache().settled().await;
+    assert_eq!(store.records(), 0);
+}
+
+#[tokio::test(start_paused = true)] // P27
+async fn a_drain_waits_until_the_store_has_what_runs_have_made() {
+    let store = LocalStore::new();
+    let one = Instance::of(&store);
+    let gate = Gate::new();
+    one.origin.always(Act::AnswerAfter(gate.clone()));
+    let reader = crowd(&one.service, "a", 1).await;
+    store.delay(secs(2));
+    gate.open();
+    answers(reader).await;
+    assert!(!one.cache.drain(secs(1)).await && store.records() == 0);
+    assert!(one.cache.drain(secs(5)).await && store.records() == 1);
+}
+
 #[tokio::test(start_paused = true)] // P22
 async fn a_run_that_fails_leaves_the_store_as_it_is() {
     let store = LocalStore::new();
@@ -273,6 +362,23 @@ async fn who_asks_for_something_new_gets_it() {
     assert_eq!(other.service.refresh(Get("a")).await.unwrap(), 20);
     other.cache.settled().await;
     assert_eq!(Instance::of(&store).get("a").await, 20);
+}
+
+#[tokio::test(start_paused = true)] // P26
+async fn who_asks_for_something_new_is_not_content_with_what_another_one_s_run_has_found() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::of(&store), Instance::counting_from(&store, 10));
+    let gate = Gate::new();
+    one.origin.next_time(Act::FailAfter(gate.clone()));
+    let both = crowd(&one.service, "a", 2).await;
+    pass(secs(3)).await;
+    assert_eq!(other.get("a").await, 10);
+    let forced = tokio::spawn(one.service.refresh(Get("a")));
+    // The one who follows gives up on the first run, and finds what was made before the other one asked.
+    pass(secs(8)).await;
+    gate.open();
+    both.join_all().await;
+    assert_eq!((forced.await.unwrap().unwrap(), one.origin.runs()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)] // P74

@@ -35,7 +35,9 @@ pub fn frame(message: impl AsRef<[u8]>) -> Bytes {
 }
 
 /// A call of a method, such as a client makes it: `http://example.org/quotes.Quotes/Get`, or the path alone. The authority
-/// is part of the key: give it the one that clients ask.
+/// is part of the key: give it the one that clients ask. So is what they read: this is a client that reads no compressed
+/// messages, as those of tonic by default. Others read some, and say so (Python's do); for those give it their
+/// `grpc-accept-encoding`, such as `identity, deflate, gzip`.
 ///
 /// ```
 /// use std::time::Duration;

@@ -40,22 +40,30 @@ where
 
     fn judge(&self, response: &Response<B>, method: &Freshness, _: &Freshness) -> Judgement {
         let (headers, extensions) = (response.headers(), response.extensions());
-        let said = extensions.get::<Freshness>();
+        let (said, meant) = (extensions.get::<Freshness>(), statuses::meaning(headers));
         let contributed = extensions.get::<Contribution>().map(|inner| inner.freshness);
         let mut judged = Judgement::storable(*said.unwrap_or(&contributed.unwrap_or(*method)));
         judged.said = said.is_some();
         judged.tags = groups::tags(headers, extensions);
         judged.age = age_header(headers);
-        judged.failed = is_failure(response.status());
+        // Before all else: what is forbidden as well is no less of a failure.
+        judged.failed = fails(response);
         // An answer that fails in its trailers has a head like any other.
         judged.hold = true;
-        if let Some(detail) = forbidden(headers, extensions) {
-            judged.refuse(Class::Personal { mark: true }, detail);
+        let directives = CacheControl::parse(headers);
+        if directives.must_revalidate || directives.proxy_revalidate {
+            judged.freshness = Freshness::exact(judged.freshness.lifetime());
+        }
+        if let Some(detail) = forbidden(headers, extensions, &directives) {
+            // A client can bring about an error, and must not switch collapsing off with it.
+            let mark = response.status() == StatusCode::OK && meant.is_none_or(|meaning| meaning == Meaning::Good);
+            judged.refuse(Class::Personal { mark }, detail);
         } else if response.status() != StatusCode::OK || !rules::is_grpc(headers) {
             // What speaks here is no gRPC service: somebody before it does, and to this client.
-            let class = if judged.failed { Class::Shareable } else { Class::Personal { mark: false } };
+            let shared = is_failure(response.status());
+            let class = if shared { Class::Shareable } else { Class::Personal { mark: false } };
             judged.refuse(class, Detail::Status);
-        } else if let Some(meaning) = statuses::meaning(headers) {
+        } else if let Some(meaning) = meant {
             judge_status(meaning, &mut judged);
             if judged.class == Class::Storable {
                 // There is no message: what is good has one.
@@ -155,8 +163,21 @@ where
     }
 
     fn is_failure(&self, response: &Response<B>) -> bool {
-        is_failure(response.status()) || statuses::meaning(response.headers()) == Some(Meaning::Failure)
+        fails(response)
     }
+}
+
+/// Whether a head says that the service could not do its work. One without a status that is none of gRPC's says so too:
+/// clients make `UNKNOWN`, `UNIMPLEMENTED`, `INTERNAL` or `UNAVAILABLE` of it, unless it asks who they are (see
+/// `http-grpc-status-mapping.md` of gRPC).
+fn fails<B>(response: &Response<B>) -> bool {
+    let (status, headers) = (response.status(), response.headers());
+    is_failure(status)
+        || match statuses::meaning(headers) {
+            Some(meaning) => meaning == Meaning::Failure,
+            None if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) => false,
+            None => status != StatusCode::OK || !rules::is_grpc(headers),
+        }
 }
 
 /// What a status makes of an answer.
@@ -174,8 +195,7 @@ fn judge_status(meaning: Meaning, judged: &mut Judgement) {
 
 /// Why nobody but the one who asked may have the answer, if so. What metadata grants counts for nothing: what it forbids
 /// is forbidden.
-fn forbidden(headers: &HeaderMap, extensions: &Extensions) -> Option<Detail> {
-    let said = CacheControl::parse(headers);
+fn forbidden(headers: &HeaderMap, extensions: &Extensions, said: &CacheControl) -> Option<Detail> {
     if extensions.get::<NoStore>().is_some() {
         Some(Detail::HandlerSaidNo)
     } else if said.no_store {

@@ -85,18 +85,21 @@ pub use request::RequestBody;
 /// middleware further out has put there, or the connection has, is not part of the key: a service that answers by it needs
 /// `key_by`.
 ///
+/// What a function of `key_by` has read is not seen for that, a credential neither. Who needs it further in, such as an
+/// interceptor there, gets it by `key_metadata` as well, or in an extension from further out.
+///
 /// # Which answers are stored
 ///
 /// One message, then trailers with `grpc-status: 0`: headers, message and trailers are stored and given out as they were,
 /// with `age` and `cache-status` among the headers. Not stored: what says `cache-control: no-store`, `private` or
 /// `no-cache`, sets a cookie, is over [`body_cap`](CachebackLayer::body_cap), or was told so by its service
-/// ([`NoStore`](crate::NoStore)). A [`Freshness`] or [`Tags`](crate::Tags) among the extensions of tonic's
-/// `Response` counts as in HTTP.
+/// ([`NoStore`](crate::NoStore)). What says `must-revalidate` is never served stale. A [`Freshness`] or
+/// [`Tags`](crate::Tags) among the extensions of tonic's `Response` counts as in HTTP.
 ///
 /// `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED`, `UNIMPLEMENTED`, `INTERNAL`,
-/// `UNAVAILABLE` and `DATA_LOSS` are failures: what is stored is better and stays. All others are answers: they go to those
-/// who wait, and take the place of what is stored by removing it. `UNAUTHENTICATED` and `PERMISSION_DENIED` go to the one
-/// who asked.
+/// `UNAVAILABLE` and `DATA_LOSS` are failures: what is stored is better and stays. So is what is no answer of gRPC at all,
+/// such as a page of a proxy, unless its status is 401 or 403. All others are answers: they go to those who wait, and take
+/// the place of what is stored by removing it. `UNAUTHENTICATED` and `PERMISSION_DENIED` go to the one who asked.
 ///
 /// # Streaming
 ///

@@ -62,7 +62,16 @@ impl Grpc {
         // No key of an HTTP layer is like this one: what stands for its message no URI has as its query (key.rs).
         key.part(Some(&self.rules.fingerprint));
         key.part(seen.map(|seen| seen.path().as_bytes()));
-        key.part(call.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes));
+        if let Some(seen) = seen {
+            // That of the received URI has been written: only another one counts, as around HTTP (http/request.rs).
+            let another = seen.authority() != received.authority();
+            key.kind(u8::from(another));
+            if another {
+                key.part(seen.authority().map(|authority| authority.as_str().as_bytes()));
+            }
+        }
+        // All lines: a run sees them all.
+        write_field(&call.headers, &CONTENT_TYPE, &mut key);
         key.kind(Accepted::by(&call.headers).0);
         for name in &self.rules.key_headers {
             write_field(&call.headers, name, &mut key);

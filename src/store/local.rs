@@ -99,7 +99,7 @@ impl LocalStore {
     }
 
     /// Puts other bytes in the place of every record: what somebody else has written there.
-    #[cfg(test)]
+    #[cfg(all(test, not(cacheback_model)))]
     pub(crate) fn corrupt(&self, change: impl Fn(&[u8]) -> Vec<u8>) {
         for saved in self.state().records.values_mut() {
             saved.record.bytes = change(&saved.record.bytes).into();

@@ -225,6 +225,7 @@ impl Flags {
         (judged.on_demand, judged.validate, judged.for_all) = (is_set(3), is_set(4), is_set(5));
         // Its lifetime was jittered when it was first stored.
         judged.drawn = true;
+        judged.found = true;
         judged
     }
 }

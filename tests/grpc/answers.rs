@@ -237,6 +237,48 @@ async fn what_metadata_forbids_is_forbidden_and_what_it_grants_counts_for_nothin
     }
 }
 
+#[tokio::test(start_paused = true)] // P42, P80
+async fn what_must_be_revalidated_is_never_served_stale() {
+    for directive in ["must-revalidate", "proxy-revalidate"] {
+        let origin = Origin::new(move |seen| {
+            let mut answer = Response::new(quote(seen));
+            answer.metadata_mut().insert("cache-control", directive.parse().unwrap());
+            answer.extensions_mut().insert(a_minute());
+            Ok(answer)
+        });
+        let stand = Stand::new(&minute(), &origin).await;
+        stand.get("ACME").await;
+        assert_eq!(stand.get("ACME").await.told(), (1, "hit; ttl=60"));
+        pass(61).await;
+        assert_eq!(stand.get("ACME").await.quote.cents, 2, "{directive}");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P15, P80
+async fn an_error_switches_collapsing_off_for_nobody_whatever_else_it_says() {
+    for (code, told) in [
+        (Code::NotFound, "fwd=uri-miss; fwd-status=200; stored"),
+        (Code::Unavailable, "fwd=uri-miss; fwd-status=200; stored"),
+        (Code::Ok, "fwd=uri-miss; fwd-status=200; stored; detail=hit-for-miss"),
+    ] {
+        let origin = Origin::new(move |seen| {
+            let mut answer = Response::new(quote(seen));
+            let mut status = Status::new(code, "in words");
+            for metadata in [answer.metadata_mut(), status.metadata_mut()] {
+                metadata.insert("cache-control", "no-store".parse().unwrap());
+            }
+            match (seen.run, code) {
+                (1, Code::Ok) => Ok(answer),
+                (1, _) => Err(status),
+                _ => Ok(Response::new(quote(seen))),
+            }
+        });
+        let stand = Stand::new(&minute(), &origin).await;
+        let _error = stand.ask("ACME", &[]).await;
+        assert_eq!(stand.get("ACME").await.told(), (2, told), "{code:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)] // P54, P56, P80
 async fn what_a_service_says_beside_its_answer_counts_and_what_is_of_one_exchange_is_not_stored() {
     let origin = Origin::new(|seen| {
@@ -278,6 +320,53 @@ async fn an_answer_over_the_cap_streams_past() {
     for (share, runs) in [(&small, 1), (&small, 1), (&large, 2), (&large, 3)] {
         assert_eq!(stand.get(share).await.quote.note.len(), share.len() * 1_000);
         assert_eq!(origin.runs(), runs);
+    }
+}
+
+#[tokio::test(start_paused = true)] // P22, P23, P80
+async fn what_clients_take_for_a_failure_by_its_head_keeps_the_stale_answer() {
+    let grpc_with = |status: &'static str| vec![("content-type", "application/grpc"), ("grpc-status", status)];
+    for (status, head, kept) in [
+        (503, vec![], true),
+        (404, vec![], true),
+        (408, vec![("content-type", "text/plain")], true),
+        (302, vec![("location", "/elsewhere")], true),
+        (200, vec![("content-type", "text/html")], true),
+        (404, vec![("content-type", "application/grpc")], true),
+        (401, vec![], false),
+        (403, vec![], false),
+        (404, grpc_with("5"), false),
+        (200, grpc_with("14"), true),
+        (200, [grpc_with("14"), vec![("cache-control", "no-store")]].concat(), true),
+        (503, vec![("cache-control", "no-store")], true),
+        (200, [grpc_with("5"), vec![("cache-control", "no-store")]].concat(), false),
+    ] {
+        let (layer, runs) = (minute(), Arc::new(Mutex::new(0)));
+        let service = layer.layer(service_fn({
+            let head = head.clone();
+            move |_| {
+                let mut runs = runs.lock().unwrap();
+                *runs += 1;
+                let mut answer = grpc::answer(b"fine");
+                if *runs > 1 {
+                    answer = http::Response::new(grpc::Whole::default());
+                    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+                    let fields = head.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+                    answer.headers_mut().extend(fields.collect::<HeaderMap>());
+                }
+                std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+            }
+        }));
+        let ask = async || {
+            let answer = infallible(service.clone().oneshot(grpc::call(GET, b"m").unwrap()).await);
+            in_time(layer.cache().settled()).await;
+            answer.extensions().get::<Outcome>().unwrap().to_string()
+        };
+        ask().await;
+        pass(61).await;
+        assert_eq!(ask().await, "hit; ttl=-1", "{status} {head:?}");
+        let said = ask().await;
+        assert_eq!(said == "hit; ttl=-1; detail=back-off", kept, "{status} {head:?}: {said}");
     }
 }
 
@@ -333,6 +422,39 @@ async fn a_body_that_breaks_off_is_handed_on_as_it_is_and_not_stored() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P53, P80
+async fn half_a_message_is_not_stored_whatever_its_status_says() {
+    for bytes in [&[0, 0, 0][..], &[0, 0, 0, 0, 2], &[0, 0, 0, 0, 2, 7]] {
+        let layer = minute();
+        let ask = by_hand(&layer, &[("content-type", "application/grpc")], 200, move || {
+            let (mut script, body) = scripted();
+            script.data(Bytes::from_static(bytes));
+            script.trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]));
+            script.end();
+            body
+        });
+        for _ in 0..2 {
+            let (outcome, read) = ask().await;
+            assert!(!outcome.is_stored() && read.unwrap().0 == bytes, "{outcome}");
+        }
+        assert_eq!(layer.cache().stats().stored, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)] // P15, P53, P80
+async fn an_answer_that_says_of_itself_that_it_is_over_the_cap_is_let_go_at_its_first_bytes() {
+    let layer = minute().body_cap(64);
+    let (script, body) = scripted();
+    script.data(Bytes::from_static(&[0, 0, 0, 0, 65, 7]));
+    let bodies = Arc::new(Mutex::new(vec![body]));
+    let ask = by_hand(&layer, &[("content-type", "application/grpc")], 200, move || bodies.lock().unwrap().remove(0));
+    // The rest of it never comes, and the clock stands still.
+    let first = ask();
+    assert!(tokio::time::timeout(secs(1), first).await.is_err());
+    assert_eq!(layer.cache().stats().refused_for(Detail::TooLarge), 1);
+    drop(script);
+}
+
 #[tokio::test(start_paused = true)] // P80
 async fn what_is_no_answer_of_grpc_is_not_stored() {
     let cases: [(&'static [(&str, &str)], u16); 6] = [
@@ -357,6 +479,27 @@ async fn what_is_no_answer_of_grpc_is_not_stored() {
             assert_eq!(read.unwrap().0[..], [0, 0, 0, 0, 1, 7]);
         }
         assert_eq!(layer.cache().stats().stored, 0, "{head:?} {status}");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P80
+async fn what_some_clients_would_not_take_for_a_good_status_is_not_stored() {
+    for statuses in [&["00"][..], &["+0"], &["0 "], &["0", "14"], &["14", "0"], &["0", "0"]] {
+        let layer = minute();
+        let ask = by_hand(&layer, &[("content-type", "application/grpc")], 200, move || {
+            let (script, body) = scripted();
+            script.data(Bytes::from_static(&[0, 0, 0, 0, 1, 7]));
+            let mut trailers = HeaderMap::new();
+            statuses.iter().for_each(|status| _ = trailers.append("grpc-status", HeaderValue::from_static(status)));
+            script.trailers(trailers);
+            body
+        });
+        for _ in 0..2 {
+            let (outcome, read) = ask().await;
+            assert!(!outcome.is_stored(), "{statuses:?}: {outcome}");
+            assert_eq!(read.unwrap().1.unwrap().get_all("grpc-status").iter().count(), statuses.len());
+        }
+        assert_eq!(layer.cache().stats().stored, 0, "{statuses:?}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! Fresh, stale, too stale, cold: what becomes of a unary call.
 
 use cacheback::{CacheStatus, CachebackLayer, ForceRefresh, Freshness, Outcome, Plan, Scope, grpc};
+use http::{HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, Full};
 use prost::Message;
 use tonic::{Code, Response, Status};
 use tower::{Layer, ServiceExt};
@@ -199,8 +201,32 @@ async fn an_answer_is_put_explained_and_looked_at_by_hand() {
     layer.put(call(), bad).await.unwrap_err();
     let failed = tonic::Status::unavailable("down").into_http::<grpc::Whole>();
     layer.put(call(), failed).await.unwrap_err();
+    let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("14"))]);
+    let half_way = Full::new(grpc::frame(b"m")).with_trailers(std::future::ready(Some(Ok(trailers))));
+    layer.put(call(), grpc::answer(b"").map(|_| half_way)).await.unwrap_err();
     layer.put(grpc::call("/quotes.Quotes/Put", b"").unwrap(), grpc::answer(b"")).await.unwrap_err();
     assert_eq!(stand.get("ACME").await.quote, put);
+}
+
+#[tokio::test(start_paused = true)] // P33, P80
+async fn what_is_put_by_hand_is_for_clients_that_read_what_its_call_says() {
+    let (origin, layer) = (Origin::counting(), minute());
+    let stand = Stand::new(&layer, &origin).await;
+    let call = |codings: &[&'static str]| {
+        let message = Wanted { share: "ACME".into() }.encode_to_vec();
+        let mut call = grpc::call(&format!("http://{}{GET}", stand.address), message).unwrap();
+        let codings = codings.iter().map(|coding| ("grpc-accept-encoding".parse().unwrap(), coding.parse().unwrap()));
+        call.headers_mut().extend(codings.collect::<http::HeaderMap>());
+        call
+    };
+    let put = Quote { share: "ACME".into(), cents: 99, note: "by hand".into() };
+    let python = [("grpc-accept-encoding", "identity, deflate, gzip")];
+    layer.put(call(&[]), grpc::answer(put.encode_to_vec())).await.unwrap();
+    assert_eq!(stand.get("ACME").await.quote, put);
+    assert_eq!(layer.explain(call(&["gzip,deflate"])).await.plan(), Plan::Lead);
+    layer.put(call(&["gzip,deflate"]), grpc::answer(put.encode_to_vec())).await.unwrap();
+    assert_eq!(stand.ask("ACME", &python).await.unwrap().quote, put);
+    assert_eq!(origin.runs(), 0);
 }
 
 #[tokio::test(start_paused = true)] // P6, P80

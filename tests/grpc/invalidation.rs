@@ -1,9 +1,13 @@
 //! Expiry and purge: by method and message, by method, by service, by tag; and the race against a run.
 
-use cacheback::{Cache, Scope, grpc};
+use std::{convert::Infallible, sync::Arc};
+
+use cacheback::{Cache, Outcome, Scope, grpc};
+use http_body_util::BodyExt;
 use prost::Message;
+use tokio::sync::Notify;
 use tonic::{Response, codec::CompressionEncoding};
-use tower::{Layer, ServiceBuilder, ServiceExt, util::BoxCloneService};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
 
 use crate::{
     clock::in_time,
@@ -144,4 +148,36 @@ async fn a_call_that_passes_an_http_layer_of_the_same_cache_purges_nothing_of_it
         }
     }
     assert_eq!((origin.runs(), cache.peek(Scope::everything()).len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)] // P31, P65, P80
+async fn calls_with_very_long_messages_void_no_runs_of_others() {
+    for (cap, lengths) in [(64 << 10, 65_000..65_005), (1 << 20, 400_000..400_001)] {
+        let layer = minute().message_cap(cap);
+        let (goes_on, waits) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let service = layer.layer(service_fn({
+            let (goes_on, waits) = (Arc::clone(&goes_on), Arc::clone(&waits));
+            move |call: http::Request<grpc::RequestBody<grpc::Whole>>| {
+                let (goes_on, waits) = (Arc::clone(&goes_on), Arc::clone(&waits));
+                async move {
+                    let mut answer = grpc::answer(b"fine");
+                    if call.into_body().collect().await?.to_bytes().len() > 100 {
+                        answer.headers_mut().insert("cache-control", http::HeaderValue::from_static("no-store"));
+                    } else {
+                        waits.notify_one();
+                        goes_on.notified().await;
+                    }
+                    Ok::<_, Infallible>(answer)
+                }
+            }
+        }));
+        let slow = tokio::spawn(service.clone().oneshot(grpc::call(GET, b"slow").unwrap()));
+        in_time(waits.notified()).await;
+        for length in lengths {
+            drop(service.clone().oneshot(grpc::call(GET, vec![b'x'; length]).unwrap()).await.unwrap());
+        }
+        goes_on.notify_one();
+        let outcome = *in_time(slow).await.unwrap().unwrap().extensions().get::<Outcome>().unwrap();
+        assert!(outcome.is_stored(), "{cap}: {outcome}");
+    }
 }

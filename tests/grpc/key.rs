@@ -127,6 +127,19 @@ async fn a_function_vouches_for_credentials_and_keys_what_it_finds() {
     assert_eq!(told, [(1, false), (1, true), (2, false), (3, false), (4, false), (2, true)]);
 }
 
+#[tokio::test(start_paused = true)] // P66, P80
+async fn what_a_function_has_read_is_seen_only_where_its_field_is_keyed_as_well() {
+    let layer = minute().key_by(|call| Some(call.headers.get("authorization")?.as_bytes().to_vec()));
+    for (layer, sees) in [(layer.clone(), ""), (layer.key_metadata("authorization"), "ada")] {
+        let origin = Origin::counting();
+        let stand = Stand::new(&layer, &origin).await;
+        for said in ["fwd=uri-miss; fwd-status=200; stored", "hit; ttl=60"] {
+            assert_eq!(stand.ask("ACME", &[("authorization", "ada")]).await.unwrap().told(), (1, said));
+        }
+        assert_eq!(origin.last().field("authorization"), sees);
+    }
+}
+
 /// Lets nobody pass but one.
 #[allow(clippy::result_large_err, reason = "tonic's own")]
 fn only_ada(request: Request<()>) -> Result<Request<()>, Status> {
@@ -326,6 +339,31 @@ async fn a_content_type_is_part_of_the_key_and_a_uri_with_a_query_is_no_method()
     let said: Vec<_> = all.iter().map(|(_, said)| said.as_str()).collect();
     let (stored, past) = ("fwd=uri-miss; fwd-status=200; stored", "fwd=bypass; fwd-status=200; detail=excluded");
     assert_eq!(said, [stored, stored, "hit; ttl=60", past]);
+}
+
+#[tokio::test(start_paused = true)] // P60, P66, P80
+async fn a_second_content_type_is_seen_and_therefore_part_of_the_key() {
+    let mut two = call(GET, &[]);
+    two.headers_mut().append("content-type", "application/grpc+json".parse().unwrap());
+    let all = called(&minute(), &[call(GET, &[]), two.clone(), two]).await;
+    let seen: Vec<_> = all.iter().map(|(seen, _)| seen.headers().get_all("content-type").iter().count()).collect();
+    let said: Vec<_> = all.iter().map(|(_, said)| said.starts_with("hit")).collect();
+    assert_eq!((&seen[..], &said[..]), (&[1, 2, 2][..], &[false, false, true][..]));
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)] // P60, P66, P80
+async fn an_authority_that_a_middleware_has_put_in_place_of_the_received_one_is_part_of_the_key() {
+    let sent_on = |to: &str| {
+        let (mut call, received) = (call(&format!("http://{to}{GET}"), &[]), "http://a.example/quotes.Quotes/Get");
+        call.extensions_mut().insert(axum::extract::OriginalUri(received.parse().unwrap()));
+        call
+    };
+    let calls = ["one.example", "two.example", "one.example", "a.example"].map(sent_on);
+    let all = called(&minute(), &calls).await;
+    let said: Vec<_> = all.iter().map(|(_, said)| said.starts_with("hit")).collect();
+    assert_eq!(said, [false, false, true, false]);
+    assert_eq!(all[1].0.uri(), "http://two.example/quotes.Quotes/Get");
 }
 
 #[tokio::test(start_paused = true)] // P48, P80

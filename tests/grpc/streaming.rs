@@ -1,6 +1,6 @@
 //! Calls that stream, in each direction: message by message, as without the layer, listed or not.
 
-use cacheback::{CachebackLayer, Freshness, Grpc, grpc};
+use cacheback::{Cache, CachebackLayer, Freshness, Grpc, grpc};
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tonic::{Code, Status, codegen::tokio_stream::Stream};
@@ -212,6 +212,36 @@ async fn a_stream_that_stops_after_its_first_message_is_let_go_in_time() {
         assert_eq!(in_time(heard.message()).await.unwrap(), Some(cents(n)));
         script.send(Ok(cents(n + 1))).unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)] // P11, P80
+async fn what_is_held_until_it_is_known_to_be_good_ends_with_the_last_who_waits_for_it() {
+    let freshness = Freshness::exact(secs(60)).stale_if_error(secs(600));
+    let layer = Cache::builder().max_refreshes(0).build().grpc().method(WATCH, freshness);
+    let origin = Origin::counting();
+    let stand = Stand::new(&layer, &origin).await;
+    let once = origin.stream();
+    once.send(Ok(cents(1))).unwrap();
+    drop(once);
+    let mut heard = in_time(stand.client.clone().watch(wanted("ACME", &[]))).await.unwrap().into_inner();
+    while in_time(heard.message()).await.unwrap().is_some() {}
+    in_time(stand.cache.settled()).await;
+    pass(61).await;
+    let script = origin.stream();
+    script.send(Ok(cents(2))).unwrap();
+    let mut client = stand.client.clone();
+    let leader = tokio::spawn(async move { client.watch(wanted("ACME", &[])).await });
+    origin.begun(2).await;
+    let mut client = stand.client.clone();
+    let follower = tokio::spawn(async move { client.watch(wanted("ACME", &[])).await });
+    quiet().await;
+    leader.abort();
+    quiet().await;
+    assert!(!script.is_closed(), "somebody waits still");
+    follower.abort();
+    quiet().await;
+    assert!(script.is_closed(), "nobody does");
+    assert_eq!(origin.runs(), 2);
 }
 
 #[tokio::test(start_paused = true)] // P80
