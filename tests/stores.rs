@@ -10,6 +10,8 @@ use std::{
 use cacheback::{Cache, Cacheback, Codec, CodecError, ErrorKind, Freshness, Key, Stats, Typed, testing::LocalStore};
 use tower::Layer;
 
+#[path = "stores/http.rs"]
+mod http_layers;
 mod support;
 use support::typed::{Act, Gate, Get, Origin, answers, ask, at_once, crowd, idle, layer, pass, secs};
 

@@ -134,16 +134,16 @@ mod tests {
             body: Vec<u8>, said in "[a-z]{0,3}", own in prop::collection::vec("[ -~]{0,3}", 0..3),
         ) -> StoredResponse {
             let mut head = http::Response::new(()).into_parts().0;
-            head.status = StatusCode::from_u16(status).unwrap();
+            head.status = StatusCode::from_u16(status).expect("a status");
             for (at, name) in names.iter().enumerate() {
-                head.headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::from(at));
+                head.headers.append(HeaderName::try_from(name).expect("a name"), HeaderValue::from(at));
             }
             let trailers = trailers.then(|| head.headers.clone());
             let omitted = Unstored::new(Mode::Protocol).of(&head.headers, None);
             let mut stored = StoredResponse::new(&head, &omitted).complete(body.into(), trailers, &omitted);
             stored.tagged = tagged;
             stored.said = said.as_bytes().into();
-            stored.own = own.iter().map(|own| HeaderValue::from_str(own).unwrap()).collect();
+            stored.own = own.iter().map(|own| HeaderValue::from_str(own).expect("a value")).collect();
             stored
         }
     }

@@ -1,0 +1,156 @@
+//! What HTTP layers keep in a store: whole responses, each under what selects it.
+
+use axum::{Router, response::IntoResponse};
+use cacheback::{Cache, CachebackLayer, Freshness, Http, Scope, testing::LocalStore};
+
+use crate::support::http::{Origin, get, get_with, pass, request, saying, send};
+
+/// A process with an application of its own behind a layer.
+struct Instance {
+    origin: Origin,
+    cache: Cache,
+    app: Router,
+}
+
+impl Instance {
+    fn new(store: &LocalStore, origin: Origin, layer: impl FnOnce(&Cache) -> CachebackLayer<Http>) -> Self {
+        let cache = Cache::builder().store(store.clone()).build();
+        let app = origin.behind(layer(&cache));
+        Self { origin, cache, app }
+    }
+
+    /// In application mode, with a minute for what says nothing.
+    fn of(store: &LocalStore, origin: Origin) -> Self {
+        Self::new(store, origin, |cache| cache.layer(crate::secs(60)))
+    }
+
+    async fn get(&self, uri: &str, fields: &[(&str, &str)]) -> String {
+        let reply = get_with(&self.app, uri, fields).await;
+        self.cache.settled().await;
+        format!("{} ({})", reply.text(), reply.said())
+    }
+}
+
+fn named(name: &'static str, fields: &[(&str, &str)]) -> Origin {
+    let fields = crate::support::http::headers(fields);
+    Origin::new(move |seen| (fields.clone(), format!("{name} {}", seen.run)))
+}
+
+#[tokio::test(start_paused = true)] // P45, P70
+async fn a_page_is_found_as_it_was_made_fields_body_and_age() {
+    let store = LocalStore::new();
+    let respond = || {
+        let lines =
+            [("x-line", "one"), ("x-line", "two"), ("etag", "\"a\""), ("date", "Mon, 01 Jan 2024 00:00:00 GMT")];
+        let fields = crate::support::http::headers(&lines);
+        Origin::new(move |_| (http::StatusCode::NON_AUTHORITATIVE_INFORMATION, fields.clone(), "a page"))
+    };
+    let (one, other) = (Instance::of(&store, respond()), Instance::of(&store, respond()));
+    let made = get(&one.app, "http://a/page").await;
+    one.cache.settled().await;
+    pass(7.0).await;
+    let found = get(&other.app, "http://a/page").await;
+    assert_eq!((other.origin.runs(), found.status, found.text()), (0, made.status, "a page"));
+    assert_eq!((found.field("x-line"), found.field("age")), ("one|two".to_owned(), "7".to_owned()));
+    assert_eq!((found.field("date"), found.field("etag")), (made.field("date"), made.field("etag")));
+    assert_eq!(found.field("cache-status"), "cacheback; hit; ttl=53; detail=store");
+    assert_eq!(found.field("content-length"), "6");
+}
+
+#[tokio::test(start_paused = true)] // P44
+async fn variants_are_kept_apart_by_all_fields_that_anybody_has_named() {
+    let store = LocalStore::new();
+    let [de, en] = ["de", "en"].map(|language| [("accept-language", language)]);
+    let one = Instance::of(&store, named("one", &[("vary", "accept-language")]));
+    let other = Instance::of(&store, named("other", &[("vary", "x-theme")]));
+    assert!(one.get("/", &de).await.starts_with("one 1 (fwd=uri-miss"));
+    assert!(other.get("/", &de).await.starts_with("one 1 (hit;"), "it has been told by which field to look");
+    assert!(other.get("/", &en).await.starts_with("other 1 (fwd=vary-miss"));
+    // What the other has made is selected by a field more. Whoever asks for it finds it, by both.
+    let third = Instance::of(&store, named("third", &[]));
+    assert!(third.get("/", &en).await.starts_with("other 1 (hit;"));
+    let themed = [("accept-language", "en"), ("x-theme", "dark")];
+    assert!(third.get("/", &themed).await.starts_with("third 1 (fwd=vary-miss"));
+    // By its own word it is the same in every language.
+    assert!(third.get("/", &de).await.starts_with("other 1 (hit;"));
+}
+
+#[tokio::test(start_paused = true)] // P31, P36
+async fn a_post_has_the_store_forget_what_it_may_have_changed_before_it_is_answered() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::of(&store, named("one", &[])), Instance::of(&store, named("other", &[])));
+    one.get("http://a/page", &[]).await;
+    assert_eq!(store.records(), 1);
+    send(&other.app, request("POST", "http://a/page", &[])).await;
+    assert_eq!(store.records(), 0);
+    // A store that does not answer is waited for no longer than it may take.
+    store.delay(crate::secs(3_600));
+    let began = tokio::time::Instant::now();
+    send(&other.app, request("POST", "http://a/page", &[])).await;
+    assert!(began.elapsed() <= std::time::Duration::from_millis(101), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)] // P34
+async fn a_page_is_purged_from_the_store_by_path_and_by_tag() {
+    let store = LocalStore::new();
+    let tagged = Origin::new(|seen| saying(cacheback::Tags::new(["t"]), seen.run.to_string()));
+    let one = Instance::of(&store, tagged);
+    for scope in [Scope::path("/page").unwrap(), Scope::tag("t"), Scope::path_prefix("/").unwrap(), Scope::everything()]
+    {
+        one.get("http://a/page?x=1", &[]).await;
+        assert_eq!(store.records(), 1);
+        one.cache.purge(scope).await.unwrap();
+        assert_eq!(store.records(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)] // P46
+async fn what_was_found_is_validated_and_what_was_validated_is_saved_again() {
+    let store = LocalStore::new();
+    let origin = || {
+        Origin::new(|seen| {
+            let fields = [("etag", "\"a\""), ("cache-control", "max-age=10, stale-while-revalidate=100")];
+            if seen.headers.contains_key("if-none-match") {
+                (http::StatusCode::NOT_MODIFIED, fields, "").into_response()
+            } else {
+                (fields, "a page").into_response()
+            }
+        })
+    };
+    let [one, two, three] = [(); 3].map(|()| Instance::new(&store, origin(), Cache::http));
+    assert!(one.get("http://a/", &[]).await.starts_with("a page (fwd=uri-miss"));
+    pass(20.0).await;
+    assert_eq!(two.get("http://a/", &[]).await, "a page (hit; ttl=-10; detail=store)");
+    assert_eq!(two.origin.last().field("if-none-match"), "\"a\"");
+    assert_eq!(three.get("http://a/", &[]).await, "a page (hit; ttl=10; detail=store)");
+    assert_eq!(three.origin.runs(), 0);
+}
+
+#[tokio::test(start_paused = true)] // P15, P43
+async fn what_is_one_s_own_is_not_in_the_store() {
+    let store = LocalStore::new();
+    for fields in [[("cache-control", "private")], [("set-cookie", "id=1")], [("cache-control", "no-store")]] {
+        let one = Instance::of(&store, named("one", &fields));
+        one.get("http://a/", &[]).await;
+        one.get("http://a/x", &[("cookie", "id=1")]).await;
+        one.get("http://a/x", &[("authorization", "me")]).await;
+        assert_eq!(store.records(), 0, "{fields:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P93
+async fn layers_with_other_rules_or_of_another_mode_find_nothing_of_one_another() {
+    let store = LocalStore::new();
+    let origin = || named("a page", &[("cache-control", "max-age=60")]);
+    let plain = Instance::of(&store, origin());
+    plain.get("http://a/", &[]).await;
+    let keyed = Instance::new(&store, origin(), |cache| cache.layer(crate::secs(60)).key_header("x-theme"));
+    let protocol = Instance::new(&store, origin(), Cache::http);
+    for other in [keyed, protocol] {
+        other.get("http://a/", &[]).await;
+        assert_eq!(other.origin.runs(), 1);
+    }
+    let same = Instance::new(&store, origin(), |cache| cache.layer(Freshness::new(crate::secs(9))));
+    same.get("http://a/", &[]).await;
+    assert_eq!(same.origin.runs(), 0, "a lifetime is no rule of keys");
+}
