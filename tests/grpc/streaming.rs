@@ -263,3 +263,34 @@ async fn a_unary_call_of_a_slow_client_is_looked_up_and_its_message_read_whole()
         assert_eq!((quote.share.as_str(), quote.cents), ("ACME", run));
     }
 }
+
+#[tokio::test(start_paused = true)] // P80
+async fn a_unary_call_is_looked_up_on_a_thread_that_was_busy_while_the_rest_of_it_came() {
+    let (origin, layer) = (Origin::counting(), minute());
+    let service = layer.layer(origin.server());
+    for said in ["fwd=uri-miss; fwd-status=200; stored", "hit"] {
+        let (mut script, body) = scripted();
+        let message = grpc::frame(b"\x0a\x04ACME");
+        script.data(message.slice(..7));
+        let answer = tokio::spawn(service.clone().oneshot(grpc::call(GET, b"").unwrap().map(|_| body)));
+        let came = std::sync::Arc::new(tokio::sync::Notify::new());
+        let connection = tokio::spawn({
+            let came = std::sync::Arc::clone(&came);
+            async move {
+                came.notified().await;
+                script.data(message.slice(7..));
+                script.end();
+            }
+        });
+        quiet().await;
+        tokio::time::advance(std::time::Duration::from_millis(60)).await;
+        // The call has its turn before its connection.
+        came.notify_one();
+        let answer = in_time(answer).await.unwrap().unwrap();
+        let heard = crate::stand::said(answer.headers());
+        assert!(heard.starts_with(said), "{heard}");
+        in_time(connection).await.unwrap();
+        in_time(layer.cache().settled()).await;
+    }
+    assert_eq!(origin.runs(), 1);
+}
