@@ -275,7 +275,12 @@ impl<V: Send + Sync + 'static> Cache<V> {
         if let Some(tier) = &self.shared.tier {
             let told = tier.invalidate(&scope).await;
             // What a run that began after the first time has found in the store before it was told.
-            reached.entries += self.remove(&scope, force);
+            let again = self.remove(&scope, force);
+            reached.entries = match force {
+                // What was expired the first time is still there.
+                Force::Expire => reached.entries.max(again),
+                Force::Purge => reached.entries + again,
+            };
             told?;
         }
         Ok(reached)

@@ -202,6 +202,14 @@ async fn an_invalidation_reaches_the_store_and_what_is_under_way_elsewhere_is_no
     }
 }
 
+#[tokio::test(start_paused = true)] // P34
+async fn what_an_invalidation_reaches_in_memory_is_counted_once() {
+    let one = Instance::of(&LocalStore::new());
+    one.get("a").await;
+    assert_eq!(one.service.expire(&Get("a")).await.unwrap().entries, 1);
+    assert_eq!(one.service.purge(&Get("a")).await.unwrap().entries, 1);
+}
+
 #[tokio::test(start_paused = true)] // P30
 async fn a_run_that_finds_the_record_before_the_store_is_told_does_not_bring_it_back() {
     let store = LocalStore::new();
