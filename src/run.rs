@@ -370,7 +370,9 @@ where
                     desk.hand_over(response, status, &judged, stored);
                 }
                 let filled = clock::timeout(route.settings.fill_timeout, fill.as_mut()).await;
-                match filled.unwrap_or(Err(Unfilled::Slow)) {
+                // Nobody was given any of what is held: where it is no answer yet, what is stored is better.
+                let late = || if holds && route.protocol.is_short(&fill) { Unfilled::Failed } else { Unfilled::Slow };
+                match filled.unwrap_or_else(|| Err(late())) {
                     Ok(value) => {
                         judged = landing.land(judged, value, &sight);
                         stored = judged.class == Class::Storable && judged.detail.is_none();

@@ -90,6 +90,10 @@ where
         judged
     }
 
+    fn is_short(&self, fill: &Storing<B>) -> bool {
+        fill.is_short()
+    }
+
     fn pass(&self, mut response: Response<B>) -> Response<Body<B>> {
         response.extensions_mut().remove::<Contribution>();
         response.map(Body::passing)
