@@ -111,7 +111,12 @@ impl<V> Slot<V> {
 
     /// Takes in a new entry, in place of the one that it refreshes and of those that the same requests would select.
     pub(crate) fn admit(&mut self, entry: Arc<Entry<V>>, refreshed: Option<&Arc<Entry<V>>>, most: usize) -> Admission {
-        if self.variants.iter().any(|kept| kept.entry.run > entry.run && kept.is_selected_with(&entry)) {
+        // What was found in a shared store is older than the run that found it: its age says how old. The store may have
+        // missed what came after it.
+        let is_outdone = |kept: &Kept<V>| {
+            kept.entry.run > entry.run || entry.judged.found && kept.entry.age(entry.started) <= entry.judged.age
+        };
+        if self.variants.iter().any(|kept| is_outdone(kept) && kept.is_selected_with(&entry)) {
             return Admission::Superseded;
         }
         self.clear_for(&entry);
