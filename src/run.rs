@@ -8,7 +8,6 @@ use std::{
     any::Any,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::{sync::oneshot, task};
@@ -284,11 +283,10 @@ async fn ask<P: Protocol>(
     let slot = shared.memory.peek(lead.key());
     let kept = |base: &Base<P::Value>| {
         let kept = slot.as_ref()?.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, &base.entry))?;
-        Some(kept.verdict(clock::now()))
+        Some(kept.verdict(clock::now()).0)
     };
-    let (here, age) = base.and_then(kept).unwrap_or((Verdict::Gone, Duration::MAX));
-    // What is older does not come back, however long it may live: the store may have missed what came after it.
-    let better = found.filter(|found| sparing && found.verdict() < here && found.judged.age < age);
+    let here = base.and_then(kept).unwrap_or(Verdict::Gone);
+    let better = found.filter(|found| sparing && found.verdict() < here);
     let is_found = better.is_some_and(|found| {
         let (number, most) = (lead.number(), route.settings.max_variants);
         let entry = route.restored(found, clock::now(), number);
