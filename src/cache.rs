@@ -269,18 +269,23 @@ impl<V: Send + Sync + 'static> Cache<V> {
     }
 
     async fn invalidate_everywhere(&self, scope: Scope, force: Force) -> Result<Reached, Error> {
-        let reached = self.invalidate(&scope, force);
-        let more = self.invalidate_elsewhere(&scope, force).await?;
-        Ok(Reached { entries: reached + more })
+        let first = self.invalidate(&scope, force);
+        let again = self.invalidate_elsewhere(&scope, force).await?;
+        let entries = match force {
+            // What was expired the first time is still there.
+            Force::Expire => first.max(again),
+            Force::Purge => first + again,
+        };
+        Ok(Reached { entries })
     }
 
-    /// Tells the store what was invalidated in this process, if there is one: how much more that has reached here.
+    /// Tells the store what was invalidated in this process, if there is one; and invalidates again here, for what a run
+    /// that began after the first time has found in the store before it was told. How much that reached.
     pub(crate) async fn invalidate_elsewhere(&self, scope: &Scope, force: Force) -> Result<usize, Error> {
         let Some(tier) = &self.shared.tier else { return Ok(0) };
         let told = tier.invalidate(scope).await;
-        // What a run that began after the first time has found in the store before it was told.
-        let more = self.remove(scope, force);
-        told.map(|()| more)
+        let again = self.remove(scope, force);
+        told.map(|()| again)
     }
 }
 

@@ -22,7 +22,8 @@ pub struct Peeked<V> {
 }
 
 impl<V: Send + Sync + 'static> Cache<V> {
-    /// All that is stored and that a scope reaches, at this moment. What may not be served any more is left out.
+    /// All that is stored in the memory of this process and that a scope reaches, at this moment. What may not be served any
+    /// more is left out.
     ///
     /// Nothing comes of it: it starts no run, and what is seen does not count as used.
     ///

@@ -34,7 +34,8 @@ use crate::{
 ///
 /// What the service answers and the layer does not store (an HTTP 404, what a rule does not
 /// [admit](crate::CachebackLayer::admit)) is not hidden: for the time of
-/// [`hit_for_miss`](crate::CachebackLayer::hit_for_miss) after such a run readers wait for the service.
+/// [`hit_for_miss`](crate::CachebackLayer::hit_for_miss) after such a run readers wait for the service. Where that is zero
+/// it stays hidden.
 ///
 /// What a shared store holds is found by that run too, and not waited for.
 ///

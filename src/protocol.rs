@@ -184,6 +184,12 @@ pub trait Capture<Res>: Protocol {
         Err(response)
     }
 
+    /// Whether what there is of a response when its time is up is no answer yet.
+    #[doc(hidden)]
+    fn is_short(&self, _: &Self::Fill) -> bool {
+        false
+    }
+
     /// The response as it came.
     #[doc(hidden)]
     fn pass(&self, response: Res) -> Self::Response;

@@ -26,6 +26,9 @@ impl<P: Protocol> CachebackLayer<P> {
     /// It wins over every run that started before it, wherever that is: a run that is under way is not stored when it
     /// lands. An invalidation that comes after it wins over it as usual.
     ///
+    /// Where others share a store it waits until that has the response, for five seconds at most. That the store failed is
+    /// counted ([`Stats::store_failures`](crate::Stats::store_failures)) and no error: what it held before is there still.
+    ///
     /// ```
     /// use cacheback::{CachebackLayer, Key};
     ///

@@ -8,7 +8,6 @@ use std::{
     any::Any,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::{sync::oneshot, task};
@@ -308,11 +307,10 @@ where
     let slot = shared.memory.peek(lead.key());
     let kept = |base: &Base<P::Value>| {
         let kept = slot.as_ref()?.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, &base.entry))?;
-        Some(kept.verdict(clock::now()))
+        Some(kept.verdict(clock::now()).0)
     };
-    let (here, age) = base.and_then(kept).unwrap_or((Verdict::Gone, Duration::MAX));
-    // What is older does not come back, however long it may live: the store may have missed what came after it.
-    let better = found.filter(|found| sparing && found.verdict() < here && found.judged.age < age);
+    let here = base.and_then(kept).unwrap_or(Verdict::Gone);
+    let better = found.filter(|found| sparing && found.verdict() < here);
     let is_found = better.is_some_and(|found| {
         let (number, most) = (lead.number(), route.settings.max_variants);
         let variant = found.judged.fields.as_ref().map(|fields| values(fields, &request));
@@ -395,7 +393,9 @@ where
                     desk.hand_over(response, status, &judged, stored);
                 }
                 let filled = clock::timeout(route.settings.fill_timeout, fill.as_mut()).await;
-                match filled.unwrap_or(Err(Unfilled::Slow)) {
+                // Nobody was given any of what is held: where it is no answer yet, what is stored is better.
+                let late = || if holds && route.protocol.is_short(&fill) { Unfilled::Failed } else { Unfilled::Slow };
+                match filled.unwrap_or_else(|| Err(late())) {
                     Ok(value) => {
                         judged = landing.land(judged, value, &sight);
                         stored = judged.class == Class::Storable && judged.detail.is_none();

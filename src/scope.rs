@@ -131,7 +131,7 @@ impl Scope {
 
     /// One gRPC method with one message: every call of it with these bytes, whatever its metadata, codings and authority.
     /// See [`Grpc`](crate::Grpc). The method alone is a [`path`](Self::path), its service a
-    /// [`path_prefix`](Self::path_prefix).
+    /// [`path_prefix`](Self::path_prefix). In a nested router it is the path as it was received.
     ///
     /// `message` is the message as it is encoded, without the five bytes that stand before it on the wire. That is what
     /// clients send that make the same bytes of the same message, as they do in one language and version. Of calls whose

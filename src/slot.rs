@@ -111,7 +111,7 @@ impl<V> Slot<V> {
 
     /// Takes in a new entry, in place of the one that it refreshes and of those that the same requests would select.
     pub(crate) fn admit(&mut self, entry: Arc<Entry<V>>, refreshed: Option<&Arc<Entry<V>>>, most: usize) -> Admission {
-        if self.variants.iter().any(|kept| kept.entry.run > entry.run && kept.is_selected_with(&entry)) {
+        if self.variants.iter().any(|kept| kept.is_newer_than(&entry) && kept.is_selected_with(&entry)) {
             return Admission::Superseded;
         }
         self.clear_for(&entry);
@@ -131,7 +131,7 @@ impl<V> Slot<V> {
 
     /// Lets go of what is older than this entry and selected by the same requests.
     pub(crate) fn clear_for(&mut self, entry: &Entry<V>) {
-        self.variants.retain(|kept| kept.entry.run > entry.run || !kept.is_selected_with(entry));
+        self.variants.retain(|kept| kept.is_newer_than(entry) || !kept.is_selected_with(entry));
     }
 
     /// Makes the slot no heavier than this, as long as there is more than one variant.
@@ -256,6 +256,18 @@ impl BackOff {
 }
 
 impl<V> Kept<V> {
+    /// Whether a run made this that started later than the one that made the entry. What was found in a shared store is
+    /// older than the run that found it; there ages tell.
+    fn is_newer_than(&self, entry: &Entry<V>) -> bool {
+        let (kept, at) = (&self.entry, self.entry.started.max(entry.started));
+        let is_younger = || kept.age(at) <= entry.age(at);
+        match (kept.judged.found, entry.judged.found) {
+            (false, false) => kept.run > entry.run,
+            (true, false) => kept.run > entry.run && is_younger(),
+            (_, true) => kept.run > entry.run || is_younger(),
+        }
+    }
+
     /// Whether the same requests select this and that entry.
     fn is_selected_with(&self, entry: &Entry<V>) -> bool {
         self.entry.variant.is_none()

@@ -205,7 +205,7 @@ fn warn_of_bypass(detail: Detail) {
         target: "cacheback",
         reason = detail.as_str(),
         "nearly every request of a cached route goes past the cache; see `key_header`, `key_cookie`, `ignore_cookies` \
-         and `key_by`"
+         and `key_by`, or `key_metadata` for gRPC"
     );
 }
 

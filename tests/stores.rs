@@ -204,6 +204,14 @@ async fn an_invalidation_reaches_the_store_and_what_is_under_way_elsewhere_is_no
     }
 }
 
+#[tokio::test(start_paused = true)] // P34
+async fn what_an_invalidation_reaches_in_memory_is_counted_once() {
+    let one = Instance::of(&LocalStore::new());
+    one.get("a").await;
+    assert_eq!(one.service.expire(&Get("a")).await.unwrap().entries, 1);
+    assert_eq!(one.service.purge(&Get("a")).await.unwrap().entries, 1);
+}
+
 #[tokio::test(start_paused = true)] // P30
 async fn a_run_that_finds_the_record_before_the_store_is_told_does_not_bring_it_back() {
     let store = LocalStore::new();
@@ -289,6 +297,45 @@ async fn what_the_store_has_kept_of_an_earlier_run_does_not_take_the_place_of_a_
     assert_eq!(ask(&service, "a").await.unwrap(), 2);
     layer.cache().settled().await;
     assert_eq!(ask(&service, "a").await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)] // P33
+async fn what_a_run_has_found_does_not_take_the_place_of_what_was_put_before_it_began() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::of(&store), Instance::counting_from(&store, 10));
+    one.get("a").await;
+    pass(secs(40)).await;
+    assert_eq!(other.service.refresh(Get("a")).await.unwrap(), 10);
+    other.cache.settled().await;
+    store.delay(secs(1) / 20);
+    let service = one.service.clone();
+    let put = tokio::spawn(async move { service.put(Get("a"), 99).await });
+    idle().await;
+    // It begins after the put, and asks a store that has not heard of that yet.
+    assert_eq!(ask(&one.service, "a").await.unwrap(), 1);
+    put.await.unwrap().unwrap();
+    one.cache.settled().await;
+    assert_ne!(one.get("a").await, 10);
+}
+
+#[tokio::test(start_paused = true)] // P33
+async fn what_is_put_wins_over_what_a_later_run_has_found_that_was_made_before() {
+    let store = LocalStore::new();
+    let (one, other) = (Instance::of(&store), Instance::counting_from(&store, 10));
+    one.get("a").await;
+    pass(secs(40)).await;
+    assert_eq!(other.service.refresh(Get("a")).await.unwrap(), 10);
+    other.cache.settled().await;
+    pass(secs(1)).await;
+    store.delay(secs(1) / 20);
+    let service = one.service.clone();
+    let put = tokio::spawn(async move { service.put(Get("a"), 99).await });
+    tokio::task::yield_now().await;
+    store.delay(Duration::ZERO);
+    // A run that begins after the put is through with the store before it.
+    assert_eq!((one.get("a").await, one.get("a").await), (1, 10));
+    put.await.unwrap().unwrap();
+    assert_eq!((one.get("a").await, Instance::counting_from(&store, 20).get("a").await), (99, 99));
 }
 
 #[tokio::test(start_paused = true)] // P34

@@ -84,10 +84,20 @@ where
         // Without a status its client takes it for a failure.
         let meaning = answer.trailers().and_then(statuses::meaning).unwrap_or(Meaning::Failure);
         judge_status(meaning, &mut judged);
-        if judged.class == Class::Storable && answer.content().is_empty() {
+        let is_readable = match answer.content().first() {
+            Some(0) => true,
+            Some(1) => rules::coding(answer.head()).is_some(),
+            // There is no message, or its first byte says neither of what there is to say.
+            _ => false,
+        };
+        if judged.class == Class::Storable && !is_readable {
             judged.refuse(Class::Shareable, Detail::Status);
         }
         judged
+    }
+
+    fn is_short(&self, fill: &Storing<B>) -> bool {
+        fill.is_short()
     }
 
     fn pass(&self, mut response: Response<B>) -> Response<Body<B>> {

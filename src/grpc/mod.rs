@@ -106,7 +106,7 @@ pub use request::RequestBody;
 /// A method that streams is not to be listed. If it is, it goes on as without the layer, message by message: a client that
 /// streams as said above, a server that streams after its second message, when it is known for one. Until then others with
 /// the same message wait, and where a stored answer could stand in for a failure so does the reader, for
-/// [`fill_timeout`](CachebackLayer::fill_timeout) at most.
+/// [`fill_timeout`](CachebackLayer::fill_timeout) at most: if there is no whole message by then, that is a failure.
 ///
 /// Bodies of requests are to be `Unpin`, as those of tonic, axum and hyper are.
 #[derive(Clone)]

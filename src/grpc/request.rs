@@ -12,7 +12,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
-use tokio::task::coop;
+use tokio::task::{self, coop};
 
 use crate::{
     clock,
@@ -88,10 +88,18 @@ impl<B: http_body::Body + Unpin> Reading<B> {
     /// Reads on for as long as the client goes on.
     pub(crate) async fn all(&mut self) -> Result<(), Detail> {
         loop {
-            match clock::timeout(PATIENCE, poll_fn(|cx| self.poll_some(cx))).await {
-                Some(None) => {}
-                Some(Some(end)) => return end,
-                None => return Err(Detail::Streaming),
+            let some = match clock::timeout(PATIENCE, poll_fn(|cx| self.poll_some(cx))).await {
+                Some(some) => some,
+                None => {
+                    // It may be this thread that is late: what has come meanwhile is a turn of its connection away.
+                    task::yield_now().await;
+                    let some = poll_fn(|cx| Poll::Ready(self.poll_some(cx))).await;
+                    let Poll::Ready(some) = some else { return Err(Detail::Streaming) };
+                    some
+                }
+            };
+            if let Some(end) = some {
+                return end;
             }
         }
     }

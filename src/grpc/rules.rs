@@ -111,7 +111,7 @@ pub(crate) fn project(rules: &KeyRules, call: &mut Parts, compressed: bool) {
 
 /// Whether a request is a call of gRPC over HTTP/2.
 pub(crate) fn is_call<B>(request: &Request<B>) -> bool {
-    request.method() == Method::POST && is_grpc(request.headers())
+    request.method() == Method::POST && is_grpc(request.headers()) && !request.headers().contains_key(header::UPGRADE)
 }
 
 /// Whether this is content of gRPC, and not of gRPC-Web.

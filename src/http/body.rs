@@ -376,6 +376,11 @@ impl<B: http_body::Body> Fill<B> {
         }
     }
 
+    /// Whether there is less than makes a message, where the body is to be one.
+    pub(crate) fn is_short(&self) -> bool {
+        matches!(&self.expected, Expected::OneMessage(count) if count.so_far(self.cap) == SoFar::Part)
+    }
+
     fn fail(&mut self, unfilled: Unfilled, next: Next<B>) {
         self.body = None;
         self.failed = Some(unfilled);

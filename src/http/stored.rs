@@ -302,6 +302,11 @@ impl<B: http_body::Body> Storing<B> {
     pub(crate) fn new(stored: StoredResponse, omitted: Omitted, fill: Fill<B>, etag: bool) -> Self {
         Self { stored: Some(stored), omitted, fill, etag }
     }
+
+    /// Whether there is less of the body than makes a message, where it is to be one.
+    pub(crate) fn is_short(&self) -> bool {
+        self.fill.is_short()
+    }
 }
 
 impl<B: http_body::Body> Future for Storing<B> {

@@ -46,7 +46,8 @@ where
         self.answer(request, false)
     }
 
-    /// What is stored for a request, if it may still be served. Nothing comes of it: see [`Cache::peek`].
+    /// What is stored for a request in the memory of this process, if it may still be served. Nothing comes of it: see
+    /// [`Cache::peek`].
     ///
     /// [`Cache::peek`]: crate::Cache::peek
     #[must_use]

@@ -80,8 +80,8 @@ pub struct View {
 impl CachebackLayer {
     /// Caches the responses of a service with a typed request, by what the key function makes of the request.
     ///
-    /// The service's `Response` is `Res`, which is cloned for each reader; its `Error` may be anything, and an error is
-    /// never stored: where a response is stored that may stand in ([`Freshness::stale_if_error`]) that is the answer. The
+    /// The service's `Response` is `Res`, which is cloned for each reader; its `Error` may be anything that is `Send`, and an
+    /// error is never stored: where a response is stored that may stand in ([`Freshness::stale_if_error`]) that is the answer. The
     /// layer has a cache of its own ([`CachebackLayer::cache`]). Unless told otherwise ([`CachebackLayer::freshness`]) a
     /// response is fresh for a minute, with the windows of [`Freshness::new`].
     ///

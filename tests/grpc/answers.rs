@@ -441,6 +441,27 @@ async fn half_a_message_is_not_stored_whatever_its_status_says() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P80
+async fn a_message_of_which_no_client_knows_how_to_read_it_is_not_stored() {
+    type Head = &'static [(&'static str, &'static str)];
+    let plain: Head = &[("content-type", "application/grpc")];
+    let coded: Head = &[("content-type", "application/grpc"), ("grpc-encoding", "gzip")];
+    for (head, flag, stored) in
+        [(plain, 0, true), (plain, 1, false), (plain, 2, false), (coded, 1, true), (coded, 2, false)]
+    {
+        let layer = minute();
+        let ask = by_hand(&layer, head, 200, move || {
+            let (script, body) = scripted();
+            script.data(Bytes::copy_from_slice(&[flag, 0, 0, 0, 1, 7]));
+            script.trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]));
+            body
+        });
+        assert_eq!(ask().await.1.unwrap().0[..], [flag, 0, 0, 0, 1, 7]);
+        layer.cache().settled().await;
+        assert_eq!(layer.cache().stats().stored, u64::from(stored), "{flag} {head:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)] // P15, P53, P80
 async fn an_answer_that_says_of_itself_that_it_is_over_the_cap_is_let_go_at_its_first_bytes() {
     let layer = minute().body_cap(64);

@@ -214,6 +214,36 @@ async fn a_stream_that_stops_after_its_first_message_is_let_go_in_time() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P6, P22, P80
+async fn a_run_that_says_nothing_after_its_head_has_failed_and_the_stale_answer_stands_in() {
+    let freshness = Freshness::exact(secs(60)).stale_if_error(secs(600));
+    let layer = CachebackLayer::grpc().method(WATCH, freshness).fill_timeout(secs(2));
+    let origin = Origin::counting();
+    let stand = Stand::new(&layer, &origin).await;
+    let once = origin.stream();
+    once.send(Ok(cents(1))).unwrap();
+    drop(once);
+    let mut heard = in_time(stand.client.clone().watch(wanted("ACME", &[]))).await.unwrap().into_inner();
+    while in_time(heard.message()).await.unwrap().is_some() {}
+    in_time(stand.cache.settled()).await;
+    pass(61).await;
+    let silent = origin.stream();
+    let mut client = stand.client.clone();
+    let call = tokio::spawn(async move { client.watch(wanted("ACME", &[])).await });
+    origin.begun(2).await;
+    quiet().await;
+    pass(3).await;
+    let said = "cacheback; fwd=stale; fwd-status=200; ttl=-4; detail=stale-if-error";
+    let answer = in_time(call).await.unwrap().unwrap();
+    assert_eq!(answer.metadata().get("cache-status").unwrap(), said);
+    let mut heard = answer.into_inner();
+    assert_eq!(in_time(heard.message()).await.unwrap(), Some(cents(1)));
+    // It stays, and the next run is put off.
+    let again = in_time(stand.client.clone().watch(wanted("ACME", &[]))).await.unwrap();
+    assert_eq!(again.metadata().get("cache-status").unwrap(), "cacheback; hit; ttl=-4; detail=back-off");
+    drop(silent);
+}
+
 #[tokio::test(start_paused = true)] // P11, P80
 async fn what_is_held_until_it_is_known_to_be_good_ends_with_the_last_who_waits_for_it() {
     let freshness = Freshness::exact(secs(60)).stale_if_error(secs(600));
@@ -262,4 +292,35 @@ async fn a_unary_call_of_a_slow_client_is_looked_up_and_its_message_read_whole()
         let quote: Quote = prost::Message::decode(&body[5..]).unwrap();
         assert_eq!((quote.share.as_str(), quote.cents), ("ACME", run));
     }
+}
+
+#[tokio::test(start_paused = true)] // P80
+async fn a_unary_call_is_looked_up_on_a_thread_that_was_busy_while_the_rest_of_it_came() {
+    let (origin, layer) = (Origin::counting(), minute());
+    let service = layer.layer(origin.server());
+    for said in ["fwd=uri-miss; fwd-status=200; stored", "hit"] {
+        let (mut script, body) = scripted();
+        let message = grpc::frame(b"\x0a\x04ACME");
+        script.data(message.slice(..7));
+        let answer = tokio::spawn(service.clone().oneshot(grpc::call(GET, b"").unwrap().map(|_| body)));
+        let came = std::sync::Arc::new(tokio::sync::Notify::new());
+        let connection = tokio::spawn({
+            let came = std::sync::Arc::clone(&came);
+            async move {
+                came.notified().await;
+                script.data(message.slice(7..));
+                script.end();
+            }
+        });
+        quiet().await;
+        tokio::time::advance(std::time::Duration::from_millis(60)).await;
+        // The call has its turn before its connection.
+        came.notify_one();
+        let answer = in_time(answer).await.unwrap().unwrap();
+        let heard = crate::stand::said(answer.headers());
+        assert!(heard.starts_with(said), "{heard}");
+        in_time(connection).await.unwrap();
+        in_time(layer.cache().settled()).await;
+    }
+    assert_eq!(origin.runs(), 1);
 }
