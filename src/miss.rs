@@ -17,10 +17,10 @@ use crate::{
     layer::{Behind, Route, Settings, Sighting, ttl},
     placeholder::fill_behind,
     protocol::{Capture, Prepare, Protocol, Role},
-    run::{self, Base, Delivery, Job},
+    run::{self, Base, Consult, Delivery, Job},
     service::refresh_behind,
     status::{CacheStatus, Detail, Outcome},
-    store::tier::Afterwards,
+    store::tier::{Afterwards, Known},
     telemetry::Event,
 };
 
@@ -42,7 +42,7 @@ struct Seeker<S, P: Protocol> {
 enum Led<Seeker, Request, Response, Error> {
     Answered(Result<Response, Error>),
     /// What the shared store held is in memory now. The request is still to be answered.
-    Found(Seeker, Request),
+    Found(Seeker, Request, Option<Known>),
 }
 
 /// A request that asks for a new response: by the journal's number, the moment at which it came.
@@ -80,8 +80,8 @@ where
     let mut seeker = Seeker { route, service, key, view, status, forced, by_hand };
     let flights = Arc::clone(&seeker.route.cache.shared().flights);
     let (mut alone, mut panics, mut fields) = (false, 0, None);
-    // Whether what the shared store holds will do in place of a run: once is enough. And whether it was found there.
-    let (mut sparing, mut found) = (forced.is_none(), None);
+    // The shared store is asked once; and whether the answer was found there.
+    let (mut consult, mut found) = (if forced.is_none() { Consult::Take } else { Consult::Announce }, None);
     loop {
         // ## Looking => (Leading | Following | done: found, stood in for, or by itself)
         if let Some((outcome, behind)) = seeker.hit(&seen)
@@ -140,11 +140,11 @@ where
             // ## Leading => (Looking: something landed meanwhile | done: led)
             Joined::Lead(lead) => {
                 match seeker.look_again(&seen, &lead, fields.as_ref(), &request) {
-                    Ok(again) => match seeker.lead(lead, request, &again, together, sparing).await {
+                    Ok(again) => match seeker.lead(lead, request, &again, together, consult).await {
                         Led::Answered(answer) => return answer,
-                        Led::Found(back, its) => {
+                        Led::Found(back, its, known) => {
                             (seeker, request) = (back, its);
-                            (sparing, found) = (false, Some(Detail::Store));
+                            (consult, found) = (Consult::Done(known), Some(Detail::Store));
                             seen = seeker.look(&request);
                         }
                     },
@@ -247,7 +247,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         request: P::Request,
         seen: &Sighting<P::Value>,
         together: bool,
-        sparing: bool,
+        consult: Consult,
     ) -> Led<Self, P::Request, P::Response, S::Error>
     where
         P: Prepare<Req> + Capture<S::Response>,
@@ -262,7 +262,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         let validate = !self.by_hand;
         let base = seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate });
         let (job, interest, mut delivery) =
-            Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, base, together, sparing);
+            Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, base, together, consult);
         run::start::<S, P, Req>(job);
         let delivered = match patiently(&self.route.settings, self.may_fall_back(seen), &mut delivery).await {
             Some(delivered) => delivered,
@@ -282,7 +282,7 @@ impl<S, P: Protocol> Seeker<S, P> {
                 Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
             }
             Ok(Delivery::Error(error)) => self.fall_back_on(seen, error),
-            Ok(Delivery::Found(request)) => return Led::Found(self, request),
+            Ok(Delivery::Found(request, known)) => return Led::Found(self, request, known),
             Ok(Delivery::Panic(payload)) => {
                 self.answered(Outcome::new(self.status));
                 panic::resume_unwind(payload)
@@ -345,7 +345,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         if cache.shared().tier.is_some() {
             let forget = async move {
                 if let Some(tier) = &cache.shared().tier {
-                    tier.after(&key, Afterwards::Forget).await;
+                    tier.after(&key, Afterwards::Forget(None)).await;
                 }
             };
             drop(run::start_telling(&self.route.cache, forget));

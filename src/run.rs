@@ -43,8 +43,7 @@ pub(crate) struct Job<S, P: Protocol, Request, Response, Error> {
     permit: Option<Permit>,
     /// Whether the run may go on for the store's sake when nobody waits for it any more.
     adoptable: bool,
-    /// Whether what the shared store holds will do in place of a run.
-    sparing: bool,
+    consult: Consult,
     beginning: Option<Beginning>,
     /// When the run started: before anybody's patience with it begins to run out.
     started: Instant,
@@ -84,7 +83,17 @@ pub(crate) enum Delivery<Request, Response, Error> {
     Error(Error),
     Panic(Box<dyn Any + Send>),
     /// What the shared store held is in memory now: whoever asked looks again.
-    Found(Request),
+    Found(Request, Option<Known>),
+}
+
+/// What a run has to do with the shared store before it calls the service.
+pub(crate) enum Consult {
+    /// It asks: what is there will do in place of the service.
+    Take,
+    /// It asks, to be known there.
+    Announce,
+    /// It need not ask again.
+    Done(Option<Known>),
 }
 
 type JobOf<S, P, Req> = Job<
@@ -108,7 +117,7 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         let running = route.cache.shared().running.start();
         let desk = Desk { lead, leader: Mutex::new(None), afterwards: Mutex::new(None) };
         let (permit, kind, started) = (Some(permit), RunKind::Background, clock::now());
-        let (adoptable, sparing) = (false, true);
+        let (adoptable, consult) = (false, Consult::Take);
         Self {
             route,
             service,
@@ -118,7 +127,7 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
             desk,
             permit,
             adoptable,
-            sparing,
+            consult,
             beginning: None,
             started,
             running,
@@ -135,7 +144,7 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         lead: Lead<P::Value>,
         base: Option<Base<P::Value>>,
         adoptable: bool,
-        sparing: bool,
+        consult: Consult,
     ) -> (Self, Interest, oneshot::Receiver<Delivery<Request, Response, Error>>) {
         let running = route.cache.shared().running.start();
         let (leader, delivery) = oneshot::channel();
@@ -151,7 +160,7 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
             desk,
             permit,
             adoptable,
-            sparing,
+            consult,
             beginning: None,
             started,
             running,
@@ -230,7 +239,7 @@ where
     S: Service<P::Request>,
     S::Error: Send + 'static,
 {
-    let Job { route, service, request, base, kind, desk, permit, adoptable, sparing, beginning, started, running } =
+    let Job { route, service, request, base, kind, desk, permit, adoptable, consult, beginning, started, running } =
         job;
     if let Some(beginning) = beginning {
         beginning.begun();
@@ -241,10 +250,10 @@ where
             // The reader's answer is written first, also where one thread does everything.
             task::yield_now().await;
         }
-        let (asked, request) = ask::<P, Req>(&route, &desk.lead, request, base.as_ref(), sparing).await;
+        let (asked, request) = ask::<P, Req>(&route, &desk.lead, request, base.as_ref(), consult).await;
         if asked.is_found {
             desk.lead.land(Landing::Vacated);
-            desk.deliver(Delivery::Found(request));
+            desk.deliver(Delivery::Found(request, asked.known));
             return End::Spared;
         }
         work::<S, P, Req>(&route, service, request, base.as_ref(), &desk, Outset { kind, started, asked }).await
@@ -293,7 +302,7 @@ async fn ask<P, Req>(
     lead: &Lead<P::Value>,
     request: P::Request,
     base: Option<&Base<P::Value>>,
-    sparing: bool,
+    consult: Consult,
 ) -> (AskedStore, P::Request)
 where
     P: Prepare<Req>,
@@ -301,6 +310,9 @@ where
     let shared = route.cache.shared();
     let nothing = AskedStore { is_found: false, may_hold: false, known: None };
     let Some(tier) = &shared.tier else { return (nothing, request) };
+    if let Consult::Done(known) = consult {
+        return (AskedStore { is_found: false, may_hold: true, known }, request);
+    }
     let values = |fields: &Fields, request: &P::Request| route.values_of(fields, request);
     let (Asked { found, known }, request) = tier.ask(lead.key(), request, values).await;
     let may_hold = found.is_some() || known.is_none();
@@ -310,7 +322,7 @@ where
         Some(kept.verdict(clock::now()).0)
     };
     let here = base.and_then(kept).unwrap_or(Verdict::Gone);
-    let better = found.filter(|found| sparing && found.verdict() < here);
+    let better = found.filter(|found| matches!(consult, Consult::Take) && found.verdict() < here);
     let is_found = better.is_some_and(|found| {
         let (number, most) = (lead.number(), route.settings.max_variants);
         let variant = found.judged.fields.as_ref().map(|fields| values(fields, &request));
@@ -467,10 +479,7 @@ impl<P: Protocol> Settling<'_, P> {
         match refusal {
             None => {
                 shared.telemetry.tell(Event::Stored);
-                if let Some(known) = &self.asked.known {
-                    let values = |fields: &Fields| self.route.values(fields, sight);
-                    self.leave(Afterwards::Save(known.saving(&entry, values)));
-                }
+                self.save(&entry, sight);
             }
             Some(Detail::Invalidated) => {
                 shared.telemetry.tell(Event::Refused(Detail::Invalidated));
@@ -479,7 +488,13 @@ impl<P: Protocol> Settling<'_, P> {
                     back_off(self.route, self.lead, self.is_warm());
                 }
             }
-            Some(detail) => self.unstored(&entry.judged, detail),
+            Some(detail) => {
+                self.unstored(&entry.judged, detail);
+                if entry.judged.class == Class::Storable && detail == Detail::TooLarge {
+                    // This memory has no room for it. Others may have.
+                    self.save(&entry, sight);
+                }
+            }
         }
         let reusable = || entry.freshness().at(entry.age(clock::now())) <= Verdict::Stale;
         self.lead.land(if entry.judged.validate || entry.judged.by_the_letter && !reusable() {
@@ -532,6 +547,14 @@ impl<P: Protocol> Settling<'_, P> {
         self.refuse(judged);
     }
 
+    /// Has the entry saved in the shared store, if that knows of the run.
+    fn save(&self, entry: &Arc<Entry<P::Value>>, sight: &P::Sight) {
+        if let Some(known) = &self.asked.known {
+            let values = |fields: &Fields| self.route.values(fields, sight);
+            self.leave(Afterwards::Save(known.saving(entry, values)));
+        }
+    }
+
     /// Leaves something to do in the shared store.
     fn leave(&self, afterwards: Afterwards<P::Value>) {
         let left = (afterwards, self.route.cache.shared().saving.start());
@@ -562,7 +585,7 @@ impl<P: Protocol> Settling<'_, P> {
         }
         let replaced = self.base.filter(|_| !judged.failed && !own);
         if (replaced.is_some() || self.asked.may_hold && !judged.failed && !own) && !self.is_outdone(judged) {
-            self.leave(Afterwards::Forget);
+            self.leave(Afterwards::Forget(self.asked.known.clone()));
         }
         let marked = !judged.failed && judged.class == Class::Personal { mark: true };
         let shown = !judged.failed && !own && self.route.protocol.has_placeholder();

@@ -430,6 +430,92 @@ async fn who_asks_for_something_new_is_not_content_with_what_another_one_s_run_h
     assert_eq!((forced.await.unwrap().unwrap(), one.origin.runs()), (2, 2));
 }
 
+#[tokio::test(start_paused = true)] // P2, P7
+async fn a_record_that_took_long_to_be_saved_is_not_younger_for_it() {
+    let store = LocalStore::new();
+    let layer = || layer().freshness(Freshness::exact(secs(10))).store(store.clone(), Number);
+    let (one, gate) = (layer(), Gate::new());
+    let answer = crowd(&one.layer(Origin::that(Act::AnswerAfter(gate.clone()))), "a", 1).await;
+    store.delay(secs(4));
+    gate.open();
+    answers(answer).await;
+    one.cache().settled().await;
+    store.delay(Duration::ZERO);
+    assert_eq!(store.records(), 1);
+    pass(secs(8)).await;
+    let origin = Origin::new();
+    ask(&layer().layer(origin.service()), "a").await.unwrap();
+    assert_eq!(origin.runs(), 1, "it is past its last horizon");
+}
+
+#[tokio::test(start_paused = true)] // P25
+async fn a_run_of_which_nothing_is_stored_takes_nothing_away_that_another_instance_has_saved_later() {
+    let store = LocalStore::new();
+    let layer = layer().freshness(freshness()).admit(|_, number| *number != 2).store(store.clone(), Number);
+    let (origin, other, gate) = (Origin::new(), Instance::counting_from(&store, 50), Gate::new());
+    let one = layer.layer(origin.service());
+    ask(&one, "a").await.unwrap();
+    pass(secs(40)).await;
+    origin.next_time(Act::AnswerAfter(gate.clone()));
+    ask(&one, "a").await.unwrap();
+    idle().await;
+    assert_eq!(other.service.refresh(Get("a")).await.unwrap(), 50);
+    other.cache.settled().await;
+    gate.open();
+    layer.cache().settled().await;
+    assert_eq!(store.records(), 1);
+}
+
+#[tokio::test(start_paused = true)] // P63
+async fn what_one_memory_has_no_room_for_is_saved_for_others() {
+    let store = LocalStore::new();
+    let small = layer().freshness(freshness()).weigh(|_| 1 << 40).store(store.clone(), Number);
+    ask(&small.layer(Origin::new()), "a").await.unwrap();
+    small.cache().settled().await;
+    let other = Instance::of(&store);
+    assert_eq!((other.get("a").await, other.origin.runs(), store.records()), (1, 0, 1));
+    ask(&small.layer(Origin::new()), "a").await.unwrap();
+    small.cache().settled().await;
+    assert_eq!(store.records(), 1);
+}
+
+#[tokio::test(start_paused = true)] // P74
+async fn a_request_waits_for_the_store_once() {
+    // A store that does not answer.
+    let store = LocalStore::new();
+    let one = Instance::of(&store);
+    store.delay(secs(3_600));
+    one.origin.next_time(Act::Fail);
+    let began = tokio::time::Instant::now();
+    crowd(&one.service, "a", 2).await.join_all().await;
+    assert!(began.elapsed() <= Duration::from_millis(105), "{:?}", began.elapsed());
+    // One that holds what is too stale to be of use before the service was asked.
+    let store = LocalStore::new();
+    Instance::of(&store).get("a").await;
+    pass(secs(100)).await;
+    let one = Instance::of(&store);
+    store.delay(Duration::from_millis(90));
+    let began = tokio::time::Instant::now();
+    ask(&one.service, "a").await.unwrap();
+    assert!(began.elapsed() <= Duration::from_millis(95), "{:?}", began.elapsed());
+    assert_eq!(one.origin.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)] // P74
+async fn a_store_that_has_failed_is_let_rest_for_a_second() {
+    let store = LocalStore::new();
+    let one = Instance::of(&store);
+    store.fail(true);
+    for key in ["a", "b", "c"] {
+        one.get(key).await;
+    }
+    assert_eq!((store.operations(), one.stats().store_failures), (1, 1));
+    pass(secs(1)).await;
+    store.fail(false);
+    one.get("d").await;
+    assert_eq!(store.records(), 1);
+}
+
 #[tokio::test(start_paused = true)] // P74
 async fn whatever_becomes_of_the_store_no_request_fails() {
     let store = LocalStore::new();

@@ -65,7 +65,13 @@ struct State {
 
 struct Saved {
     record: Record,
-    run: u64,
+    run: Run,
+}
+
+/// A run, and when it began.
+#[derive(Clone, Copy)]
+struct Run {
+    number: u64,
     at: Instant,
 }
 
@@ -128,8 +134,8 @@ impl Store for LocalStore {
             self.arrive().await?;
             let (mut state, now) = (self.state(), clock::now());
             state.clock += 1;
-            let since = Since(Arc::new(state.clock));
-            let age = |saved: &Saved| now.saturating_duration_since(saved.at);
+            let since = Since(Arc::new(Run { number: state.clock, at: now }));
+            let age = |saved: &Saved| now.saturating_duration_since(saved.run.at);
             if state.records.get(course).is_some_and(|saved| age(saved) >= saved.record.time_to_live) {
                 state.records.remove(course);
             }
@@ -142,12 +148,20 @@ impl Store for LocalStore {
     fn save<'a>(&'a self, course: &'a Course, record: Record, since: Since) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             self.arrive().await?;
-            let run = *since.0.downcast_ref::<u64>().ok_or_else(|| StoreError("a run of another store".into()))?;
-            let mut state = self.state();
-            let replaced = state.records.get(course).is_some_and(|saved| saved.run > run);
-            if !replaced && !state.is_voided(run, &course.key, &record) {
-                state.records.insert(course.clone(), Saved { record, run, at: clock::now() });
+            let (run, mut state) = (Run::of(&since)?, self.state());
+            let replaced = state.records.get(course).is_some_and(|saved| saved.run.number > run.number);
+            if !replaced && !state.is_voided(run.number, &course.key, &record) {
+                state.records.insert(course.clone(), Saved { record, run });
             }
+            Ok(())
+        })
+    }
+
+    fn forget<'a>(&'a self, key: &'a Key, since: Since) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.arrive().await?;
+            let run = Run::of(&since)?;
+            self.state().records.retain(|course, saved| course.key != *key || saved.run.number > run.number);
             Ok(())
         })
     }
@@ -167,6 +181,12 @@ impl Store for LocalStore {
             state.records.retain(|course, saved| !scope.matches(&course.key, &saved.record.tags));
             Ok(())
         })
+    }
+}
+
+impl Run {
+    fn of(Since(since): &Since) -> Result<Self, StoreError> {
+        since.downcast_ref().copied().ok_or_else(|| StoreError("a run of another store".into()))
     }
 }
 

@@ -7,12 +7,14 @@
 //! What every store promises, and what the contract suite (see `contract`) asks of each:
 //!
 //! 1. `fetch` gives back what `save` was given, byte for byte, or nothing. It never gives back another course's record.
-//! 2. A record is gone once its time to live is over, and says how long ago it was saved, by the store's own clock.
+//! 2. A record's time counts from the moment at which its run fetched, by the store's own clock: it is gone once its time to
+//!    live is over, and says how old it is.
 //! 3. When `invalidate` has returned `Ok`, no record that was saved before and is reached by the scope is fetched any
 //!    more, by any instance; nor is one that is saved later by a run that fetched before. Hard and soft differ in what
 //!    memory may still serve; a record is gone either way.
 //! 4. Of two runs that fetched one after the other, the earlier one never replaces what the later one has saved.
-//! 5. An operation that was not carried out returns an error. None panics, whatever bytes come back.
+//! 5. `forget` lets go of what is held under a key, but for what a run has saved that fetched later.
+//! 6. An operation that was not carried out returns an error. None panics, whatever bytes come back.
 //!
 //! `record` is the form of what is saved, `tier` how a cache uses its store, `local` a store without a network.
 
@@ -22,6 +24,7 @@ use bytes::Bytes;
 
 use crate::{
     entry::Course,
+    key::Key,
     protocol::sealed::Sealed,
     scope::{Scope, Tags},
 };
@@ -43,6 +46,10 @@ pub trait Store: Sealed + fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     fn save<'a>(&'a self, course: &'a Course, record: Record, since: Since) -> BoxFuture<'a, Result<(), StoreError>>;
 
+    /// Forgets what is held under a key, unless a run has saved it that began later.
+    #[doc(hidden)]
+    fn forget<'a>(&'a self, key: &'a Key, since: Since) -> BoxFuture<'a, Result<(), StoreError>>;
+
     /// Forgets what a scope reaches.
     #[doc(hidden)]
     fn invalidate<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<(), StoreError>>;
@@ -62,7 +69,7 @@ pub struct Fetched {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) bytes: Bytes,
-    /// How long ago it was saved.
+    /// How long ago the run that has saved it began.
     pub(crate) age: Duration,
 }
 
@@ -75,6 +82,7 @@ pub struct Since(pub(crate) Arc<dyn Any + Send + Sync>);
 pub struct Record {
     pub(crate) bytes: Bytes,
     pub(crate) tags: Tags,
+    /// Counted from the run's beginning.
     pub(crate) time_to_live: Duration,
 }
 

@@ -5,12 +5,12 @@ use std::{
     any::type_name,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use crate::{
-    clock,
+    clock::{self, Instant},
     codec::{Codec, CodecError},
     entry::{Course, Entry, Fields, Variant},
     error::Error,
@@ -27,6 +27,8 @@ use crate::{
 
 /// How long those who wait for an answer wait for the store.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a store that failed is not asked again.
+const REST: Duration = Duration::from_secs(1);
 /// How long a record that was made may take to be saved: nobody waits for it.
 const LEISURE: Duration = Duration::from_secs(5);
 
@@ -37,6 +39,8 @@ pub(crate) struct Tier<V> {
     /// What tells the records of this codec and type from others.
     kind: String,
     telemetry: Arc<Telemetry>,
+    /// Until then it is not asked for what it holds: it has failed.
+    rests_until: Mutex<Option<Instant>>,
 }
 
 /// What the store had for a run that is to begin, and by what it knows the run again.
@@ -49,6 +53,8 @@ pub(crate) struct Asked<V> {
 #[derive(Clone)]
 pub(crate) struct Known {
     since: Since,
+    /// When it answered: its own clock is that of the run's beginning.
+    at: Instant,
     /// The fields that select among the variants of the key, as far as anybody has saved any.
     fields: Option<Fields>,
 }
@@ -65,8 +71,8 @@ pub(crate) struct Held<V> {
 /// What is to be done in the store once a run has landed.
 pub(crate) enum Afterwards<V> {
     Save(Saving<V>),
-    /// What is there is not to be given out any more.
-    Forget,
+    /// What is there is not to be given out any more, unless it came from a later run than the one that is known.
+    Forget(Option<Known>),
 }
 
 /// A response that is to be saved.
@@ -75,24 +81,24 @@ pub(crate) struct Saving<V> {
     variant: Option<Variant>,
     /// The fields that select it and its like, if the store is still to be told.
     signpost: Option<Fields>,
-    since: Since,
+    known: Known,
 }
 
 impl Known {
     /// What is to be saved of this. `variant` gives the values of fields in the request that it answers.
     pub(crate) fn saving<V>(&self, entry: &Arc<Entry<V>>, variant: impl Fn(&Fields) -> Variant) -> Saving<V> {
-        let (entry, since) = (Arc::clone(entry), self.since.clone());
+        let (entry, known) = (Arc::clone(entry), self.clone());
         let fields = all(self.fields.as_ref(), entry.judged.fields.as_ref());
         let variant = fields.as_ref().map(variant);
         let signpost = fields.filter(|fields| self.fields.as_ref() != Some(fields));
-        Saving { entry, variant, signpost, since }
+        Saving { entry, variant, signpost, known }
     }
 }
 
 impl<V: Send + Sync + 'static> Tier<V> {
     pub(crate) fn new<C: Codec<V>>(store: Arc<dyn Store>, codec: C, telemetry: Arc<Telemetry>) -> Self {
         let kind = format!("{} {}", type_name::<C>(), type_name::<V>());
-        Self { store, codec: Arc::new(codec), kind, telemetry }
+        Self { store, codec: Arc::new(codec), kind, telemetry, rests_until: Mutex::new(None) }
     }
 
     /// Asks for what is stored under a key before a run for it begins, and gives the request back that it is for. `variant`
@@ -103,6 +109,10 @@ impl<V: Send + Sync + 'static> Tier<V> {
         request: R,
         variant: impl Fn(&Fields, &R) -> Variant,
     ) -> (Asked<V>, R) {
+        let nothing = Asked { found: None, known: None };
+        if self.is_resting() {
+            return (nothing, request);
+        }
         let began = clock::now();
         let mut course = Course { key: key.clone(), variant: None };
         let mut fields = None;
@@ -113,12 +123,28 @@ impl<V: Send + Sync + 'static> Tier<V> {
             let patience = PATIENCE.saturating_sub(clock::now().saturating_duration_since(began));
             looked = self.in_time(patience, self.look(&course)).await;
         }
-        let Some((contents, since)) = looked else { return (Asked { found: None, known: None }, request) };
+        self.rest(looked.is_none());
+        let Some((contents, since)) = looked else { return (nothing, request) };
+        let at = clock::now();
         let found = match contents {
-            Some((Contents::Response(response), age)) => self.held(response, age),
+            // It may have been on its way for all of that time (RFC 9111 §4.2.3).
+            Some((Contents::Response(response), age)) => {
+                self.held(response, age.saturating_add(at.saturating_duration_since(began)))
+            }
             _ => None,
         };
-        (Asked { found, known: Some(Known { since, fields }) }, request)
+        (Asked { found, known: Some(Known { since, at, fields }) }, request)
+    }
+
+    /// Whether the store has failed lately. Those who wait for an answer do not wait for it again.
+    fn is_resting(&self) -> bool {
+        let until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| clock::now() < until)
+    }
+
+    fn rest(&self, failed: bool) {
+        let until = failed.then(|| clock::after(clock::now(), REST));
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     /// What the store holds for a course, with its age; and when that was.
@@ -132,7 +158,8 @@ impl<V: Send + Sync + 'static> Tier<V> {
     pub(crate) async fn after(&self, key: &Key, afterwards: Afterwards<V>) {
         match afterwards {
             Afterwards::Save(saving) => drop(self.in_time(LEISURE, self.save(key, saving)).await),
-            Afterwards::Forget => drop(self.in_time(LEISURE, self.store.invalidate(&Scope::from(key))).await),
+            Afterwards::Forget(Some(known)) => drop(self.in_time(LEISURE, self.store.forget(key, known.since)).await),
+            Afterwards::Forget(None) => drop(self.in_time(LEISURE, self.store.invalidate(&Scope::from(key))).await),
         }
     }
 
@@ -146,11 +173,11 @@ impl<V: Send + Sync + 'static> Tier<V> {
     }
 
     async fn save(&self, key: &Key, saving: Saving<V>) -> Result<(), StoreError> {
-        let Saving { entry, variant, signpost, since } = saving;
+        let Saving { entry, variant, signpost, known: Known { since, at, .. } } = saving;
         let value = caught(|| self.codec.encode(&entry.value)).map_err(|error| StoreError(error.to_string()))?.into();
-        let (age, freshness, cost) = (entry.age(clock::now()), *entry.freshness(), entry.early.cost());
+        let (age, freshness, cost) = (entry.age(at), *entry.freshness(), entry.early.cost());
         let time_to_live = freshness.gone_at().saturating_sub(age);
-        if time_to_live.is_zero() {
+        if entry.age(clock::now()) >= freshness.gone_at() {
             return Ok(());
         }
         let Judgement { tags, fields, withheld, .. } = entry.judged.clone();
