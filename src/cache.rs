@@ -339,7 +339,7 @@ impl<S> CacheBuilder<S> {
 }
 
 impl CacheBuilder {
-    /// Puts a store behind the memory that other processes share: what one of them has made the others find there instead
+    /// Puts a store behind the memory, which several caches share: what one of them has made the others find there instead
     /// of calling their service.
     ///
     /// A hit never asks the store. A run asks it first, and waits no longer than 100 ms for that; what it makes is saved when

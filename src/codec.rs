@@ -1,4 +1,4 @@
-//! Values as bytes: what a typed layer needs to keep its responses in a store that other processes read.
+//! Values as bytes: what a typed layer needs to keep its responses in a store that several instances share.
 
 use std::error::Error;
 

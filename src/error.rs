@@ -19,8 +19,8 @@ pub enum ErrorKind {
     Scope,
     /// A response was to be stored that the rules forbid to be stored, so nothing was done.
     Refused,
-    /// The shared store did not confirm. What is in this process was invalidated all the same. As long as a cache is one
-    /// process nothing fails with this.
+    /// The shared store did not confirm. What is in this process was invalidated all the same. Without a store nothing
+    /// fails with this.
     Store,
 }
 

@@ -43,14 +43,16 @@ use crate::{
 ///     .layer(CachebackLayer::new(Duration::from_secs(60)));
 /// ```
 ///
-/// Setters come in any order. `P` is the protocol: [`Http`] unless the layer was made by [`CachebackLayer::typed`].
+/// Setters come in any order. `P` is the protocol: [`Http`] unless the layer was made by
+/// [`CachebackLayer::typed`] or [`CachebackLayer::grpc`].
 /// A clone is the same layer: clones share one part of the refresh limit.
 ///
 /// # Runtime
 ///
 /// A miss and a refresh need a tokio runtime. Outside of one fresh hits are answered, and all else goes forward as without
-/// the layer; refreshes may have a runtime of their own ([`spawn_on`](Self::spawn_on)). In one without time (`enable_time`; `#[tokio::main]` enables it) no limit of time is kept: a refresh that
-/// hangs is never aborted, a slow body is waited for.
+/// the layer; refreshes may have a runtime of their own ([`spawn_on`](Self::spawn_on)). In one without time
+/// (`enable_time`; `#[tokio::main]` enables it) no limit of time is kept: a refresh that hangs is never aborted, a slow body
+/// is waited for.
 ///
 /// # Backpressure
 ///
@@ -214,7 +216,8 @@ impl<P: Protocol + Clone> CachebackLayer<P> {
     /// A stale response that is read outside of any runtime is refreshed as well then. A run that somebody waits for stays
     /// on the runtime of the one who asked first, so that no reader depends on another runtime than his own. When this one is
     /// shut down the runs that it has are lost, without a panic, and one more that shows it; those that come after are
-    /// spawned on their reader's, as without it.
+    /// spawned on their reader's, as without it. It has to be driven: runs that lie on a current-thread runtime which nobody
+    /// drives count against the limit of refreshes for good.
     ///
     /// ```
     /// use std::time::Duration;

@@ -53,7 +53,7 @@
 //! | gRPC: unary answers are stored whole and given to those who ask the same, streams pass, by two clients over sockets | `tests/grpc.rs` |
 //! | Any service, and any async function; each promise of django-cacheback | `tests/typed.rs`, `tests/job_api.rs` |
 //! | A placeholder stands in at once, and never for longer than it must | `tests/placeholder.rs` |
-//! | What one process has made others find; what is invalidated no late run brings back; a store that fails costs no request anything | `tests/stores.rs` |
+//! | What one instance has stored others find; what is invalidated no late run brings back; no request fails because of a store | `tests/stores.rs` |
 //! | Stored responses and all that is known of their keys take the memory that was configured and a quarter more at most; what is read often stays | `tests/memory.rs` |
 //! | Nothing panics, whatever requests and responses come | `tests/no_panics.rs` |
 //!

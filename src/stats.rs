@@ -58,7 +58,7 @@ pub struct Stats {
     pub runs_timed_out: u64,
     /// Runs that were given up because nobody wanted them any more.
     pub runs_abandoned: u64,
-    /// Runs that did not call the service, since the shared store held what another process had made meanwhile.
+    /// Runs that did not call the service, since the shared store held what another instance had made meanwhile.
     pub runs_spared: u64,
     /// How long all runs that have ended took, taken together.
     pub run_time: Duration,

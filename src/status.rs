@@ -156,7 +156,7 @@ details! {
     Superseded = "superseded",
 
     // ---- why a response was served as it was ----
-    /// The shared store held it: another process has made it.
+    /// The shared store held it: another instance has made it.
     Store = "store",
     /// The run failed, and the stale response may stand in.
     StaleIfError = "stale-if-error",

@@ -51,7 +51,7 @@ pub(crate) enum End {
     TimedOut,
     /// Nobody wanted it any more.
     Abandoned,
-    /// The service was not called: the shared store held what another process had made.
+    /// The service was not called: the shared store held what another instance had made.
     Spared,
 }
 

@@ -134,7 +134,7 @@ where
         self.set_protocol(|typed| typed.on_outcome = Some(Arc::new(see)))
     }
 
-    /// Keeps responses in a store as well, which other processes share: what one of them has made the others find there
+    /// Keeps responses in a store as well, which several caches share: what one of them has made the others find there
     /// instead of calling their service. The codec makes bytes of responses.
     ///
     /// The layer gets a cache of its own for that, with the defaults of [`Cache::builder`]; for other settings, or several
