@@ -27,6 +27,15 @@ pub struct Entry<V> {
     pub(crate) weight: usize,
 }
 
+/// The entry that a run is to replace.
+pub(crate) struct Base<V> {
+    pub(crate) entry: Arc<Entry<V>>,
+    /// Whether it may be served in place of a failure. If it may not the run is cold: its failure has nothing to spare.
+    pub(crate) servable: bool,
+    /// Whether the service may say that it is still the same, in place of a response.
+    pub(crate) validate: bool,
+}
+
 /// What a refresh ahead of expiry goes by.
 #[derive(Debug, Default)]
 pub(crate) struct Early {

@@ -10,9 +10,10 @@ use crate::{
     flight::Boarding,
     http::Http,
     key::{Key, KeyBuf},
-    layer::{Behind, CachebackLayer, Route, Settings},
+    layer::{CachebackLayer, Route, Settings},
     protocol::{Prepare, Prepared, Protocol, Role},
     run,
+    sighting::Behind,
     status::{CacheStatus, Detail, Outcome},
 };
 

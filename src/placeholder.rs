@@ -9,10 +9,12 @@ use std::sync::Arc;
 use tower_service::Service;
 
 use crate::{
+    entry::Base,
     flight::Lead,
-    layer::{Route, Sighting},
+    layer::Route,
     protocol::{Capture, Prepare, Protocol, Role},
-    run::{self, Base, Job},
+    run::{self, Job},
+    sighting::Sighting,
     telemetry::Event,
 };
 

@@ -9,9 +9,9 @@ use crate::{
     http::Http,
     interest::Aboard,
     journal::Journal,
-    key::KeyBuf,
+    key::{Key, KeyBuf},
     layer::{CachebackLayer, Route},
-    protocol::{Capture, Captured, Class, Prepare, Prepared, Protocol, Role, RunKind},
+    protocol::{Capture, Captured, Class, Judgement, Prepare, Prepared, Protocol, Role, RunKind},
     scope::Scope,
     status::{CacheStatus, Detail, Outcome},
     store::tier::Afterwards,
@@ -78,44 +78,8 @@ where
     // From here on every run that has started is older.
     let shared = route.cache.shared();
     let (run, started) = (Journal::start(&shared.journal), clock::now());
-    let mut key = KeyBuf::default();
-    let mut prepared = route.protocol.prepare(request, route.cache.identity(), &route.settings.freshness, &mut key);
-    let request = loop {
-        match prepared {
-            // The response of a HEAD has lost its content, and a request with `no-store` wants no trace of itself.
-            Prepared::Lookup(_, view) if route.protocol.role(&view) != Role::Lead => {
-                return Err(Error::refused("a request like this stores nothing: put the response of a GET"));
-            }
-            Prepared::Lookup(request, _) => break request,
-            Prepared::Later(later) => (prepared, key) = later.await,
-            Prepared::Forward(_, after) => {
-                let outcome = route.protocol.passed(&after).unwrap_or(Outcome::new(CacheStatus::Bypass));
-                return Err(Error::refused(format!("a request like this is not looked up: {outcome}")));
-            }
-        }
-    };
-    let refused = |detail: Detail| Error::refused(format!("a response like this is not stored: {}", detail.as_str()));
-    let (_, sight) = route.protocol.project(request, RunKind::Foreground, route.cache.identity(), None);
-    let judged = route.protocol.judge(&response, &sight, &route.settings.freshness);
-    if judged.class != Class::Storable || judged.failed {
-        return Err(refused(judged.detail.unwrap_or(Detail::Status)));
-    }
-    let interest = Arc::<Aboard>::default().board();
-    let (_response, value) = match route.protocol.capture(response, &judged, interest) {
-        Captured::Whole(response, value) => (response, value),
-        Captured::Unfit(_, unfilled) => return Err(refused(unfilled.detail())),
-        Captured::Filling(response, mut fill) => match clock::timeout(route.settings.fill_timeout, fill.as_mut()).await
-        {
-            Some(Ok(value)) => (response, value),
-            Some(Err(unfilled)) => return Err(refused(unfilled.detail())),
-            None => return Err(refused(Detail::SlowBody)),
-        },
-    };
-    let judged = route.protocol.judge_whole(&value, judged);
-    if judged.class != Class::Storable || judged.failed {
-        return Err(refused(judged.detail.unwrap_or(Detail::Status)));
-    }
-    let key = key.to_key();
+    // Boxed: what it takes to read them is not needed any more after that.
+    let Made { key, judged, value, sight } = Box::pin(make(route, request, response)).await?;
     // The store knows as well that every run is older which has begun before.
     let (known, sight) = match &shared.tier {
         None => (None, sight),
@@ -138,7 +102,8 @@ where
         None => {
             shared.telemetry.tell(Event::Stored);
             if let (Some(tier), Some(known)) = (&shared.tier, known) {
-                tier.after(&key, Afterwards::Save(known.saving(&entry, |fields| route.values(fields, &sight)))).await;
+                let saving = known.saving(&entry, |fields| route.values(fields, &sight));
+                tier.after(&key, Afterwards::Save(saving)).await;
             }
         }
         // What came later has won already. An expiry leaves what it reached: older than this it is over all the same.
@@ -147,4 +112,61 @@ where
         Some(detail) => return Err(refused(detail)),
     }
     Ok(())
+}
+
+/// What is to be stored.
+struct Made<P: Protocol> {
+    key: Key,
+    judged: Judgement,
+    value: P::Value,
+    sight: P::Sight,
+}
+
+/// Reads request and response as a run would have, or says why nothing is stored of them.
+async fn make<P, Req, Res>(route: &Route<P>, request: Req, response: Res) -> Result<Made<P>, Error>
+where
+    P: Prepare<Req> + Capture<Res>,
+{
+    let mut key = KeyBuf::default();
+    let mut prepared = route.protocol.prepare(request, route.cache.identity(), &route.settings.freshness, &mut key);
+    let request = loop {
+        match prepared {
+            // The response of a HEAD has lost its content, and a request with `no-store` wants no trace of itself.
+            Prepared::Lookup(_, view) if route.protocol.role(&view) != Role::Lead => {
+                return Err(Error::refused("a request like this stores nothing: put the response of a GET"));
+            }
+            Prepared::Lookup(request, _) => break request,
+            Prepared::Later(later) => (prepared, key) = later.await,
+            Prepared::Forward(_, after) => {
+                let outcome = route.protocol.passed(&after).unwrap_or(Outcome::new(CacheStatus::Bypass));
+                return Err(Error::refused(format!("a request like this is not looked up: {outcome}")));
+            }
+        }
+    };
+    let (_, sight) = route.protocol.project(request, RunKind::Foreground, route.cache.identity(), None);
+    let judged = route.protocol.judge(&response, &sight, &route.settings.freshness);
+    if judged.class != Class::Storable || judged.failed {
+        return Err(refused(judged.detail.unwrap_or(Detail::Status)));
+    }
+    let interest = Arc::<Aboard>::default().board();
+    let (_response, value) = match route.protocol.capture(response, &judged, interest) {
+        Captured::Whole(response, value) => (response, value),
+        Captured::Unfit(_, unfilled) => return Err(refused(unfilled.detail())),
+        Captured::Filling(response, mut fill) => match clock::timeout(route.settings.fill_timeout, fill.as_mut()).await
+        {
+            Some(Ok(value)) => (response, value),
+            Some(Err(unfilled)) => return Err(refused(unfilled.detail())),
+            None => return Err(refused(Detail::SlowBody)),
+        },
+    };
+    let judged = route.protocol.judge_whole(&value, judged);
+    if judged.class != Class::Storable || judged.failed {
+        return Err(refused(judged.detail.unwrap_or(Detail::Status)));
+    }
+    let key = key.to_key();
+    Ok(Made { key, judged, value, sight })
+}
+
+fn refused(detail: Detail) -> Error {
+    Error::refused(format!("a response like this is not stored: {}", detail.as_str()))
 }

@@ -44,6 +44,8 @@ impl Handle {
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        // Boxed, since it is handed on and on: the stacks of a model are small.
+        let task = Box::pin(task);
         thread::spawn(move || block_on(task));
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     protocol::Judgement,
     scope::{Scope, Tags},
     store::{
-        Fetched, Record, Since, Store, StoreError,
+        BoxFuture, Fetched, Record, Since, Store, StoreError,
         record::{Contents, Response},
     },
     telemetry::Telemetry,
@@ -103,37 +103,40 @@ impl<V: Send + Sync + 'static> Tier<V> {
 
     /// Asks for what is stored under a key before a run for it begins, and gives the request back that it is for. `variant`
     /// gives the values of fields in it. Those who ask have an answer in time.
-    pub(crate) async fn ask<R>(
-        &self,
-        key: &Key,
+    pub(crate) fn ask<'a, R: Send + 'a>(
+        &'a self,
+        key: &'a Key,
         request: R,
-        variant: impl Fn(&Fields, &R) -> Variant,
-    ) -> (Asked<V>, R) {
-        let nothing = Asked { found: None, known: None };
-        if self.is_resting() {
-            return (nothing, request);
-        }
-        let began = clock::now();
-        let mut course = Course { key: key.clone(), variant: None };
-        let mut fields = None;
-        let mut looked = self.in_time(PATIENCE, self.look(&course)).await;
-        if let Some((Some((Contents::Signpost(selecting), _)), _)) = looked {
-            course.variant = Some(variant(&selecting, &request));
-            fields = Some(selecting);
-            let patience = PATIENCE.saturating_sub(clock::now().saturating_duration_since(began));
-            looked = self.in_time(patience, self.look(&course)).await;
-        }
-        self.rest(looked.is_none());
-        let Some((contents, since)) = looked else { return (nothing, request) };
-        let at = clock::now();
-        let found = match contents {
-            // It may have been on its way for all of that time (RFC 9111 §4.2.3).
-            Some((Contents::Response(response), age)) => {
-                self.held(response, age.saturating_add(at.saturating_duration_since(began)))
+        variant: impl Fn(&Fields, &R) -> Variant + Send + 'a,
+    ) -> BoxFuture<'a, (Asked<V>, R)> {
+        // Boxed here: whoever has no store needs no room for it.
+        Box::pin(async move {
+            let nothing = Asked { found: None, known: None };
+            if self.is_resting() {
+                return (nothing, request);
             }
-            _ => None,
-        };
-        (Asked { found, known: Some(Known { since, at, fields }) }, request)
+            let began = clock::now();
+            let mut course = Course { key: key.clone(), variant: None };
+            let mut fields = None;
+            let mut looked = self.in_time(PATIENCE, self.look(&course)).await;
+            if let Some((Some((Contents::Signpost(selecting), _)), _)) = looked {
+                course.variant = Some(variant(&selecting, &request));
+                fields = Some(selecting);
+                let patience = PATIENCE.saturating_sub(clock::now().saturating_duration_since(began));
+                looked = self.in_time(patience, self.look(&course)).await;
+            }
+            self.rest(looked.is_none());
+            let Some((contents, since)) = looked else { return (nothing, request) };
+            let at = clock::now();
+            let found = match contents {
+                // It may have been on its way for all of that time (RFC 9111 §4.2.3).
+                Some((Contents::Response(response), age)) => {
+                    self.held(response, age.saturating_add(at.saturating_duration_since(began)))
+                }
+                _ => None,
+            };
+            (Asked { found, known: Some(Known { since, at, fields }) }, request)
+        })
     }
 
     /// Whether the store has failed lately. Those who wait for an answer do not wait for it again.
@@ -155,12 +158,20 @@ impl<V: Send + Sync + 'static> Tier<V> {
     }
 
     /// Does what a run has left to do.
-    pub(crate) async fn after(&self, key: &Key, afterwards: Afterwards<V>) {
-        match afterwards {
-            Afterwards::Save(saving) => drop(self.in_time(LEISURE, self.save(key, saving)).await),
-            Afterwards::Forget(Some(known)) => drop(self.in_time(LEISURE, self.store.forget(key, known.since)).await),
-            Afterwards::Forget(None) => drop(self.in_time(LEISURE, self.store.invalidate(&Scope::from(key))).await),
-        }
+    pub(crate) fn after<'a>(&'a self, key: &'a Key, afterwards: Afterwards<V>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            match afterwards {
+                Afterwards::Save(saving) => {
+                    self.in_time(LEISURE, self.save(key, saving)).await;
+                }
+                Afterwards::Forget(Some(known)) => {
+                    self.in_time(LEISURE, self.store.forget(key, known.since)).await;
+                }
+                Afterwards::Forget(None) => {
+                    self.in_time(LEISURE, self.store.invalidate(&Scope::from(key))).await;
+                }
+            }
+        })
     }
 
     /// Forgets what a scope reaches.
