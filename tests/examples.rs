@@ -16,7 +16,7 @@ mod database;
 mod invalidate;
 #[path = "../examples/quickstart.rs"]
 mod quickstart;
-#[path = "../examples/tonic/main.rs"]
+#[path = "../examples/tonic.rs"]
 mod tonic;
 #[path = "../examples/typed.rs"]
 mod typed;

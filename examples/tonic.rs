@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "a program tells its own time, and spawns its server")]
 
 #[allow(clippy::all, clippy::use_self, clippy::must_use_candidate, missing_docs, unreachable_pub)]
+#[path = "tonic/quotes.rs"]
 pub(crate) mod quotes;
 
 use std::{
