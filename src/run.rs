@@ -67,24 +67,8 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         base: Option<Base<P::Value>>,
         permit: Permit,
     ) -> Self {
-        let running = route.cache.shared().running.start();
-        let desk = Desk::new(lead, None);
-        let (permit, kind, started) = (Some(permit), RunKind::Background, clock::now());
-        let (adoptable, consult) = (false, Consult::Take);
-        Self {
-            route,
-            service,
-            request,
-            base,
-            kind,
-            desk,
-            permit,
-            adoptable,
-            consult,
-            beginning: None,
-            started,
-            running,
-        }
+        let job = Self::new(route, service, request, Desk::new(lead, None), base, RunKind::Background);
+        Self { permit: Some(permit), ..job }
     }
 
     /// A run that somebody waits for. Whoever waits does so as long as the interest lives, and lets go of the delivery
@@ -99,26 +83,24 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         adoptable: bool,
         consult: Consult,
     ) -> (Self, Interest, oneshot::Receiver<Delivery<Request, Response, Error>>) {
-        let running = route.cache.shared().running.start();
         let (leader, delivery) = oneshot::channel();
         let interest = lead.interest();
-        let desk = Desk::new(lead, Some(leader));
-        let (kind, permit, started) = (RunKind::Foreground, None, clock::now());
-        let job = Self {
-            route,
-            service,
-            request,
-            base,
-            kind,
-            desk,
-            permit,
-            adoptable,
-            consult,
-            beginning: None,
-            started,
-            running,
-        };
-        (job, interest, delivery)
+        let job = Self::new(route, service, request, Desk::new(lead, Some(leader)), base, RunKind::Foreground);
+        (Self { adoptable, consult, ..job }, interest, delivery)
+    }
+
+    /// A run that starts now.
+    fn new(
+        route: Arc<Route<P>>,
+        service: S,
+        request: Request,
+        desk: Desk<P::Value, Request, Response, Error>,
+        base: Option<Base<P::Value>>,
+        kind: RunKind,
+    ) -> Self {
+        let (running, started) = (route.cache.shared().running.start(), clock::now());
+        let (permit, adoptable, consult, beginning) = (None, false, Consult::Take, None);
+        Self { route, service, request, base, kind, desk, permit, adoptable, consult, beginning, started, running }
     }
 }
 

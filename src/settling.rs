@@ -33,7 +33,11 @@ impl<P: Protocol> Settling<'_, P> {
     where
         P: Capture<Res>,
     {
-        let mut judged = self.route.protocol.judge_whole(&value, judged);
+        self.conclude(self.route.protocol.judge_whole(&value, judged), value, sight)
+    }
+
+    /// A whole response on which the verdict stands.
+    fn conclude(&self, mut judged: Judgement, value: P::Value, sight: &P::Sight) -> Judgement {
         if let Class::Personal { .. } = judged.class {
             self.refuse(&judged);
         } else {
@@ -44,7 +48,7 @@ impl<P: Protocol> Settling<'_, P> {
 
     /// A whole response that may be shared: stores it if it may be stored, and lands it. Why it was not stored, if it
     /// was not.
-    pub(crate) fn share(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> Option<Detail> {
+    fn share(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> Option<Detail> {
         let entry = self.route.entry(judged, value, sight, self.started, self.lead.number());
         let most = self.route.settings.max_variants;
         let shared = self.route.cache.shared();
@@ -86,12 +90,8 @@ impl<P: Protocol> Settling<'_, P> {
         validated: Validated<Response, P::Value>,
         sight: &P::Sight,
     ) {
-        let Validated { mut judged, value, response } = validated;
-        if let Class::Personal { .. } = judged.class {
-            self.refuse(&judged);
-        } else {
-            judged.detail = self.share(judged.clone(), value, sight);
-        }
+        let Validated { judged, value, response } = validated;
+        let judged = self.conclude(judged, value, sight);
         let stored = judged.class == Class::Storable && judged.detail.is_none();
         desk.hand_over(response, self.status, &judged, stored);
     }

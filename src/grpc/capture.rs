@@ -18,7 +18,7 @@ use crate::{
         body::Expected,
         cache_control::{CacheControl, age_header},
         groups,
-        parts::Contribution,
+        parts::{self, Contribution},
         policy::MOST_FIELDS,
         request::View,
         statuses::is_failure,
@@ -137,14 +137,11 @@ where
             response.headers_mut().remove(header::CONTENT_LENGTH);
         }
         if view.nested {
-            // Extensions are not stored. What the service said in them about storing holds for the other cache too, and
-            // stale here is stale there.
-            let (said, freshness) = (response.extensions_mut(), entry.freshness());
+            // Extensions are not stored. What the service said in them about storing holds for the other cache too.
+            let said = response.extensions_mut();
             said.insert(entry.tags().clone());
             if entry.judged.said || outcome.is_stale() {
-                let told = Duration::from_secs(age.as_secs());
-                let lifetime = if outcome.is_stale() { freshness.lifetime().min(told) } else { freshness.lifetime() };
-                said.insert(freshness.with_lifetime(lifetime));
+                said.insert(parts::told_further_out(entry.freshness(), age, outcome));
             }
         }
         response

@@ -17,7 +17,7 @@ use crate::{
     },
     http::{
         Background, ForceRefresh, StoredResponse, cache_control,
-        parts::{Caches, Contribution},
+        parts::{self, Caches, Contribution},
         request::View,
         rules::received_uri,
     },
@@ -101,10 +101,7 @@ where
     }
 
     fn spare(&self, mut request: Self::Request) -> Extensions {
-        // The map is emptied and used again: a response that says what happened needs one.
-        let mut extensions = std::mem::take(request.extensions_mut());
-        extensions.clear();
-        extensions
+        parts::emptied(request.extensions_mut())
     }
 
     fn project(

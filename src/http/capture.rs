@@ -11,7 +11,7 @@ use crate::{
         After, Body, Http, NoStore, StoredResponse,
         body::Expected,
         content_length,
-        parts::Contribution,
+        parts::{self, Contribution},
         policy::Head,
         request::View,
         statuses,
@@ -129,11 +129,7 @@ where
             let said = response.extensions_mut();
             said.insert(entry.tags().clone());
             if entry.judged.said {
-                // Stale here is stale there, also where it was expired by hand or lives for less than `Age` can say.
-                let freshness = entry.freshness();
-                let told = Duration::from_secs(age.as_secs());
-                let lifetime = if outcome.is_stale() { freshness.lifetime().min(told) } else { freshness.lifetime() };
-                said.insert(freshness.with_lifetime(lifetime));
+                said.insert(parts::told_further_out(entry.freshness(), age, outcome));
             }
         }
         response

@@ -1,10 +1,10 @@
 //! What a handler says about its own response beside the response's fields, and what layers say to one another.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc, time::Duration};
 
-use http::StatusCode;
+use http::{Extensions, StatusCode};
 
-use crate::{freshness::Freshness, http::audit::Probe};
+use crate::{freshness::Freshness, http::audit::Probe, status::Outcome};
 
 /// Says that a response must not be stored, nor given to anyone else who waits for it.
 ///
@@ -111,4 +111,19 @@ mod axum_parts {
     }
 
     extension_of_the_response!(Freshness, NoStore, Tags);
+}
+
+/// What of a request's extensions its response can use: the map, emptied. One that says what happened needs one.
+pub(crate) fn emptied(extensions: &mut Extensions) -> Extensions {
+    let mut emptied = mem::take(extensions);
+    emptied.clear();
+    emptied
+}
+
+/// How long a layer of another cache further out is told that a stored response lives. Stale here is stale there, also where
+/// it was expired by hand or lives for less than `Age` can say.
+pub(crate) fn told_further_out(freshness: &Freshness, age: Duration, outcome: Outcome) -> Freshness {
+    let told = Duration::from_secs(age.as_secs());
+    let lifetime = freshness.lifetime();
+    freshness.with_lifetime(if outcome.is_stale() { lifetime.min(told) } else { lifetime })
 }

@@ -9,7 +9,7 @@ use crate::{
     freshness::Freshness,
     http::{
         After, Background, ForceRefresh, Http, StoredResponse, cache_control, directives,
-        parts::{Caches, Contribution},
+        parts::{self, Caches, Contribution},
         range::Ranges,
         request::{self, Asked, Survey, View},
         unsafe_methods,
@@ -132,10 +132,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
     }
 
     fn spare(&self, mut request: Request<B>) -> Extensions {
-        // The map is emptied and used again: a response that says what happened needs one.
-        let mut extensions = std::mem::take(request.extensions_mut());
-        extensions.clear();
-        extensions
+        parts::emptied(request.extensions_mut())
     }
 
     fn project(

@@ -1,8 +1,8 @@
 //! The remote tier: what many instances share, and what is promised of it.
 //!
-//! A store holds records of courses (a key and, where request fields select among its variants, their values), for as long as it is told, and forgets what an invalidation names. It speaks in
-//! bytes and data, never in closures or in types of a protocol, so that one store serves them all. It is slower than
-//! memory and may fail; whoever calls it goes on without it.
+//! A store holds records of courses (a key and, where request fields select among its variants, their values), for as long
+//! as it is told, and forgets what an invalidation names. It speaks in bytes and data, never in closures or in types of a
+//! protocol, so that one store serves them all. It is slower than memory and may fail; whoever calls it goes on without it.
 //!
 //! What every store promises, and what the contract suite (see `contract`) asks of each:
 //!

@@ -176,11 +176,7 @@ impl<V: Send + Sync + 'static> Tier<V> {
 
     /// Forgets what a scope reaches.
     pub(crate) async fn invalidate(&self, scope: &Scope) -> Result<(), Error> {
-        let told = clock::timeout(LEISURE, self.store.invalidate(scope)).await;
-        told.unwrap_or_else(|| Err(StoreError("the store did not answer in time".into()))).map_err(|error| {
-            self.failed(&error);
-            Error::store(error.to_string())
-        })
+        self.told(LEISURE, self.store.invalidate(scope)).await.map_err(|error| Error::store(error.to_string()))
     }
 
     async fn save(&self, key: &Key, saving: Saving<V>) -> Result<(), StoreError> {
@@ -218,9 +214,18 @@ impl<V: Send + Sync + 'static> Tier<V> {
 
     /// What an operation gives, if it succeeds in time.
     async fn in_time<T>(&self, time: Duration, operation: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+        self.told(time, operation).await.ok()
+    }
+
+    /// What an operation gives, or why it gives nothing: that is told.
+    async fn told<T>(
+        &self,
+        time: Duration,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let done = clock::timeout(time, operation).await;
         let done = done.unwrap_or_else(|| Err(StoreError("the store did not answer in time".into())));
-        done.map_err(|error| self.failed(&error)).ok()
+        done.inspect_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: &StoreError) {

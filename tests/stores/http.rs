@@ -1,9 +1,17 @@
 //! What HTTP layers keep in a store: whole responses, each under what selects it.
 
-use axum::{Router, response::IntoResponse};
-use cacheback::{Cache, CachebackLayer, Freshness, Http, Scope, testing::LocalStore};
+use std::{convert::Infallible, time::Duration};
 
-use crate::support::http::{Origin, get, get_with, pass, request, saying, send};
+use axum::{Router, response::IntoResponse};
+use cacheback::{Cache, CachebackLayer, ForceRefresh, Freshness, Http, Scope, grpc, testing::LocalStore};
+use http::StatusCode;
+use http_body_util::BodyExt;
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::support::{
+    http::{Origin, get, get_with, pass, request, saying, send},
+    typed::in_time,
+};
 
 /// A process with an application of its own behind a layer.
 struct Instance {
@@ -43,7 +51,7 @@ async fn a_page_is_found_as_it_was_made_fields_body_and_age() {
         let lines =
             [("x-line", "one"), ("x-line", "two"), ("etag", "\"a\""), ("date", "Mon, 01 Jan 2024 00:00:00 GMT")];
         let fields = crate::support::http::headers(&lines);
-        Origin::new(move |_| (http::StatusCode::NON_AUTHORITATIVE_INFORMATION, fields.clone(), "a page"))
+        Origin::new(move |_| (StatusCode::NON_AUTHORITATIVE_INFORMATION, fields.clone(), "a page"))
     };
     let (one, other) = (Instance::of(&store, respond()), Instance::of(&store, respond()));
     let made = get(&one.app, "http://a/page").await;
@@ -85,9 +93,48 @@ async fn a_post_has_the_store_forget_what_it_may_have_changed_before_it_is_answe
     assert_eq!(store.records(), 0);
     // A store that does not answer is waited for no longer than it may take.
     store.delay(crate::secs(3_600));
-    let began = tokio::time::Instant::now();
-    send(&other.app, request("POST", "http://a/page", &[])).await;
-    assert!(began.elapsed() <= std::time::Duration::from_millis(101), "{:?}", began.elapsed());
+    let post = send(&other.app, request("POST", "http://a/page", &[]));
+    in_time(Duration::from_millis(102), post).await;
+}
+
+#[tokio::test(start_paused = true)] // P22, P23
+async fn a_failure_leaves_in_the_store_what_it_holds_and_another_answer_takes_it_away() {
+    for (status, left) in [(503, 1), (404, 0)] {
+        let store = LocalStore::new();
+        Instance::of(&store, named("one", &[])).get("http://a/", &[]).await;
+        let other = Instance::of(&store, Origin::new(move |_| StatusCode::from_u16(status).unwrap()));
+        let mut forced = request("GET", "http://a/", &[]);
+        forced.extensions_mut().insert(ForceRefresh);
+        assert_eq!(send(&other.app, forced).await.status, status);
+        other.cache.settled().await;
+        assert_eq!(store.records(), left, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)] // P80
+async fn what_a_grpc_layer_has_stored_others_find_with_its_trailers() {
+    let store = LocalStore::new();
+    let answered = |price: &'static [u8]| {
+        let cache = Cache::builder().store(store.clone()).build();
+        let layer = cache.grpc().method("/quotes.Quotes/Get", crate::secs(60));
+        let answer = move |_| async move { Ok::<_, Infallible>(grpc::answer(price)) };
+        (layer.layer(service_fn(answer)), cache)
+    };
+    let (one, one_cache) = answered(b"one");
+    let (other, other_cache) = answered(b"other");
+    let call = || grpc::call("http://a/quotes.Quotes/Get", b"ACME").unwrap();
+    one.oneshot(call()).await.unwrap().into_body().collect().await.unwrap();
+    one_cache.settled().await;
+    let found = other.clone().oneshot(call()).await.unwrap();
+    assert_eq!(found.headers()["cache-status"], "cacheback; hit; ttl=60; detail=store");
+    let found = found.into_body().collect().await.unwrap();
+    assert_eq!(found.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(found.to_bytes(), grpc::frame(b"one"));
+    let scope = Scope::message("/quotes.Quotes/Get", b"ACME").unwrap();
+    other_cache.purge(scope).await.unwrap();
+    assert_eq!(store.records(), 0);
+    let new = other.oneshot(call()).await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(new.to_bytes(), grpc::frame(b"other"));
 }
 
 #[tokio::test(start_paused = true)] // P34
@@ -111,7 +158,7 @@ async fn what_was_found_is_validated_and_what_was_validated_is_saved_again() {
         Origin::new(|seen| {
             let fields = [("etag", "\"a\""), ("cache-control", "max-age=10, stale-while-revalidate=100")];
             if seen.headers.contains_key("if-none-match") {
-                (http::StatusCode::NOT_MODIFIED, fields, "").into_response()
+                (StatusCode::NOT_MODIFIED, fields, "").into_response()
             } else {
                 (fields, "a page").into_response()
             }

@@ -118,7 +118,12 @@ pub async fn answers<E: Debug + 'static>(crowd: JoinSet<Result<u64, E>>) -> Vec<
 /// What a future gives without any time passing.
 pub async fn at_once<F: Future>(future: F) -> F::Output {
     // Paused time moves only when nothing else can be done: then this millisecond is over.
-    tokio::time::timeout(Duration::from_millis(1), future).await.expect("there is something to wait for")
+    in_time(Duration::from_millis(1), future).await
+}
+
+/// What a future gives before the paused clock has gone on for so long.
+pub async fn in_time<F: Future>(time: Duration, future: F) -> F::Output {
+    tokio::time::timeout(time, future).await.expect("it is there in time")
 }
 
 /// Returns when everything that can be done has been done.

@@ -1,0 +1,62 @@
+use super::*;
+use crate::http::{Mode, unstored::Unstored};
+
+#[test] // P45
+fn a_stale_response_keeps_what_it_says_but_its_freshness() {
+    for (said, left) in [
+        (&[][..], "max-age=0"),
+        (&[""], "max-age=0"),
+        (&["Max-Age=9, public , s-maxage=9,no-transform"], "max-age=0, public, no-transform"),
+        (&["public, max-age=9", "s-maxage=9, no-transform"], "max-age=0, public, no-transform"),
+        (&["x=\"a, max-age=9\", max-age=9"], "max-age=0, x=\"a, max-age=9\""),
+        (&["x=\"a, max-age=9"], "max-age=0, x=\"a"),
+        (&["private=\"x-a, x-b\"", "public"], "max-age=0, private=\"x-a, x-b\", public"),
+        (&[", immutable,,stale-while-revalidate=9"], "max-age=0"),
+    ] {
+        let said: Vec<_> = said.iter().map(|line: &&str| line.as_bytes()).collect();
+        assert_eq!(without_freshness(&said), left);
+    }
+}
+
+#[test] // P63
+fn a_response_weighs_what_it_takes() {
+    let response = |names: usize, lines: usize, trailers: bool| {
+        let mut head = Response::new(()).into_parts().0;
+        for (name, line) in (0..names).flat_map(|name| (0..lines).map(move |line| (name, line))) {
+            let name = HeaderName::try_from(format!("x-field-{name}")).unwrap();
+            head.headers.append(name, HeaderValue::from(line));
+        }
+        let trailers = trailers.then(|| head.headers.clone());
+        let omitted = Unstored::new(Mode::Protocol).of(&head.headers, None);
+        let stored = StoredResponse::new(&head, &omitted).complete(Bytes::from(vec![b'x'; 100]), trailers, &omitted);
+        // Whoever gets it shares what it holds.
+        let _given_out = (stored.headers.clone(), stored.body.clone());
+        Box::new(stored)
+    };
+    for (names, lines) in [(0, 0), (1, 1), (20, 1), (60, 1), (20, 2), (1, 60), (1, 600), (3, 33)] {
+        for trailers in [false, true] {
+            let mut stored = None;
+            let taken = allocation_counter::measure(|| stored = Some(response(names, lines, trailers)));
+            let (taken, weight) = (taken.bytes_current as f64, stored.unwrap().weight() as f64);
+            let part = taken / weight;
+            assert!((0.85..1.15).contains(&part), "{names} of {lines}, {trailers}: {taken} taken, {weight} weighed");
+        }
+    }
+}
+
+#[test] // P45
+fn ages_are_written_as_whole_seconds_of_any_size() {
+    for (age, written) in [
+        (0, "0"),
+        (9, "9"),
+        (10, "10"),
+        (99, "99"),
+        (100, "100"),
+        (1_000, "1000"),
+        (9_999, "9999"),
+        (10_000, "10000"),
+        (u64::MAX, "2147483648"),
+    ] {
+        assert_eq!(age_value(Duration::new(age, 999_999_999)), written);
+    }
+}
