@@ -345,6 +345,9 @@ impl CacheBuilder {
     /// A hit never asks the store. A run asks it first, and waits no longer than 100 ms for that; what it makes is saved when
     /// everybody has it. If the store fails, that is counted ([`Stats::store_failures`]) and told as a warning (feature
     /// `tracing`), and the service is called as without it.
+    ///
+    /// An invalidation reaches the store and the memory of the cache that was asked. What other caches hold in theirs they
+    /// keep for as long as it lives.
     pub fn store(self, store: impl Store) -> CacheBuilder<Arc<dyn Store>> {
         let Self { memory, max_refreshes, store: () } = self;
         CacheBuilder { memory, max_refreshes, store: Arc::new(store) }

@@ -1,5 +1,5 @@
-//! A shared store behind the memory of typed layers: what one instance has made the others find, an invalidation wins
-//! over what is under way anywhere, and whatever becomes of the store no request fails.
+//! A shared store behind the memory: what one instance has made the others find, an invalidation wins over what is under way
+//! anywhere, and whatever becomes of the store no request fails.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 use std::{

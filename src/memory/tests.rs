@@ -1,3 +1,5 @@
+//! What memory keeps, lets go of, and weighs.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What each scope reaches, and what it does not.
+
 use super::*;
 use crate::key::KeyBuf;
 

@@ -1,3 +1,5 @@
+//! What is known of one key, as entries come and go.
+
 use super::*;
 use crate::{clock, entry::Early, freshness::Freshness, protocol::Judgement, scope::Tags};
 

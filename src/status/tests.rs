@@ -1,3 +1,5 @@
+//! What is said of outcomes is a structured field, whatever they are.
+
 use proptest::{option, prelude::*, sample::select};
 use sfv::{BareItem, List, ListEntry, Parser};
 

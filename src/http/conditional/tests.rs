@@ -1,3 +1,5 @@
+//! Conditions, as RFC 9110 §13 has them evaluated.
+
 use super::*;
 use http::{HeaderName, Response};
 use proptest::prelude::*;

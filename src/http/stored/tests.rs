@@ -1,3 +1,5 @@
+//! What a stored response weighs, and what it says of itself when it is stale.
+
 use super::*;
 use crate::http::{Mode, unstored::Unstored};
 
