@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -29,9 +29,12 @@ use crate::{
     slot::{Admission, Force, Slot},
     stats::{Gauges, Stats},
     status::Detail,
-    store::{Store, tier::Tier},
+    store::{Listener, Store, tier::Tier},
     telemetry::{Event, Telemetry},
 };
+
+/// How much memory there is for what is known of keys, in bytes, where it keeps no responses.
+const NOTES: usize = 4 << 20;
 
 /// What layers share, and the handle by which what they stored is invalidated.
 ///
@@ -79,6 +82,8 @@ pub(crate) struct Shared<V> {
     pub(crate) saving: Arc<Running>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) tier: Option<Tier<V>>,
+    /// Every read asks the shared store: memory keeps no response.
+    is_strict: bool,
 }
 
 /// Sets up a [`Cache`]. From [`Cache::builder`]. `S` is the store behind its memory, if it is to have one.
@@ -213,7 +218,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
             self.shared.permits.all_back().await;
             self.shared.saving.settled().await;
         };
-        clock::timeout(deadline, all).await.is_some()
+        let all = clock::timeout(deadline, all).await.is_some();
+        if let Some(tier) = &self.shared.tier {
+            tier.release().await;
+        }
+        all
     }
 
     /// The figures of this moment.
@@ -225,24 +234,33 @@ impl<V: Send + Sync + 'static> Cache<V> {
     }
 
     pub(crate) fn from_builder(CacheBuilder { memory, max_refreshes, .. }: CacheBuilder) -> Self {
-        Self::of(memory, max_refreshes, |_| None)
+        Self::of(memory, max_refreshes, |_, _| None)
     }
 
-    fn of(memory: usize, max_refreshes: usize, tier: impl FnOnce(&Arc<Telemetry>) -> Option<Tier<V>>) -> Self {
+    fn of(
+        memory: usize,
+        max_refreshes: usize,
+        tier: impl FnOnce(&Arc<Telemetry>, Weak<dyn Listener>) -> Option<Tier<V>>,
+    ) -> Self {
         let (journal, telemetry) = (Arc::new(Journal::default()), Arc::new(Telemetry::default()));
-        let tier = tier(&telemetry);
-        Self {
-            shared: Arc::new(Shared {
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared<V>>| {
+            let shared: Weak<Shared<V>> = Weak::clone(shared);
+            let tier = tier(&telemetry, shared);
+            let is_strict = tier.is_some() && memory == 0;
+            let memory = if is_strict { NOTES } else { memory };
+            Shared {
                 memory: Memory::new(memory, Arc::clone(&telemetry)),
                 flights: Arc::new(Flights::new(Arc::clone(&journal))),
                 journal,
                 permits: Arc::new(Permits::new(max_refreshes)),
                 running: Arc::default(),
                 saving: Arc::default(),
-                telemetry,
+                telemetry: Arc::clone(&telemetry),
                 tier,
-            }),
-        }
+                is_strict,
+            }
+        });
+        Self { shared }
     }
 
     pub(crate) fn shared(&self) -> &Shared<V> {
@@ -256,16 +274,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
 
     /// Invalidates in this process.
     pub(crate) fn invalidate(&self, scope: &Scope, force: Force) -> usize {
-        let entries = self.remove(scope, force);
+        let entries = self.shared.remove(scope, force);
         self.shared.telemetry.tell(Event::Invalidated { purged: force == Force::Purge, entries });
         entries
-    }
-
-    fn remove(&self, scope: &Scope, force: Force) -> usize {
-        // NOTE: recorded first, removed afterwards: what journal.rs promises rests on this order.
-        self.shared.journal.record(scope);
-        self.shared.flights.detach(scope);
-        self.shared.memory.invalidate(scope, force, clock::now())
     }
 
     async fn invalidate_everywhere(&self, scope: Scope, force: Force) -> Result<Reached, Error> {
@@ -283,13 +294,20 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// that began after the first time has found in the store before it was told. How much that reached.
     pub(crate) async fn invalidate_elsewhere(&self, scope: &Scope, force: Force) -> Result<usize, Error> {
         let Some(tier) = &self.shared.tier else { return Ok(0) };
-        let told = tier.invalidate(scope).await;
-        let again = self.remove(scope, force);
+        let told = tier.invalidate(scope, force).await;
+        let again = self.shared.remove(scope, force);
         told.map(|()| again)
     }
 }
 
 impl<V> Shared<V> {
+    fn remove(&self, scope: &Scope, force: Force) -> usize {
+        // NOTE: recorded first, removed afterwards: what journal.rs promises rests on this order.
+        self.journal.record(scope);
+        self.flights.detach(scope);
+        self.memory.invalidate(scope, force, clock::now())
+    }
+
     /// Stores what a run has made, in place of what it refreshes, unless an invalidation since the run's start reaches
     /// it: one step for all who invalidate. Why it was not stored, if it was not.
     pub(crate) fn land(
@@ -306,6 +324,10 @@ impl<V> Shared<V> {
         let (refusal, _displaced) = self.journal.land(entry.run, key, &judged.tags, |voided| match judged.class {
             _ if voided => (Some(Detail::Invalidated), None),
             Class::Storable if born_gone => (Some(Detail::NoLifetime), None),
+            Class::Storable if self.is_strict => {
+                let (_, displaced) = self.memory.replace(key, now, |slot| slot.settle(judged.fields.as_ref()));
+                (None, Some(displaced))
+            }
             Class::Storable => {
                 let admit = |slot: &mut Slot<V>| slot.admit(Arc::clone(entry), refreshed, most);
                 let (admission, displaced) = self.memory.replace(key, now, admit);
@@ -318,6 +340,25 @@ impl<V> Shared<V> {
             _ => (Some(judged.detail.unwrap_or(Detail::NoLifetime)), None),
         });
         refusal
+    }
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// The shared store, where every read asks it.
+    pub(crate) fn strict(&self) -> Option<&Tier<V>> {
+        self.tier.as_ref().filter(|_| self.is_strict)
+    }
+
+    /// Whether an entry may be served without a question to the shared store.
+    pub(crate) fn vouches_for(&self, entry: &Entry<V>) -> bool {
+        self.tier.as_ref().is_none_or(|tier| tier.vouches_for(entry.generation))
+    }
+}
+
+impl<V: Send + Sync + 'static> Listener for Shared<V> {
+    fn invalidated(&self, scope: &Scope, force: Force) {
+        let entries = self.remove(scope, force);
+        self.telemetry.tell(Event::Invalidated { purged: force == Force::Purge, entries });
     }
 }
 
@@ -372,7 +413,8 @@ impl CacheBuilder<Arc<dyn Store>> {
     #[must_use]
     pub fn build_for<V: Send + Sync + 'static>(self, codec: impl Codec<V>) -> Cache<V> {
         let Self { memory, max_refreshes, store } = self;
-        Cache::of(memory, max_refreshes, |telemetry| Some(Tier::new(store, codec, Arc::clone(telemetry))))
+        let tier = |telemetry: &_, listener| Some(Tier::new(store, codec, Arc::clone(telemetry), listener));
+        Cache::of(memory, max_refreshes, tier)
     }
 
     /// The cache.

@@ -1,36 +1,48 @@
-//! What a run has to do with the shared store before it calls the service.
+//! What a run has to do with the shared store before it calls the service: it looks there, and when another instance is at
+//! it already it waits for that.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    clock,
-    entry::{Base, Fields},
+    clock::{self, Instant},
+    entry::{Base, Entry, Fields},
     flight::Lead,
     freshness::Verdict,
+    key,
     layer::Route,
-    protocol::Prepare,
-    store::tier::{Asked, Known, Tier},
+    protocol::{Prepare, Protocol},
+    slot::Kept,
+    store::{
+        Leasing, Left,
+        tier::{Begun, Budget, Held, Known, Tier},
+    },
 };
 
 /// How a run consults the shared store.
+#[derive(Clone, Copy)]
 pub(crate) enum Consult {
-    /// It asks: what is there will do in place of the service.
+    /// What is there will do in place of the service, and so will what another instance is about to make.
     Take,
-    /// It asks, to be known there.
+    /// It runs in any case, and is to be known there.
     Announce,
-    /// It need not ask again.
-    Done(Option<Known>),
 }
 
 /// What the shared store said before the run began; nothing, where there is none.
-#[derive(Default)]
-pub(crate) struct Consulted {
-    /// What it held is in memory: there is nothing to run for.
-    pub(crate) is_found: bool,
+pub(crate) struct Consulted<V> {
+    /// What it held will do: there is nothing to run for.
+    pub(crate) found: Option<Arc<Entry<V>>>,
     /// Whether it holds something that will not do; or did not say.
     pub(crate) may_hold: bool,
     /// What it knows of the run. If it did not answer, nothing is saved there.
     pub(crate) known: Option<Known>,
+    /// The generation in which the run began.
+    pub(crate) generation: u64,
+}
+
+impl<V> Default for Consulted<V> {
+    fn default() -> Self {
+        Self { found: None, may_hold: false, known: None, generation: 0 }
+    }
 }
 
 /// Asks the shared store before the service is called. What it holds is put into memory if that is better than what is
@@ -42,29 +54,84 @@ pub(crate) async fn consult<P, Req>(
     request: P::Request,
     base: Option<&Base<P::Value>>,
     how: Consult,
-) -> (Consulted, P::Request)
+    budget: &Budget,
+) -> (Consulted<P::Value>, P::Request)
 where
     P: Prepare<Req>,
 {
-    let shared = route.cache.shared();
-    if let Consult::Done(known) = how {
-        return (Consulted { is_found: false, may_hold: true, known }, request);
-    }
+    let generation = tier.generation();
+    let mut asked = Consulted { found: None, may_hold: true, known: None, generation };
+    let (began, mut is_patient) = (clock::now(), matches!(how, Consult::Take));
     let values = |fields: &Fields, request: &P::Request| route.values_of(fields, request);
-    let (Asked { found, known }, request) = tier.ask(lead.key(), request, values).await;
-    let may_hold = found.is_some() || known.is_none();
-    let slot = shared.memory.peek(lead.key());
+    let take = |held: Option<Held<P::Value>>, request: &P::Request| {
+        let better = held.filter(|held| matches!(how, Consult::Take) && held.verdict() < here(route, lead, base))?;
+        let variant = better.judged.fields.as_ref().map(|fields| values(fields, request));
+        let entry = route.restored(better, variant, clock::now(), lead.number(), generation);
+        let (shared, most) = (route.cache.shared(), route.settings.max_variants);
+        shared.land(lead.key(), &entry, base.map(|base| &base.entry), most).is_none().then_some(entry)
+    };
+    let (looked, mut request) = tier.look(budget, lead.key(), request, values).await;
+    let Some(mut looked) = looked else {
+        // Nobody can be asked: what is in memory serves for itself.
+        let unasked = is_patient && base.is_none();
+        let kept = unasked.then(|| route.look(key::bytes(lead.key()), &request, clock::now()));
+        asked.found = kept.and_then(|seen| seen.kept().map(|(entry, _)| Arc::clone(entry)));
+        return (asked, request);
+    };
+    let_go_of_what_is_unvouched_for(tier, route, lead);
+    loop {
+        let is_held = looked.found.is_some();
+        asked.found = take(looked.found.take(), &request);
+        if asked.found.is_some() {
+            return (asked, request);
+        }
+        let leasing = if is_patient { Leasing::Wanted } else { Leasing::Unwanted };
+        let Some(Begun { found, known, held }) = tier.begin(budget, &looked, leasing).await else {
+            return (asked, request);
+        };
+        asked.may_hold = is_held || found.is_some();
+        asked.found = take(found, &request);
+        let Some(held) = held.filter(|_| asked.found.is_none()) else {
+            asked.known = Some(known);
+            return (asked, request);
+        };
+        let left = clock::timeout(rest(route, began), held).await;
+        // One who was told that the other run has ended, or has waited for long enough, waits for no second one.
+        is_patient = left == Some(Left::Lost) && !rest(route, began).is_zero();
+        if left == Some(Left::Ended) {
+            // The fields that select may be known by now.
+            let (again, its) = tier.look(budget, lead.key(), request, values).await;
+            request = its;
+            let Some(again) = again else { return (asked, request) };
+            looked = again;
+        }
+    }
+}
+
+/// What is in memory and may have been invalidated unheard has its place taken by what the store holds; or by what is made.
+fn let_go_of_what_is_unvouched_for<P: Protocol>(tier: &Tier<P::Value>, route: &Route<P>, lead: &Lead<P::Value>) {
+    let (memory, key) = (&route.cache.shared().memory, lead.key());
+    let unvouched = |kept: &Kept<P::Value>| !tier.vouches_for(kept.entry.generation);
+    if memory.peek(key).is_some_and(|slot| slot.variants.iter().any(unvouched)) {
+        memory.update(key, clock::now(), |slot| slot.variants.retain(|kept| !unvouched(kept)));
+    }
+}
+
+/// How good that is by now which is to be replaced.
+fn here<P: Protocol>(route: &Route<P>, lead: &Lead<P::Value>, base: Option<&Base<P::Value>>) -> Verdict {
+    let shared = route.cache.shared();
     let kept = |base: &Base<P::Value>| {
-        let kept = slot.as_ref()?.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, &base.entry))?;
+        if shared.strict().is_some() {
+            return Some(base.entry.freshness().at(base.entry.age(clock::now())));
+        }
+        let slot = shared.memory.peek(lead.key())?;
+        let kept = slot.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, &base.entry))?;
         Some(kept.verdict(clock::now()).0)
     };
-    let here = base.and_then(kept).unwrap_or(Verdict::Gone);
-    let better = found.filter(|found| matches!(how, Consult::Take) && found.verdict() < here);
-    let is_found = better.is_some_and(|found| {
-        let (number, most) = (lead.number(), route.settings.max_variants);
-        let variant = found.judged.fields.as_ref().map(|fields| values(fields, &request));
-        let entry = route.restored(found, variant, clock::now(), number);
-        shared.land(lead.key(), &entry, base.map(|base| &base.entry), most).is_none()
-    });
-    (Consulted { is_found, may_hold, known }, request)
+    base.and_then(kept).unwrap_or(Verdict::Gone)
+}
+
+/// How long a run may go on waiting for one of another instance.
+fn rest<P: Protocol>(route: &Route<P>, began: Instant) -> Duration {
+    route.settings.wait_timeout.saturating_sub(clock::now().saturating_duration_since(began))
 }

@@ -2,24 +2,18 @@
 
 use std::{
     any::Any,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use tokio::sync::oneshot;
 
-use crate::{
-    cache::Run,
-    flight::Lead,
-    protocol::Judgement,
-    status::Detail,
-    store::tier::{Afterwards, Known},
-};
+use crate::{cache::Run, entry::Entry, flight::Lead, protocol::Judgement, status::Detail, store::tier::Afterwards};
 
 /// What a run has to hand over, and to whom.
 pub(crate) struct Desk<V, Request, Response, Error> {
     pub(crate) lead: Lead<V>,
-    leader: Mutex<Option<oneshot::Sender<Delivery<Request, Response, Error>>>>,
+    leader: Mutex<Option<oneshot::Sender<Delivery<V, Request, Response, Error>>>>,
     pub(crate) afterwards: Mutex<Option<Left<V>>>,
 }
 
@@ -27,7 +21,7 @@ pub(crate) struct Desk<V, Request, Response, Error> {
 pub(crate) type Left<V> = (Afterwards<V>, Run);
 
 /// What the one who leads gets.
-pub(crate) enum Delivery<Request, Response, Error> {
+pub(crate) enum Delivery<V, Request, Response, Error> {
     Response {
         response: Response,
         status: Option<u16>,
@@ -38,12 +32,12 @@ pub(crate) enum Delivery<Request, Response, Error> {
     },
     Error(Error),
     Panic(Box<dyn Any + Send>),
-    /// What the shared store held is in memory now: whoever asked looks again.
-    Found(Request, Option<Known>),
+    /// The shared store held something that will do. The request is still to be answered.
+    Found(Request, Arc<Entry<V>>),
 }
 
 impl<V, Request, Response, Error> Desk<V, Request, Response, Error> {
-    pub(crate) fn new(lead: Lead<V>, leader: Option<oneshot::Sender<Delivery<Request, Response, Error>>>) -> Self {
+    pub(crate) fn new(lead: Lead<V>, leader: Option<oneshot::Sender<Delivery<V, Request, Response, Error>>>) -> Self {
         Self { lead, leader: Mutex::new(leader), afterwards: Mutex::new(None) }
     }
 
@@ -70,7 +64,7 @@ impl<V, Request, Response, Error> Desk<V, Request, Response, Error> {
     }
 
     /// Hands over to the one who leads, who may have gone.
-    pub(crate) fn deliver(&self, delivery: Delivery<Request, Response, Error>) {
+    pub(crate) fn deliver(&self, delivery: Delivery<V, Request, Response, Error>) {
         let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(leader) = leader {
             let _gone = leader.send(delivery);

@@ -25,6 +25,8 @@ pub struct Entry<V> {
     pub(crate) variant: Option<Variant>,
     /// What the value takes in memory.
     pub(crate) weight: usize,
+    /// How things stood with the shared store when the run began: see `store::Standing`.
+    pub(crate) generation: u64,
 }
 
 /// The entry that a run is to replace.

@@ -238,7 +238,8 @@ mod tests {
             judged.tags = Tags::new(["t"]);
             let (now, tags) = (clock::now(), judged.tags.clone());
             let (number, early, variant, weight) = (run.number(), Early::default(), None, 1);
-            let entry = Arc::new(Entry { value: (), started: now, run: number, early, judged, variant, weight });
+            let entry =
+                Arc::new(Entry { value: (), started: now, run: number, early, judged, variant, weight, generation: 0 });
             thread::scope(|threads| {
                 shared.journal.land(number, &key, &tags, |voided| {
                     assert!(!voided);

@@ -11,13 +11,13 @@ use crate::{
     entry::{Early, Entry, Fields, Variant},
     freshness::Freshness,
     http::{Http, Mode, StoredResponse},
-    key::KeyBuf,
+    key::{self, Key, KeyBuf},
     permits::Share,
     protocol::{Judgement, Prepare, Protocol, Role},
     service::Cacheback,
     sighting::Sighting,
     slot::Slot,
-    store::tier::Held,
+    store::tier::{Budget, Held},
     sync::Handle,
     telemetry::BypassWatch,
 };
@@ -312,7 +312,37 @@ impl<P: Protocol> Route<P> {
     {
         let Some(slot) = slot else { return Sighting::of_nothing(now) };
         let selected = slot.variants.iter().position(|kept| self.selects(&kept.entry, request));
-        Sighting::new(slot, selected, now)
+        let vouched = |at: usize| self.cache.shared().vouches_for(&slot.variants[at].entry);
+        let vouched = selected.is_none_or(vouched);
+        Sighting::new(slot, selected, now, vouched)
+    }
+
+    /// Looks a request up where this cache keeps responses: in memory; or in the shared store alone. Gives the request back.
+    pub(crate) async fn look_anywhere<Req>(
+        &self,
+        key: &Key,
+        request: P::Request,
+        budget: Option<&Budget>,
+    ) -> (Sighting<P::Value>, P::Request)
+    where
+        P: Prepare<Req>,
+    {
+        let (Some(tier), Some(budget)) = (self.cache.shared().strict(), budget) else {
+            return (self.look(key::bytes(key), &request, clock::now()), request);
+        };
+        let (generation, values) =
+            (tier.generation(), |fields: &Fields, request: &P::Request| self.values_of(fields, request));
+        let (looked, request) = tier.look(budget, key, request, values).await;
+        let (now, slot) = (clock::now(), self.cache.shared().memory.get(key::bytes(key)));
+        let seen = match looked.and_then(|looked| looked.found) {
+            None => self.see(slot, &request, now),
+            Some(held) => {
+                let variant = held.judged.fields.as_ref().map(|fields| self.values_of(fields, &request));
+                let entry = self.restored(held, variant, now, 0, generation);
+                Sighting::of_found(slot.as_deref(), key, entry, now)
+            }
+        };
+        (seen, request)
     }
 
     /// The fields' values that tell the run of this request from others of its key. `heard` are fields that a landing
@@ -355,6 +385,7 @@ impl<P: Protocol> Route<P> {
         sight: &P::Sight,
         started: Instant,
         run: u64,
+        generation: u64,
     ) -> Arc<Entry<P::Value>> {
         let variant = judged.fields.as_ref().map(|fields| self.values(fields, sight));
         if !judged.drawn {
@@ -362,7 +393,7 @@ impl<P: Protocol> Route<P> {
         }
         let early = Early::after(clock::now().saturating_duration_since(started));
         let weight = self.protocol.weigh(&value);
-        Arc::new(Entry { value, started, run, early, judged, variant, weight })
+        Arc::new(Entry { value, started, run, early, judged, variant, weight, generation })
     }
 
     /// An entry of what the shared store held, as if the run had made it that found it.
@@ -372,10 +403,12 @@ impl<P: Protocol> Route<P> {
         variant: Option<Variant>,
         now: Instant,
         run: u64,
+        generation: u64,
     ) -> Arc<Entry<P::Value>> {
         let Held { value, judged, cost } = held;
         let weight = self.protocol.weigh(&value);
-        Arc::new(Entry { value, started: now, run, early: Early::after(cost), judged, variant, weight })
+        let early = Early::after(cost);
+        Arc::new(Entry { value, started: now, run, early, judged, variant, weight, generation })
     }
 
     /// Whether a run for this request may take the place of the entry. Who asks for himself alone leaves it to others, unless

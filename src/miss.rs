@@ -11,7 +11,7 @@ use crate::{
     demands::Demands,
     desk::Delivery,
     entry::Fields,
-    entry::{Base, Course},
+    entry::{Base, Course, Entry},
     flight::{Boarding, Joined, Landed, Landing, Lead},
     freshness::Verdict,
     future::Call,
@@ -23,7 +23,7 @@ use crate::{
     service::refresh_behind,
     sighting::{Behind, Sighting, ttl},
     status::{CacheStatus, Detail, Outcome},
-    store::tier::{Afterwards, Known},
+    store::tier::{Afterwards, Budget, Tier},
     telemetry::Event,
 };
 
@@ -39,13 +39,15 @@ struct Seeker<S, P: Protocol> {
     forced: Option<Forced>,
     /// Code in this process asks for that: the run is the answer, whatever becomes of it.
     by_hand: bool,
+    /// What is left of the time for the shared store, if there is one.
+    budget: Option<Budget>,
 }
 
 /// What became of leading.
-enum Led<Seeker, Request, Response, Error> {
+enum Led<Seeker, V, Request, Response, Error> {
     Answered(Result<Response, Error>),
-    /// What the shared store held is in memory now. The request is still to be answered.
-    Found(Seeker, Request, Option<Known>),
+    /// What the shared store held will do. The request is still to be answered.
+    Found(Seeker, Request, Arc<Entry<V>>),
 }
 
 /// A request that asks for a new response: by the journal's number, the moment at which it came.
@@ -60,6 +62,7 @@ pub(crate) async fn answer<S, P, Req>(
     mut request: P::Request,
     view: P::View,
     mut seen: Sighting<P::Value>,
+    budget: Option<Budget>,
 ) -> Result<P::Response, S::Error>
 where
     P: Prepare<Req> + Capture<S::Response>,
@@ -80,7 +83,8 @@ where
         role => role,
     };
     let status = seen.forward_of(by_hand, demands.is_some(), &route.settings);
-    let mut seeker = Seeker { route, service, key, view, status, forced, by_hand };
+    let budget = budget.or_else(|| route.cache.shared().tier.as_ref().map(Tier::budget));
+    let mut seeker = Seeker { route, service, key, view, status, forced, by_hand, budget };
     let flights = Arc::clone(&seeker.route.cache.shared().flights);
     let (mut alone, mut panics, mut fields) = (false, 0, None);
     // The shared store is asked once; and whether the answer was found there.
@@ -143,14 +147,16 @@ where
             // ## Leading => (Looking: something landed meanwhile | done: led)
             Joined::Lead(lead) => {
                 match seeker.look_again(&seen, &lead, fields.as_ref(), &request) {
-                    Ok(again) => match seeker.lead(lead, request, &again, together, consult).await {
-                        Led::Answered(answer) => return answer,
-                        Led::Found(back, its, known) => {
-                            (seeker, request) = (back, its);
-                            (consult, found) = (Consult::Done(known), Some(Detail::Store));
-                            seen = seeker.look(&request);
+                    Ok(again) => {
+                        match seeker.lead(lead, request, again.as_ref().unwrap_or(&seen), together, consult).await {
+                            Led::Answered(answer) => return answer,
+                            Led::Found(back, its, entry) => {
+                                (seeker, request) = (back, its);
+                                (consult, found) = (Consult::Announce, Some(Detail::Store));
+                                seen = seeker.look_at(entry, &request);
+                            }
                         }
-                    },
+                    }
                     Err(changed) => seen = changed,
                 }
                 continue;
@@ -174,7 +180,7 @@ where
             if landing.is_none() {
                 follow.give_up(&flights);
             }
-            seen = seeker.look(&request);
+            (seen, request) = seeker.look(request).await;
             continue;
         }
         let failure = match &landing {
@@ -213,34 +219,55 @@ where
             Some(Landing::Vacated) => {}
             None => follow.give_up(&flights),
         }
-        seen = seeker.look(&request);
+        (seen, request) = seeker.look(request).await;
     }
 }
 
 impl<S, P: Protocol> Seeker<S, P> {
     /// Looks again: something may have landed since the last time.
-    fn look<Req>(&self, request: &P::Request) -> Sighting<P::Value>
+    fn look<Req>(
+        &self,
+        request: P::Request,
+    ) -> impl Future<Output = (Sighting<P::Value>, P::Request)> + Send + use<S, P, Req>
     where
         P: Prepare<Req>,
     {
-        self.route.look(key::bytes(&self.key), request, clock::now())
+        // Not everything that a seeker has may be shared between threads.
+        let (route, key, budget) = (Arc::clone(&self.route), self.key.clone(), self.budget.clone());
+        async move { route.look_anywhere(&key, request, budget.as_ref()).await }
     }
 
-    /// Looks again, having won the lead. Refused where something landed meanwhile: then there is another way on.
+    /// Looks at what a run has found in the shared store.
+    fn look_at<Req>(&self, found: Arc<Entry<P::Value>>, request: &P::Request) -> Sighting<P::Value>
+    where
+        P: Prepare<Req>,
+    {
+        let (shared, now) = (self.route.cache.shared(), clock::now());
+        match shared.strict() {
+            Some(_) => Sighting::of_found(shared.memory.peek(&self.key).as_deref(), &self.key, found, now),
+            None => self.route.look(key::bytes(&self.key), request, now),
+        }
+    }
+
+    /// Looks again, having won the lead. Refused where something landed meanwhile: then there is another way on. Where memory
+    /// keeps nothing the run itself will ask.
     fn look_again<Req>(
         &self,
         seen: &Sighting<P::Value>,
         lead: &Lead<P::Value>,
         heard: Option<&Fields>,
         request: &P::Request,
-    ) -> Result<Sighting<P::Value>, Sighting<P::Value>>
+    ) -> Result<Option<Sighting<P::Value>>, Sighting<P::Value>>
     where
         P: Prepare<Req>,
     {
-        let again = self.look(request);
+        if self.route.cache.shared().strict().is_some() {
+            return Ok(None);
+        }
+        let again = self.route.look(key::bytes(&self.key), request, clock::now());
         let variant = self.route.variant(&again, heard, request);
         let changed = again.state() != seen.state() || variant.as_ref() != lead.variant();
-        if changed || self.hit(&again).is_some() { Err(again) } else { Ok(again) }
+        if changed || self.hit(&again).is_some() { Err(again) } else { Ok(Some(again)) }
     }
 
     /// Leads a run, and waits for what becomes of it.
@@ -251,7 +278,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         seen: &Sighting<P::Value>,
         together: bool,
         consult: Consult,
-    ) -> Led<Self, P::Request, P::Response, S::Error>
+    ) -> Led<Self, P::Value, P::Request, P::Response, S::Error>
     where
         P: Prepare<Req> + Capture<S::Response>,
         P::Response: Send + 'static,
@@ -264,8 +291,15 @@ impl<S, P: Protocol> Seeker<S, P> {
         // One who asks for a new response is not content with the word that the old one is as good.
         let validate = !self.by_hand;
         let base = seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate });
-        let (job, interest, mut delivery) =
-            Job::lead(Arc::clone(&self.route), self.service.clone(), request, lead, base, together, consult);
+        let (job, interest, mut delivery) = Job::lead(
+            Arc::clone(&self.route),
+            self.service.clone(),
+            request,
+            lead,
+            base,
+            together,
+            (consult, self.budget.clone()),
+        );
         run::start::<S, P, Req>(job);
         let delivered = match patiently(&self.route.settings, self.may_fall_back(seen), &mut delivery).await {
             Some(delivered) => delivered,
@@ -285,7 +319,7 @@ impl<S, P: Protocol> Seeker<S, P> {
                 Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
             }
             Ok(Delivery::Error(error)) => self.fall_back_on(seen, error),
-            Ok(Delivery::Found(request, known)) => return Led::Found(self, request, known),
+            Ok(Delivery::Found(request, entry)) => return Led::Found(self, request, entry),
             Ok(Delivery::Panic(payload)) => {
                 self.answered(Outcome::new(self.status));
                 panic::resume_unwind(payload)
@@ -327,7 +361,8 @@ impl<S, P: Protocol> Seeker<S, P> {
                     && self.route.protocol.contradicts(&response, &entry.value, &self.view)
                 {
                     let (shared, now) = (self.route.cache.shared(), clock::now());
-                    if shared.memory.update(&self.key, now, |slot| slot.expire(entry, now)) {
+                    let kept = shared.memory.update(&self.key, now, |slot| slot.expire(entry, now));
+                    if kept || shared.strict().is_some() {
                         shared.telemetry.tell(Event::Invalidated { purged: false, entries: 1 });
                         self.forget_in_store();
                     }
@@ -399,7 +434,11 @@ impl<S, P: Protocol> Seeker<S, P> {
         P: Capture<Res>,
     {
         let (stale, _) = seen.entry().filter(|_| self.may_fall_back(seen))?;
-        let slot = self.route.cache.shared().memory.get(key::bytes(&self.key))?;
+        let shared = self.route.cache.shared();
+        let slot = match shared.strict() {
+            Some(_) => seen.slot.clone(),
+            None => shared.memory.get(key::bytes(&self.key)),
+        }?;
         let kept = slot.variants.iter().find(|kept| Arc::ptr_eq(&kept.entry, stale))?;
         let (verdict, age) = kept.verdict(clock::now());
         if !verdict.is_servable() {

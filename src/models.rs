@@ -102,5 +102,5 @@ fn entry(lead: &Lead<()>, tags: Tags) -> Arc<Entry<()>> {
     let mut judged = Judgement::storable(Freshness::from(Duration::from_secs(60)));
     judged.tags = tags;
     let (started, early) = (clock::now(), Early::default());
-    Arc::new(Entry { value: (), started, run: lead.number(), early, judged, variant: None, weight: 1 })
+    Arc::new(Entry { value: (), started, run: lead.number(), early, judged, variant: None, weight: 1, generation: 0 })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     cache::Cache,
     clock,
+    entry::{Fields, Variant},
     error::Error,
     http::Http,
     interest::Aboard,
@@ -13,8 +14,12 @@ use crate::{
     layer::{CachebackLayer, Route},
     protocol::{Capture, Captured, Class, Judgement, Prepare, Prepared, Protocol, Role, RunKind},
     scope::Scope,
+    slot::Force,
     status::{CacheStatus, Detail, Outcome},
-    store::tier::Afterwards,
+    store::{
+        Leasing,
+        tier::{Afterwards, Known, Tier},
+    },
     telemetry::Event,
 };
 
@@ -80,15 +85,13 @@ where
     let (run, started) = (Journal::start(&shared.journal), clock::now());
     // Boxed: what it takes to read them is not needed any more after that.
     let Made { key, judged, value, sight } = Box::pin(make(route, request, response)).await?;
-    // The store knows as well that every run is older which has begun before.
+    let generation = shared.tier.as_ref().map_or(0, Tier::generation);
+    // The store knows as well that every run is older which has begun before, and what others have in memory.
     let (known, sight) = match &shared.tier {
         None => (None, sight),
-        Some(tier) => {
-            let (asked, sight) = tier.ask(&key, sight, |fields, sight| route.values(fields, sight)).await;
-            (asked.known, sight)
-        }
+        Some(tier) => announce(tier, &key, sight, |fields, sight| route.values(fields, sight)).await,
     };
-    let entry = route.entry(judged, value, &sight, started, run.number());
+    let entry = route.entry(judged, value, &sight, started, run.number(), generation);
     if entry.age(clock::now()) >= entry.freshness().gone_at() {
         return Err(refused(Detail::NoLifetime));
     }
@@ -103,7 +106,9 @@ where
             shared.telemetry.tell(Event::Stored);
             if let (Some(tier), Some(known)) = (&shared.tier, known) {
                 let saving = known.saving(&entry, |fields| route.values(fields, &sight));
-                tier.after(&key, Afterwards::Save(saving)).await;
+                if let Some(voided) = tier.after(&key, Afterwards::Save(saving)).await {
+                    shared.memory.update(&key, clock::now(), |slot| slot.remove(&voided));
+                }
             }
         }
         // What came later has won already. An expiry leaves what it reached: older than this it is over all the same.
@@ -112,6 +117,23 @@ where
         Some(detail) => return Err(refused(detail)),
     }
     Ok(())
+}
+
+/// Has the shared store know of a response that is put in place of all that there is, and forget that.
+async fn announce<V: Send + Sync + 'static, R: Send>(
+    tier: &Tier<V>,
+    key: &Key,
+    request: R,
+    variant: impl Fn(&Fields, &R) -> Variant + Send,
+) -> (Option<Known>, R) {
+    let budget = tier.budget();
+    let (looked, request) = tier.look(&budget, key, request, variant).await;
+    if let Err(_told) = tier.invalidate(&Scope::from(key), Force::Purge).await {
+        return (None, request);
+    }
+    let Some(looked) = looked else { return (None, request) };
+    let begun = tier.begin(&budget, &looked, Leasing::Unwanted).await;
+    (begun.map(|begun| begun.known), request)
 }
 
 /// What is to be stored.

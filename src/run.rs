@@ -24,8 +24,9 @@ use crate::{
     permits::Permit,
     protocol::{Capture, Captured, Class, Prepare, Protocol, RunKind, Unfilled},
     settling::{Settling, back_off},
+    slot::Slot,
     status::Detail,
-    store::tier,
+    store::tier::{self, Budget},
     supervision::{Stop, Supervised},
     sync::Handle,
     telemetry::{self, End, Event},
@@ -43,6 +44,8 @@ pub(crate) struct Job<S, P: Protocol, Request, Response, Error> {
     /// Whether the run may go on for the store's sake when nobody waits for it any more.
     adoptable: bool,
     consult: Consult,
+    /// What is left of the time for the shared store; all of it, where the run is the first to ask.
+    budget: Option<Budget>,
     beginning: Option<Beginning>,
     /// When the run started: before anybody's patience with it begins to run out.
     started: Instant,
@@ -81,12 +84,12 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         lead: Lead<P::Value>,
         base: Option<Base<P::Value>>,
         adoptable: bool,
-        consult: Consult,
-    ) -> (Self, Interest, oneshot::Receiver<Delivery<Request, Response, Error>>) {
+        (consult, budget): (Consult, Option<Budget>),
+    ) -> (Self, Interest, oneshot::Receiver<Delivery<P::Value, Request, Response, Error>>) {
         let (leader, delivery) = oneshot::channel();
         let interest = lead.interest();
         let job = Self::new(route, service, request, Desk::new(lead, Some(leader)), base, RunKind::Foreground);
-        (Self { adoptable, consult, ..job }, interest, delivery)
+        (Self { adoptable, consult, budget, ..job }, interest, delivery)
     }
 
     /// A run that starts now.
@@ -99,8 +102,22 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         kind: RunKind,
     ) -> Self {
         let (running, started) = (route.cache.shared().running.start(), clock::now());
-        let (permit, adoptable, consult, beginning) = (None, false, Consult::Take, None);
-        Self { route, service, request, base, kind, desk, permit, adoptable, consult, beginning, started, running }
+        let (permit, adoptable, consult, budget, beginning) = (None, false, Consult::Take, None, None);
+        Self {
+            route,
+            service,
+            request,
+            base,
+            kind,
+            desk,
+            permit,
+            adoptable,
+            consult,
+            budget,
+            beginning,
+            started,
+            running,
+        }
     }
 }
 
@@ -173,8 +190,8 @@ where
     S: Service<P::Request>,
     S::Error: Send + 'static,
 {
-    let Job { route, service, request, base, kind, desk, permit, adoptable, consult: how, beginning, started, running } =
-        job;
+    let Job { route, service, request, base, kind, desk, permit, adoptable, consult: how, budget, .. } = job;
+    let (beginning, started, running) = (job.beginning, job.started, job.running);
     if let Some(beginning) = beginning {
         beginning.begun();
     }
@@ -184,13 +201,16 @@ where
             // The reader's answer is written first, also where one thread does everything.
             task::yield_now().await;
         }
-        let (asked, request) = match &route.cache.shared().tier {
+        let (mut asked, request) = match &route.cache.shared().tier {
             None => (Consulted::default(), request),
-            Some(tier) => consult::<P, Req>(tier, &route, &desk.lead, request, base.as_ref(), how).await,
+            Some(tier) => {
+                let budget = budget.unwrap_or_else(|| tier.budget());
+                consult::<P, Req>(tier, &route, &desk.lead, request, base.as_ref(), how, &budget).await
+            }
         };
-        if asked.is_found {
+        if let Some(found) = asked.found.take() {
             desk.lead.land(Landing::Vacated);
-            desk.deliver(Delivery::Found(request, asked.known));
+            desk.deliver(Delivery::Found(request, found));
             return End::Spared;
         }
         work::<S, P, Req>(&route, service, request, base.as_ref(), &desk, Outset { kind, started, asked }).await
@@ -224,7 +244,10 @@ where
     let took = clock::now().saturating_duration_since(started);
     route.cache.shared().telemetry.tell(Event::RunEnded { end, took });
     if let (Some(tier), Some((afterwards, saving))) = (&route.cache.shared().tier, desk.left()) {
-        tier.after(desk.lead.key(), afterwards).await;
+        if let Some(voided) = tier.after(desk.lead.key(), afterwards).await {
+            let remove = |slot: &mut Slot<P::Value>| slot.remove(&voided);
+            route.cache.shared().memory.update(desk.lead.key(), clock::now(), remove);
+        }
         drop(saving);
     }
     drop(desk);
@@ -232,10 +255,10 @@ where
 }
 
 /// How a run sets out.
-struct Outset {
+struct Outset<V> {
     kind: RunKind,
     started: Instant,
-    asked: Consulted,
+    asked: Consulted<V>,
 }
 
 /// The run itself, from the call to the landing.
@@ -245,7 +268,7 @@ async fn work<S, P, Req>(
     request: P::Request,
     base: Option<&Base<P::Value>>,
     desk: &Desk<P::Value, P::Request, P::Response, S::Error>,
-    outset: Outset,
+    outset: Outset<P::Value>,
 ) -> End
 where
     P: Prepare<Req> + Capture<S::Response>,

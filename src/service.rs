@@ -16,12 +16,13 @@ use crate::{
     flight::Boarding,
     freshness::Verdict,
     future::ResponseFuture,
-    key::{self, KeyBuf},
+    key::{self, Key, KeyBuf},
     layer::Route,
     miss,
     protocol::{Capture, Prepare, Prepared, Protocol},
     run::{self, Job},
     sighting::{Behind, Sighting},
+    store::tier::{Budget, Tier},
     telemetry::Event,
 };
 
@@ -157,12 +158,43 @@ where
     if forced {
         route.protocol.force(&mut view);
     }
+    if route.cache.shared().strict().is_some() && !route.protocol.is_forced(&view) && run::can_start() {
+        let (route, inner, key) = (Arc::clone(route), inner.clone(), key.to_key());
+        return ResponseFuture::wait(async move {
+            let budget = route.cache.shared().tier.as_ref().map(Tier::budget);
+            let (seen, request) = route.look_anywhere(&key, request, budget.as_ref()).await;
+            let answer = answer_from::<S, P, Req>(&route, &inner, request, view, || key, seen, budget);
+            answer.await
+        });
+    }
     let seen = route.look(key.as_slice(), &request, clock::now());
+    answer_from(route, inner, request, view, || key.to_key(), seen, None)
+}
+
+/// Answers a request with what was seen for it, or as one for which nothing was found.
+fn answer_from<S, P, Req>(
+    route: &Arc<Route<P>>,
+    inner: &S,
+    request: P::Request,
+    view: P::View,
+    key: impl FnOnce() -> Key,
+    seen: Sighting<P::Value>,
+    budget: Option<Budget>,
+) -> ResponseFuture<S, P, Req>
+where
+    P: Prepare<Req> + Capture<S::Response>,
+    P::Response: Send + 'static,
+    S: Service<P::Request> + Clone + Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+    S::Future: Send,
+    Req: 'static,
+{
     let demands = route.protocol.demands(&view);
     let hit = if route.protocol.is_forced(&view) { None } else { seen.answer(&route.settings, demands) };
     let (Some((outcome, behind)), Some((entry, age))) = (hit, seen.kept()) else {
         let (route, inner) = (Arc::clone(route), inner.clone());
-        return ResponseFuture::wait(miss::answer(route, inner, key.to_key(), request, view, seen));
+        return ResponseFuture::wait(miss::answer(route, inner, key(), request, view, seen, budget));
     };
     route.cache.shared().telemetry.tell(Event::Answered(outcome));
     let replay = |spare| route.protocol.replay(entry, age, &view, outcome, spare);
@@ -208,9 +240,13 @@ pub(crate) fn refresh_behind<S, P, Req>(
     let overdue = route.settings.refresh_timeout.saturating_mul(2);
     let Some(lead) = flights.lead(&course, boarding, seen.now, overdue) else { return };
     // Somebody may have refreshed it, or failed to, between the lookup and the lead.
-    let again = route.look(key::bytes(&course.key), &request, seen.now);
-    let same = again.entry().is_some_and(|(now, _)| Arc::ptr_eq(now, entry));
-    if !same || again.verdict() != seen.verdict() || again.is_backing_off() {
+    let is_as_it_was = || {
+        let again = route.look(key::bytes(&course.key), &request, seen.now);
+        let same = again.entry().is_some_and(|(now, _)| Arc::ptr_eq(now, entry));
+        same && again.verdict() == seen.verdict() && !again.is_backing_off()
+    };
+    // Where memory keeps nothing the run will ask once more.
+    if route.cache.shared().strict().is_none() && !is_as_it_was() {
         return;
     }
     let Some(permit) = route.share.take() else {

@@ -23,7 +23,7 @@ pub(crate) struct Settling<'a, P: Protocol> {
     pub(crate) base: Option<&'a Base<P::Value>>,
     pub(crate) started: Instant,
     pub(crate) status: Option<u16>,
-    pub(crate) asked: Consulted,
+    pub(crate) asked: Consulted<P::Value>,
     pub(crate) afterwards: &'a Mutex<Option<Left<P::Value>>>,
 }
 
@@ -49,7 +49,7 @@ impl<P: Protocol> Settling<'_, P> {
     /// A whole response that may be shared: stores it if it may be stored, and lands it. Why it was not stored, if it
     /// was not.
     fn share(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> Option<Detail> {
-        let entry = self.route.entry(judged, value, sight, self.started, self.lead.number());
+        let entry = self.entry(judged, value, sight);
         let most = self.route.settings.max_variants;
         let shared = self.route.cache.shared();
         let refusal = shared.land(self.lead.key(), &entry, self.base.map(|base| &base.entry), most);
@@ -81,6 +81,10 @@ impl<P: Protocol> Settling<'_, P> {
             Landing::Shared(Landed { entry, refusal, status: self.status })
         });
         refusal
+    }
+
+    fn entry(&self, judged: Judgement, value: P::Value, sight: &P::Sight) -> Arc<Entry<P::Value>> {
+        self.route.entry(judged, value, sight, self.started, self.lead.number(), self.asked.generation)
     }
 
     /// What was stored is still what the service would answer.
@@ -191,9 +195,11 @@ impl<P: Protocol> Settling<'_, P> {
 /// Puts off the next run after one that failed, unless that was cold and nothing stands in: then there is nothing to serve
 /// meanwhile.
 pub(crate) fn back_off<P: Protocol>(route: &Route<P>, lead: &Lead<P::Value>, warm: bool) {
-    let stands_in = route.protocol.has_placeholder();
+    let shared = route.cache.shared();
+    // Where memory keeps nothing it does not know what there is to serve meanwhile.
+    let stands_in = route.protocol.has_placeholder() || warm && shared.strict().is_some();
     if warm || stands_in {
         let (now, lot) = (clock::now(), fastrand::f64());
-        route.cache.shared().memory.update(lead.key(), now, |slot| slot.fail(now, lead.number(), lot, stands_in));
+        shared.memory.update(lead.key(), now, |slot| slot.fail(now, lead.number(), lot, stands_in));
     }
 }

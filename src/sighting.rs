@@ -8,6 +8,7 @@ use crate::{
     demands::Demands,
     entry::Entry,
     freshness::{Freshness, Verdict},
+    key::Key,
     layer::Settings,
     slot::Slot,
     status::{CacheStatus, Detail, Outcome},
@@ -40,16 +41,28 @@ impl<V> Sighting<V> {
     }
 
     /// What a slot holds, and which of it the request selects.
-    pub(crate) fn new(slot: Arc<Slot<V>>, selected: Option<usize>, now: Instant) -> Self {
+    /// One that is not vouched for is not to be served by anybody.
+    pub(crate) fn new(slot: Arc<Slot<V>>, selected: Option<usize>, now: Instant, vouched: bool) -> Self {
         let found = match selected {
             None if slot.variants.is_empty() => Err(CacheStatus::UriMiss),
             None => Err(CacheStatus::VaryMiss),
             Some(at) => {
                 let (verdict, age) = slot.variants[at].verdict(now);
-                if verdict == Verdict::Gone { Err(CacheStatus::Stale) } else { Ok(Found { at, verdict, age }) }
+                if verdict == Verdict::Gone || !vouched {
+                    Err(CacheStatus::Stale)
+                } else {
+                    Ok(Found { at, verdict, age })
+                }
             }
         };
         Self { slot: Some(slot), now, found }
+    }
+
+    /// What the shared store held, with all else that is known of the key.
+    pub(crate) fn of_found(slot: Option<&Slot<V>>, key: &Key, entry: Arc<Entry<V>>, now: Instant) -> Self {
+        let mut slot = slot.cloned().unwrap_or_else(|| Slot::new(key.clone()));
+        slot.hold(entry);
+        Self::new(Arc::new(slot), Some(0), now, true)
     }
 
     /// Takes what was found for used.

@@ -78,7 +78,7 @@ pub(crate) enum Admission {
 
 /// Whether an invalidation lets the stale response be served while a new one is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Force {
+pub enum Force {
     /// The next reader gets the stale response, and it is refreshed.
     Expire,
     /// The next reader waits for a new one.
@@ -119,14 +119,25 @@ impl<V> Slot<V> {
         while self.variants.len() >= most {
             self.drop_one();
         }
-        self.learn(entry.judged.fields.as_ref());
+        self.settle(entry.judged.fields.as_ref());
         let used = AtomicU64::new(self.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0) + 1);
         let at = self.variants.partition_point(|kept| kept.entry.run > entry.run);
         // As much as is needed: a list that grows by itself has room for four.
         self.variants.reserve_exact(1);
         self.variants.insert(at, Kept { entry, expired: false, used });
-        (self.mark, self.back_off, self.shown) = (None, None, None);
         Admission::Stored
+    }
+
+    /// Holds this entry and no other.
+    pub(crate) fn hold(&mut self, entry: Arc<Entry<V>>) {
+        self.learn(entry.judged.fields.as_ref());
+        self.variants = vec![Kept { entry, expired: false, used: AtomicU64::new(0) }];
+    }
+
+    /// Remembers nothing but what selects among the variants: a run went well.
+    pub(crate) fn settle(&mut self, fields: Option<&Fields>) {
+        self.learn(fields);
+        (self.mark, self.back_off, self.shown) = (None, None, None);
     }
 
     /// Lets go of what is older than this entry and selected by the same requests.

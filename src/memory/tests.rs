@@ -9,8 +9,16 @@ fn store(memory: &Memory<()>, key: &Key, run: u64, weight: usize, tag: &str) {
     let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
     judged.tags = Tags::new([tag]);
     let now = clock::now();
-    let entry =
-        Arc::new(Entry { value: (), started: now, early: Early::default(), run, judged, variant: None, weight });
+    let entry = Arc::new(Entry {
+        value: (),
+        started: now,
+        early: Early::default(),
+        run,
+        judged,
+        variant: None,
+        weight,
+        generation: 0,
+    });
     assert_eq!(memory.update(key, now, |slot| slot.admit(entry, None, 16)), Admission::Stored);
 }
 
@@ -160,8 +168,16 @@ fn variants_that_are_too_heavy_together_make_room_one_by_one() {
         let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
         judged.fields = Some(Arc::from([Box::from("accept")]));
         let variant = Some(Arc::from(run.to_string().as_bytes()));
-        let entry =
-            Arc::new(Entry { value: (), started: now, early: Early::default(), run, judged, variant, weight: 300_000 });
+        let entry = Arc::new(Entry {
+            value: (),
+            started: now,
+            early: Early::default(),
+            run,
+            judged,
+            variant,
+            weight: 300_000,
+            generation: 0,
+        });
         memory.update(&key, now, |slot| slot.admit(entry, None, 16));
         let kept = memory.get(crate::key::bytes(&key)).map_or(0, |slot| slot.variants.len());
         assert_eq!(kept as u64, run.min(3), "after run {run}");

@@ -15,7 +15,16 @@ fn entry(run: u64, variant: Option<&str>) -> Arc<Entry<&'static str>> {
     judged.fields = variant.map(|_| Arc::from([Box::from("accept")]));
     judged.tags = Tags::new(["t"]);
     let variant = variant.map(|values| Arc::from(values.as_bytes()));
-    Arc::new(Entry { value: "v", started: clock::now(), early: Early::default(), run, judged, variant, weight: 1 })
+    Arc::new(Entry {
+        value: "v",
+        started: clock::now(),
+        early: Early::default(),
+        run,
+        judged,
+        variant,
+        weight: 1,
+        generation: 0,
+    })
 }
 
 fn runs(slot: &Slot<&str>) -> Vec<u64> {

@@ -1,6 +1,9 @@
 //! What every store promises, asked of each: one suite, run once per store and never copied.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -9,7 +12,8 @@ use crate::{
     entry::Course,
     key::Key,
     scope::{Scope, Tags},
-    store::{Record, Since, Store, local::LocalStore},
+    slot::Force,
+    store::{Leasing, Left, Listener, Record, Saved, Since, Store, local::LocalStore},
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -19,19 +23,52 @@ fn record(bytes: &'static [u8], tags: &[&str], time_to_live: Duration) -> Record
 }
 
 async fn begin(store: &dyn Store, course: &Course) -> Since {
-    store.fetch(course).await.unwrap().since
+    store.claim(course, Leasing::Unwanted).await.unwrap().since
 }
 
 async fn found(store: &dyn Store, course: &Course) -> Option<Bytes> {
-    Some(store.fetch(course).await.unwrap().found?.bytes)
+    Some(store.fetch(course).await.unwrap()?.bytes)
 }
 
 async fn save(store: &dyn Store, course: &Course, record: Record) {
-    store.save(course, record, begin(store, course).await).await.unwrap();
+    let since = begin(store, course).await;
+    assert_eq!(store.save(course, record, &since).await.unwrap(), Saved::Kept);
+}
+
+async fn invalidate(store: &dyn Store, scope: &Scope) {
+    let nobody = store.join(Weak::<Heard>::new());
+    store.invalidate(scope, Force::Purge, &nobody).await.unwrap();
+}
+
+/// What a cache has heard that others invalidated.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(Scope, Force)>>);
+
+impl Heard {
+    fn all(&self) -> Vec<(Scope, Force)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Listener for Heard {
+    fn invalidated(&self, scope: &Scope, force: Force) {
+        self.0.lock().unwrap().push((scope.clone(), force));
+    }
+}
+
+/// Waits until something holds: what one does the others hear of in a moment.
+async fn until(holds: impl Fn() -> bool) {
+    for _ in 0..2_000 {
+        if holds() {
+            return;
+        }
+        clock::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("this never happens");
 }
 
 /// The suite. `store` and `other` are two instances' views of one store, which is empty.
-async fn keeps_its_promises(store: &dyn Store, other: &dyn Store) {
+pub(super) async fn keeps_its_promises(store: &dyn Store, other: &dyn Store) {
     let course = |key, variant: Option<&str>| Course {
         key: Key::from(key),
         variant: variant.map(|values| values.as_bytes().into()),
@@ -53,13 +90,13 @@ async fn keeps_its_promises(store: &dyn Store, other: &dyn Store) {
     assert_eq!(found(other, &none).await.as_deref(), Some(&b"none"[..]));
     assert_eq!(found(other, &empty).await.as_deref(), Some(&b"empty"[..]));
     assert_eq!(found(other, &other_values).await, None);
-    store.invalidate(&Scope::from(&none.key)).await.unwrap();
+    invalidate(store, &Scope::from(&none.key)).await;
     assert_eq!((found(other, &none).await, found(other, &empty).await), (None, None));
 
     // 2: a record is gone once its time is over; less than a second is not for ever. It says how long it is there.
     save(store, &b, record(b"brief", &[], Duration::from_millis(200))).await;
     clock::sleep(Duration::from_millis(60)).await;
-    let age = other.fetch(&b).await.unwrap().found.unwrap().age;
+    let age = other.fetch(&b).await.unwrap().unwrap().age;
     assert!((Duration::from_millis(50)..Duration::from_millis(200)).contains(&age), "{age:?}");
     clock::sleep(Duration::from_millis(150)).await;
     assert_eq!(found(store, &b).await, None);
@@ -69,12 +106,12 @@ async fn keeps_its_promises(store: &dyn Store, other: &dyn Store) {
         save(store, &b, record(b"other", &["u"], HOUR)).await;
         save(store, &a, record(b"again", &["t"], HOUR)).await;
         let (late, unreached) = (begin(store, &a).await, begin(store, &b).await);
-        other.invalidate(&scope).await.unwrap();
+        invalidate(other, &scope).await;
         let all = scope == Scope::everything();
         assert_eq!(found(store, &a).await, None, "{scope:?}");
         assert_eq!(found(store, &b).await.is_none(), all, "{scope:?}");
-        store.save(&a, record(b"late", &["t"], HOUR), late).await.unwrap();
-        store.save(&b, record(b"in time", &["u"], HOUR), unreached).await.unwrap();
+        assert_eq!(store.save(&a, record(b"late", &["t"], HOUR), &late).await.unwrap(), Saved::Voided, "{scope:?}");
+        store.save(&b, record(b"in time", &["u"], HOUR), &unreached).await.unwrap();
         assert_eq!(found(other, &a).await, None, "{scope:?}");
         assert_eq!(found(other, &b).await.is_none(), all, "{scope:?}");
         save(store, &a, record(b"new", &["t"], HOUR)).await;
@@ -84,25 +121,82 @@ async fn keeps_its_promises(store: &dyn Store, other: &dyn Store) {
     // Its time counts from the run's beginning, however long the run and the saving take.
     let slow = begin(store, &b).await;
     clock::sleep(Duration::from_millis(60)).await;
-    store.save(&b, record(b"slow", &[], Duration::from_millis(200)), slow).await.unwrap();
-    let age = other.fetch(&b).await.unwrap().found.unwrap().age;
+    store.save(&b, record(b"slow", &[], Duration::from_millis(200)), &slow).await.unwrap();
+    let age = other.fetch(&b).await.unwrap().unwrap().age;
     assert!((Duration::from_millis(50)..Duration::from_millis(200)).contains(&age), "{age:?}");
     clock::sleep(Duration::from_millis(150)).await;
     assert_eq!(found(store, &b).await, None);
 
     // 4: of two runs the one that began later stays, whichever ends first.
     let (first, second) = (begin(store, &a).await, begin(other, &a).await);
-    other.save(&a, record(b"later", &[], HOUR), second).await.unwrap();
-    store.save(&a, record(b"earlier", &[], HOUR), first).await.unwrap();
+    other.save(&a, record(b"later", &[], HOUR), &second).await.unwrap();
+    store.save(&a, record(b"earlier", &[], HOUR), &first).await.unwrap();
     assert_eq!(found(store, &a).await.as_deref(), Some(&b"later"[..]));
 
-    // 5: what is to be forgotten is, with all variants, unless it came later.
+    // 5: what is to be forgotten is, unless it came later; what other variants there are stays.
     let (variant, early) = (course("a", Some("v")), begin(store, &a).await);
-    save(other, &variant, record(b"newer", &[], HOUR)).await;
-    store.forget(&a.key, early).await.unwrap();
-    assert_eq!((found(other, &a).await, found(other, &variant).await.as_deref()), (None, Some(&b"newer"[..])));
-    store.forget(&a.key, begin(store, &a).await).await.unwrap();
-    assert_eq!(found(other, &variant).await, None);
+    save(other, &variant, record(b"variant", &[], HOUR)).await;
+    store.forget(&a, &early).await.unwrap();
+    assert_eq!((found(other, &a).await, found(other, &variant).await.as_deref()), (None, Some(&b"variant"[..])));
+    store.forget(&variant, &early).await.unwrap();
+    assert_eq!(found(other, &variant).await.as_deref(), Some(&b"variant"[..]));
+
+    one_has_the_lease(store, other).await;
+    caches_hear_of_each_other(store, other).await;
+}
+
+/// 7: one has the lease, and those who wait for it are told when it ends.
+async fn one_has_the_lease(store: &dyn Store, other: &dyn Store) {
+    let course = Course { key: Key::from("leased"), variant: None };
+    let wanted = async |store: &dyn Store| store.claim(&course, Leasing::Wanted).await.unwrap();
+    let in_time = async |left| clock::timeout(Duration::from_secs(20), left).await;
+
+    // By what is saved …
+    let first = wanted(store).await;
+    assert!(first.held.is_none());
+    let left = wanted(other).await.held.expect("it is held");
+    assert!(store.claim(&course, Leasing::Unwanted).await.unwrap().held.is_none());
+    store.save(&course, record(b"leased", &[], HOUR), &first.since).await.unwrap();
+    assert_eq!(in_time(left).await, Some(Left::Ended));
+    let second = wanted(other).await;
+    assert_eq!((second.held.is_none(), second.found.map(|found| found.bytes).as_deref()), (true, Some(&b"leased"[..])));
+    // … what is over cannot end it …
+    drop(first);
+    let left = wanted(store).await.held.expect("it is held");
+    // … by a run that ends without …
+    drop(second.since);
+    assert_eq!(in_time(left).await, Some(Left::Ended));
+    // … and by an instance that gives back what it has.
+    let third = wanted(store).await;
+    let left = wanted(other).await.held.expect("it is held");
+    store.release().await.unwrap();
+    assert_eq!(in_time(left).await, Some(Left::Ended));
+    drop(third);
+}
+
+/// 8: what one invalidates the others hear of, and it does not.
+async fn caches_hear_of_each_other(store: &dyn Store, other: &dyn Store) {
+    let heard: [Arc<Heard>; 3] = Default::default();
+    let join = |store: &dyn Store, heard: &Arc<Heard>| {
+        let heard: Arc<dyn Listener> = Arc::<Heard>::clone(heard);
+        store.join(Arc::downgrade(&heard))
+    };
+    let [here, beside, there] = [join(store, &heard[0]), join(store, &heard[1]), join(other, &heard[2])];
+    let all = [
+        (store, here, Scope::tag("t"), Force::Purge),
+        (store, beside, Scope::from(Key::from("k")), Force::Expire),
+        (other, there, Scope::path_prefix("https://example.org/a").unwrap(), Force::Purge),
+        (other, there, Scope::everything(), Force::Expire),
+    ];
+    for told in 0..all.len() {
+        let (by, member, scope, force) = &all[told];
+        by.invalidate(scope, *force, member).await.unwrap();
+        for (own, heard) in [here, beside, there].iter().zip(&heard) {
+            let others = all[..=told].iter().filter(|(_, by, ..)| by != own);
+            let expected: Vec<_> = others.map(|(_, _, scope, force)| (scope.clone(), *force)).collect();
+            until(|| heard.all() == expected).await;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)] // P71
@@ -112,7 +206,9 @@ async fn the_local_store_keeps_its_promises() {
     // 6: what was not carried out is an error.
     store.fail(true);
     let course = Course { key: Key::from("a"), variant: None };
-    assert!(store.fetch(&course).await.is_err() && store.invalidate(&Scope::everything()).await.is_err());
+    let member = store.join(Weak::<Heard>::new());
+    assert!(store.fetch(&course).await.is_err() && store.claim(&course, Leasing::Wanted).await.is_err());
+    assert!(store.invalidate(&Scope::everything(), Force::Purge, &member).await.is_err());
 }
 
 #[tokio::test(start_paused = true)] // P71
@@ -120,8 +216,8 @@ async fn a_run_that_outlives_what_is_remembered_is_not_saved() {
     let (store, course) = (LocalStore::new(), Course { key: Key::from("a"), variant: None });
     let hung = begin(&store, &course).await;
     for n in 0..5_000 {
-        store.invalidate(&Scope::tag(n.to_string())).await.unwrap();
+        invalidate(&store, &Scope::tag(n.to_string())).await;
     }
-    store.save(&course, record(b"late", &[], HOUR), hung).await.unwrap();
+    assert_eq!(store.save(&course, record(b"late", &[], HOUR), &hung).await.unwrap(), Saved::Voided);
     assert_eq!(found(&store, &course).await, None);
 }

@@ -4,11 +4,13 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
+
+use tokio::sync::oneshot;
 
 use crate::{
     clock::{self, Instant},
@@ -16,17 +18,17 @@ use crate::{
     key::Key,
     protocol::sealed::Sealed,
     scope::Scope,
-    store::{BoxFuture, Fetched, Found, Record, Since, Store, StoreError},
+    slot::Force,
+    store::{
+        BoxFuture, Claimed, Found, Leasing, Left, Listener, Member, Record, Saved, Since, Standing, Store, StoreError,
+    },
 };
 
 /// How many invalidations are remembered. A run that began before those is not saved.
 const REMEMBERED: usize = 4_096;
 
 /// A store in the memory of this process, for tests of what instances share: each cache that is given a clone of it is
-/// one instance. It can be told to be slow, or not to answer.
-///
-/// An invalidation reaches the store and the memory of the cache that it was asked of. What other caches hold in their
-/// own memory they keep until its lifetime is over.
+/// one instance. It can be told to be slow, not to answer, or not to tell the others what one has invalidated.
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
@@ -47,9 +49,12 @@ pub struct LocalStore(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     state: Mutex<State>,
+    standing: Standing,
+    listeners: Mutex<Vec<(Member, Weak<dyn Listener>)>>,
     /// In nanoseconds.
     delay: AtomicU64,
     fails: AtomicBool,
+    is_cut: AtomicBool,
     operations: AtomicU64,
 }
 
@@ -57,22 +62,32 @@ struct Inner {
 struct State {
     /// The number of the last run or invalidation.
     clock: u64,
-    records: HashMap<Course, Saved>,
+    records: HashMap<Course, Kept>,
+    /// Who is waiting for the run that has the lease.
+    leases: HashMap<Course, (u64, Vec<oneshot::Sender<()>>)>,
     invalidations: VecDeque<(u64, Scope)>,
     /// Invalidations up to this number were forgotten.
     forgotten: u64,
 }
 
-struct Saved {
+struct Kept {
     record: Record,
-    run: Run,
+    number: u64,
+    at: Instant,
 }
 
-/// A run, and when it began.
-#[derive(Clone, Copy)]
+/// A run: its number, and when it claimed.
 struct Run {
     number: u64,
     at: Instant,
+    lease: Option<Lease>,
+}
+
+/// The lease of a run. It ends with it.
+struct Lease {
+    store: Arc<Inner>,
+    course: Course,
+    number: u64,
 }
 
 impl LocalStore {
@@ -92,6 +107,14 @@ impl LocalStore {
         self.0.fails.store(fails, SeqCst);
     }
 
+    /// Keeps what one invalidates from the others, or not any more. They know then that they may have missed something.
+    pub fn cut(&self, is_cut: bool) {
+        self.0.is_cut.store(is_cut, SeqCst);
+        if !is_cut {
+            self.0.standing.gap();
+        }
+    }
+
     /// How many operations it was asked for.
     #[must_use]
     pub fn operations(&self) -> u64 {
@@ -107,13 +130,13 @@ impl LocalStore {
     /// Puts other bytes in the place of every record: what somebody else has written there.
     #[cfg(all(test, not(cacheback_model)))]
     pub(crate) fn corrupt(&self, change: impl Fn(&[u8]) -> Vec<u8>) {
-        for saved in self.state().records.values_mut() {
-            saved.record.bytes = change(&saved.record.bytes).into();
+        for kept in self.state().records.values_mut() {
+            kept.record.bytes = change(&kept.record.bytes).into();
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state()
     }
 
     async fn arrive(&self) -> Result<(), StoreError> {
@@ -129,72 +152,163 @@ impl LocalStore {
 impl Sealed for LocalStore {}
 
 impl Store for LocalStore {
-    fn fetch<'a>(&'a self, course: &'a Course) -> BoxFuture<'a, Result<Fetched, StoreError>> {
+    fn join(&self, listener: Weak<dyn Listener>) -> Member {
+        let mut listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let member = Member(listeners.last().map_or(0, |(Member(last), _)| last + 1));
+        listeners.retain(|(_, listener)| listener.strong_count() > 0);
+        listeners.push((member, listener));
+        member
+    }
+
+    fn standing(&self) -> &Standing {
+        &self.0.standing
+    }
+
+    fn fetch<'a>(&'a self, course: &'a Course) -> BoxFuture<'a, Result<Option<Found>, StoreError>> {
+        Box::pin(async move {
+            self.arrive().await?;
+            Ok(self.state().found(course, clock::now()))
+        })
+    }
+
+    fn claim<'a>(&'a self, course: &'a Course, leasing: Leasing) -> BoxFuture<'a, Result<Claimed, StoreError>> {
         Box::pin(async move {
             self.arrive().await?;
             let (mut state, now) = (self.state(), clock::now());
             state.clock += 1;
-            let since = Since(Arc::new(Run { number: state.clock, at: now }));
-            let age = |saved: &Saved| now.saturating_duration_since(saved.run.at);
-            if state.records.get(course).is_some_and(|saved| age(saved) >= saved.record.time_to_live) {
-                state.records.remove(course);
+            let (number, found) = (state.clock, state.found(course, now));
+            let (mut lease, mut held) = (None, None);
+            if leasing == Leasing::Wanted {
+                match state.leases.get_mut(course) {
+                    Some((_, waiting)) => {
+                        let (end, ended) = oneshot::channel();
+                        waiting.push(end);
+                        let left = async { ended.await.map_or(Left::Lost, |()| Left::Ended) };
+                        held = Some(Box::pin(left) as BoxFuture<'static, Left>);
+                    }
+                    None => {
+                        state.leases.insert(course.clone(), (number, Vec::new()));
+                        lease = Some(Lease { store: Arc::clone(&self.0), course: course.clone(), number });
+                    }
+                }
             }
-            let found = state.records.get(course);
-            let found = found.map(|saved| Found { bytes: saved.record.bytes.clone(), age: age(saved) });
-            Ok(Fetched { found, since })
+            Ok(Claimed { found, since: Since(Arc::new(Run { number, at: now, lease })), held })
         })
     }
 
-    fn save<'a>(&'a self, course: &'a Course, record: Record, since: Since) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn save<'a>(
+        &'a self,
+        course: &'a Course,
+        record: Record,
+        since: &'a Since,
+    ) -> BoxFuture<'a, Result<Saved, StoreError>> {
         Box::pin(async move {
             self.arrive().await?;
-            let (run, mut state) = (Run::of(&since)?, self.state());
-            let replaced = state.records.get(course).is_some_and(|saved| saved.run.number > run.number);
-            if !replaced && !state.is_voided(run.number, &course.key, &record) {
-                state.records.insert(course.clone(), Saved { record, run });
+            let (run, mut state) = (Run::of(since)?, self.state());
+            let voided = state.is_voided(run.number, &course.key, &record);
+            if !voided && state.records.get(course).is_none_or(|kept| kept.number <= run.number) {
+                state.records.insert(course.clone(), Kept { record, number: run.number, at: run.at });
+            }
+            let ended = run.lease.as_ref().filter(|lease| lease.course == *course);
+            ended.and_then(|lease| state.end(lease)).into_iter().flatten().for_each(tell);
+            Ok(if voided { Saved::Voided } else { Saved::Kept })
+        })
+    }
+
+    fn forget<'a>(&'a self, course: &'a Course, since: &'a Since) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.arrive().await?;
+            let run = Run::of(since)?;
+            self.state().records.retain(|held, kept| held != course || kept.number > run.number);
+            Ok(())
+        })
+    }
+
+    fn invalidate<'a>(
+        &'a self,
+        scope: &'a Scope,
+        force: Force,
+        by: &'a Member,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.arrive().await?;
+            self.state().invalidate(scope);
+            if !self.0.is_cut.load(SeqCst) {
+                let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let others = listeners.iter().filter(|(member, _)| member != by);
+                others.filter_map(|(_, listener)| listener.upgrade()).for_each(|other| other.invalidated(scope, force));
             }
             Ok(())
         })
     }
 
-    fn forget<'a>(&'a self, key: &'a Key, since: Since) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn release(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             self.arrive().await?;
-            let run = Run::of(&since)?;
-            self.state().records.retain(|course, saved| course.key != *key || saved.run.number > run.number);
+            let leases = std::mem::take(&mut self.state().leases);
+            leases.into_values().flat_map(|(_, waiting)| waiting).for_each(tell);
             Ok(())
         })
     }
+}
 
-    fn invalidate<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            self.arrive().await?;
-            let mut state = self.state();
-            state.clock += 1;
-            let number = state.clock;
-            state.invalidations.push_back((number, scope.clone()));
-            if state.invalidations.len() > REMEMBERED
-                && let Some((number, _)) = state.invalidations.pop_front()
-            {
-                state.forgotten = number;
-            }
-            state.records.retain(|course, saved| !scope.matches(&course.key, &saved.record.tags));
-            Ok(())
-        })
+/// Tells one who waits for a lease that it has ended.
+fn tell(waiting: oneshot::Sender<()>) {
+    let _gone = waiting.send(());
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Run {
-    fn of(Since(since): &Since) -> Result<Self, StoreError> {
-        since.downcast_ref().copied().ok_or_else(|| StoreError("a run of another store".into()))
+    fn of(Since(since): &Since) -> Result<&Self, StoreError> {
+        since.downcast_ref().ok_or_else(|| StoreError("a run of another store".into()))
     }
 }
 
 impl State {
+    fn found(&mut self, course: &Course, now: Instant) -> Option<Found> {
+        let kept = self.records.get(course)?;
+        let age = now.saturating_duration_since(kept.at);
+        if age >= kept.record.time_to_live {
+            self.records.remove(course);
+            return None;
+        }
+        Some(Found { bytes: kept.record.bytes.clone(), age })
+    }
+
     /// Whether an invalidation since the run's beginning reaches what it brings.
     fn is_voided(&self, run: u64, key: &Key, record: &Record) -> bool {
         let since = self.invalidations.iter().rev().take_while(|(number, _)| *number > run);
         run < self.forgotten || since.into_iter().any(|(_, scope)| scope.matches(key, &record.tags))
+    }
+
+    fn invalidate(&mut self, scope: &Scope) {
+        self.clock += 1;
+        self.invalidations.push_back((self.clock, scope.clone()));
+        if self.invalidations.len() > REMEMBERED
+            && let Some((number, _)) = self.invalidations.pop_front()
+        {
+            self.forgotten = number;
+        }
+        self.records.retain(|course, kept| !scope.matches(&course.key, &kept.record.tags));
+    }
+
+    /// Ends a lease, if it has not ended yet: those who have waited for that.
+    fn end(&mut self, lease: &Lease) -> Option<Vec<oneshot::Sender<()>>> {
+        let is_own = self.leases.get(&lease.course).is_some_and(|(number, _)| *number == lease.number);
+        let (_, waiting) = is_own.then(|| self.leases.remove(&lease.course))??;
+        Some(waiting)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let ended = self.store.state().end(self);
+        ended.into_iter().flatten().for_each(tell);
     }
 }
 

@@ -7,73 +7,152 @@
 //! What every store promises, and what the contract suite (see `contract`) asks of each:
 //!
 //! 1. `fetch` gives back what `save` was given, byte for byte, or nothing. It never gives back another course's record.
-//! 2. A record's time counts from the moment at which its run fetched, by the store's own clock: it is gone once its time to
+//! 2. A record's time counts from the moment at which its run claimed, by the store's own clock: it is gone once its time to
 //!    live is over, and says how old it is.
 //! 3. When `invalidate` has returned `Ok`, no record that was saved before and is reached by the scope is fetched any
-//!    more, by any instance; nor is one that is saved later by a run that fetched before. Hard and soft differ in what
+//!    more, by any instance; nor is one that is saved later by a run that claimed before. Hard and soft differ in what
 //!    memory may still serve; a record is gone either way.
-//! 4. Of two runs that fetched one after the other, the earlier one never replaces what the later one has saved.
-//! 5. `forget` lets go of what is held under a key, but for what a run has saved that fetched later.
+//! 4. Of two runs that claimed one after the other, the earlier one never replaces what the later one has saved.
+//! 5. `forget` lets go of what is held for a course, but for what a run has saved that claimed later.
 //! 6. An operation that was not carried out returns an error. None panics, whatever bytes come back.
+//! 7. Of those who claim a course and want a lease one has it, until its `Since` is dropped, or it saves, or it has not been
+//!    heard of for some seconds. Those who find it taken are told when it is free again.
+//! 8. Every cache that has joined hears of what the others invalidate; or its generation grows (see `Standing`).
 //!
 //! `record` is the form of what is saved, `tier` how a cache uses its store, `local` a store without a network.
 
-use std::{any::Any, fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
 use crate::{
     entry::Course,
-    key::Key,
     protocol::sealed::Sealed,
     scope::{Scope, Tags},
+    slot::Force,
 };
 
 #[cfg(test)]
 mod contract;
 pub(crate) mod local;
 mod record;
+pub(crate) mod standing;
 pub(crate) mod tier;
+
+pub(crate) use standing::Standing;
 
 /// The remote tier behind the memory of a cache: what many instances share. Sealed: see
 /// [`LocalStore`](crate::testing::LocalStore).
 pub trait Store: Sealed + fmt::Debug + Send + Sync + 'static {
-    /// The record of a course; and from when on, in the store's own order of things, a run begins that calls this first.
+    /// Makes a cache one of those that share the store. As long as it is there it hears of what the others invalidate.
     #[doc(hidden)]
-    fn fetch<'a>(&'a self, course: &'a Course) -> BoxFuture<'a, Result<Fetched, StoreError>>;
+    fn join(&self, listener: Weak<dyn Listener>) -> Member;
 
-    /// Keeps the record of a run, unless an invalidation or a run came between that the store knows to be later.
+    /// Whether it can be asked, and whether all was heard that was to be heard.
     #[doc(hidden)]
-    fn save<'a>(&'a self, course: &'a Course, record: Record, since: Since) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn standing(&self) -> &Standing;
 
-    /// Forgets what is held under a key, unless a run has saved it that began later.
+    /// The record of a course.
     #[doc(hidden)]
-    fn forget<'a>(&'a self, key: &'a Key, since: Since) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn fetch<'a>(&'a self, course: &'a Course) -> BoxFuture<'a, Result<Option<Found>, StoreError>>;
 
-    /// Forgets what a scope reaches.
+    /// Begins a run for a course: from here on its `Since` counts. What the store holds by then is given back with it.
     #[doc(hidden)]
-    fn invalidate<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn claim<'a>(&'a self, course: &'a Course, lease: Leasing) -> BoxFuture<'a, Result<Claimed, StoreError>>;
+
+    /// Keeps the record of a run, unless an invalidation or a run came between that the store knows to be later. A lease that
+    /// the run has for this course ends with it.
+    #[doc(hidden)]
+    fn save<'a>(
+        &'a self,
+        course: &'a Course,
+        record: Record,
+        since: &'a Since,
+    ) -> BoxFuture<'a, Result<Saved, StoreError>>;
+
+    /// Forgets what is held for a course, unless a run has saved it that claimed later.
+    #[doc(hidden)]
+    fn forget<'a>(&'a self, course: &'a Course, since: &'a Since) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Forgets what a scope reaches, and tells all caches that have joined, but for the one that asks for it.
+    #[doc(hidden)]
+    fn invalidate<'a>(
+        &'a self,
+        scope: &'a Scope,
+        force: Force,
+        by: &'a Member,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Gives back every lease that is held through it, of runs that go on too: the program is about to end.
+    #[doc(hidden)]
+    fn release(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }
+
+/// A cache that shares a store, as the store sees it.
+pub trait Listener: Send + Sync {
+    /// Another one has invalidated this.
+    #[doc(hidden)]
+    fn invalidated(&self, scope: &Scope, force: Force);
+}
+
+/// One of the caches that share a store: what it sends bears this name, and it does not hear of that itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member(pub(crate) u64);
 
 /// A future behind a pointer: stores are chosen when the program runs.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What a store had for a run that is to begin.
-#[derive(Debug)]
-pub struct Fetched {
+/// Whether a run wants to be the only one for its course among all instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leasing {
+    /// It wants the lease, or to be told when another one has ended.
+    Wanted,
+    /// It runs in any case.
+    Unwanted,
+}
+
+/// A run that was claimed.
+pub struct Claimed {
     pub(crate) found: Option<Found>,
     pub(crate) since: Since,
+    /// Another one has the lease that was wanted: ready when it has no longer.
+    pub(crate) held: Option<BoxFuture<'static, Left>>,
+}
+
+/// How another one's lease has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Its run has ended: what it has saved, if anything, is there.
+    Ended,
+    /// It has not been heard of for too long; or nothing can be heard of it any more.
+    Lost,
+}
+
+/// What became of a record that was to be saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// The store has it, or one of a later run.
+    Kept,
+    /// What it reports was invalidated while its run was under way.
+    Voided,
 }
 
 /// A record that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub struct Found {
     pub(crate) bytes: Bytes,
-    /// How long ago the run that has saved it began.
+    /// How long ago the run that has saved it claimed.
     pub(crate) age: Duration,
 }
 
-/// The moment at which a run began, as the store knows it. Only the store that gave it can read it.
+/// The moment at which a run began, as the store knows it, and its lease if it has one: that ends with the last of its
+/// clones. Only the store that gave it can read it.
 #[derive(Clone, Debug)]
 pub struct Since(pub(crate) Arc<dyn Any + Send + Sync>);
 
@@ -82,7 +161,7 @@ pub struct Since(pub(crate) Arc<dyn Any + Send + Sync>);
 pub struct Record {
     pub(crate) bytes: Bytes,
     pub(crate) tags: Tags,
-    /// Counted from the run's beginning.
+    /// Counted from the claim.
     pub(crate) time_to_live: Duration,
 }
 
@@ -93,5 +172,14 @@ pub struct StoreError(pub(crate) String);
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claimed")
+            .field("found", &self.found)
+            .field("is_held", &self.held.is_some())
+            .finish_non_exhaustive()
     }
 }

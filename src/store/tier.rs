@@ -5,7 +5,10 @@ use std::{
     any::type_name,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -18,44 +21,71 @@ use crate::{
     key::Key,
     protocol::Judgement,
     scope::{Scope, Tags},
+    slot::Force,
     store::{
-        BoxFuture, Fetched, Record, Since, Store, StoreError,
+        BoxFuture, Claimed, Found, Leasing, Left, Listener, Member, Record, Saved, Since, Store, StoreError,
         record::{Contents, Response},
     },
     telemetry::Telemetry,
 };
 
-/// How long those who wait for an answer wait for the store.
+/// How long a request waits for the store, all that is asked for its sake taken together.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 /// How long a store that failed is not asked again.
 const REST: Duration = Duration::from_secs(1);
 /// How long a record that was made may take to be saved: nobody waits for it.
 const LEISURE: Duration = Duration::from_secs(5);
+/// How many invalidations are owed to the store at most. Were there more, all that it holds is to be forgotten.
+const OWED: usize = 256;
 
 /// A store, and the codec by which values of this type are kept there.
 pub(crate) struct Tier<V> {
     store: Arc<dyn Store>,
+    member: Member,
     codec: Arc<dyn Codec<V>>,
     /// What tells the records of this codec and type from others.
     kind: String,
     telemetry: Arc<Telemetry>,
-    /// Until then it is not asked for what it holds: it has failed.
-    rests_until: Mutex<Option<Instant>>,
+    state: Mutex<State>,
 }
 
-/// What the store had for a run that is to begin, and by what it knows the run again.
-pub(crate) struct Asked<V> {
+#[derive(Default)]
+struct State {
+    /// Until then it is not asked for what it holds: it has failed.
+    rests_until: Option<Instant>,
+    /// What it has still to be told, and a number for each of these.
+    owed: Vec<(u64, Scope, Force)>,
+    /// The last of the numbers.
+    last: u64,
+}
+
+/// What is left of the time that one request waits for the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget(Arc<AtomicU64>);
+
+/// What the store says of a run that is to begin, and by what it knows the run again.
+pub(crate) struct Begun<V> {
     pub(crate) found: Option<Held<V>>,
-    pub(crate) known: Option<Known>,
+    pub(crate) known: Known,
+    /// Another instance is at it: ready when that has ended.
+    pub(crate) held: Option<BoxFuture<'static, Left>>,
 }
 
 /// What the store knows of a run and of its key.
 #[derive(Clone)]
 pub(crate) struct Known {
+    course: Course,
     since: Since,
     /// When it answered: its own clock is that of the run's beginning.
     at: Instant,
     /// The fields that select among the variants of the key, as far as anybody has saved any.
+    fields: Option<Fields>,
+}
+
+/// What was looked for, and what the store held.
+pub(crate) struct Looked<V> {
+    pub(crate) found: Option<Held<V>>,
+    course: Course,
     fields: Option<Fields>,
 }
 
@@ -77,11 +107,29 @@ pub(crate) enum Afterwards<V> {
 
 /// A response that is to be saved.
 pub(crate) struct Saving<V> {
-    entry: Arc<Entry<V>>,
+    pub(crate) entry: Arc<Entry<V>>,
     variant: Option<Variant>,
     /// The fields that select it and its like, if the store is still to be told.
     signpost: Option<Fields>,
     known: Known,
+}
+
+impl Budget {
+    fn new(time: Duration) -> Self {
+        Self(Arc::new(AtomicU64::new(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))))
+    }
+
+    /// What an operation gives within the time that is left, which is less by what it took.
+    async fn spend<T>(&self, operation: impl Future<Output = T>) -> Option<T> {
+        let (left, began) = (self.0.load(Relaxed), clock::now());
+        if left == 0 {
+            return None;
+        }
+        let done = clock::timeout(Duration::from_nanos(left), operation).await;
+        let took = u64::try_from(clock::now().saturating_duration_since(began).as_nanos()).unwrap_or(u64::MAX);
+        let _before = self.0.fetch_update(Relaxed, Relaxed, |left| Some(left.saturating_sub(took)));
+        done
+    }
 }
 
 impl Known {
@@ -96,120 +144,197 @@ impl Known {
 }
 
 impl<V: Send + Sync + 'static> Tier<V> {
-    pub(crate) fn new<C: Codec<V>>(store: Arc<dyn Store>, codec: C, telemetry: Arc<Telemetry>) -> Self {
+    pub(crate) fn new<C: Codec<V>>(
+        store: Arc<dyn Store>,
+        codec: C,
+        telemetry: Arc<Telemetry>,
+        listener: Weak<dyn Listener>,
+    ) -> Self {
         let kind = format!("{} {}", type_name::<C>(), type_name::<V>());
-        Self { store, codec: Arc::new(codec), kind, telemetry, rests_until: Mutex::new(None) }
+        let member = store.join(listener);
+        Self { store, member, codec: Arc::new(codec), kind, telemetry, state: Mutex::default() }
     }
 
-    /// Asks for what is stored under a key before a run for it begins, and gives the request back that it is for. `variant`
-    /// gives the values of fields in it. Those who ask have an answer in time.
-    pub(crate) fn ask<'a, R: Send + 'a>(
+    /// The time that a request has for the store.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget::new(PATIENCE)
+    }
+
+    /// The generation in which what is made from now on will have been made.
+    pub(crate) fn generation(&self) -> u64 {
+        self.store.standing().generation()
+    }
+
+    /// Whether what was made in this generation may be served without a question to the store: it was heard of everything
+    /// since; or there is nobody to be asked.
+    pub(crate) fn vouches_for(&self, generation: u64) -> bool {
+        generation == self.generation() || !self.can_be_asked()
+    }
+
+    /// Whether there is any point in asking.
+    fn can_be_asked(&self) -> bool {
+        !self.store.standing().is_down() && self.state().rests_until.is_none_or(|until| clock::now() >= until)
+    }
+
+    /// Asks for what is stored under a key, and gives the request back that it is for. `variant` gives the values of fields in
+    /// it. Nothing, if the store does not say in time.
+    pub(crate) fn look<'a, R: Send + 'a>(
         &'a self,
+        budget: &'a Budget,
         key: &'a Key,
         request: R,
         variant: impl Fn(&Fields, &R) -> Variant + Send + 'a,
-    ) -> BoxFuture<'a, (Asked<V>, R)> {
+    ) -> BoxFuture<'a, (Option<Looked<V>>, R)> {
         // Boxed here: whoever has no store needs no room for it.
         Box::pin(async move {
-            let nothing = Asked { found: None, known: None };
-            if self.is_resting() {
-                return (nothing, request);
+            if !self.can_be_asked() || !self.has_paid(budget).await {
+                return (None, request);
             }
-            let began = clock::now();
             let mut course = Course { key: key.clone(), variant: None };
-            let mut fields = None;
-            let mut looked = self.in_time(PATIENCE, self.look(&course)).await;
-            if let Some((Some((Contents::Signpost(selecting), _)), _)) = looked {
+            let (began, mut fields) = (clock::now(), None);
+            let mut found = self.asked(budget, self.store.fetch(&course)).await;
+            if let Some(Some(record)) = &found
+                && let Some(Contents::Signpost(selecting)) = self.read(record, &course)
+            {
                 course.variant = Some(variant(&selecting, &request));
                 fields = Some(selecting);
-                let patience = PATIENCE.saturating_sub(clock::now().saturating_duration_since(began));
-                looked = self.in_time(patience, self.look(&course)).await;
+                found = self.asked(budget, self.store.fetch(&course)).await;
             }
-            self.rest(looked.is_none());
-            let Some((contents, since)) = looked else { return (nothing, request) };
-            let at = clock::now();
-            let found = match contents {
-                // It may have been on its way for all of that time (RFC 9111 §4.2.3).
-                Some((Contents::Response(response), age)) => {
-                    self.held(response, age.saturating_add(at.saturating_duration_since(began)))
-                }
-                _ => None,
-            };
-            (Asked { found, known: Some(Known { since, at, fields }) }, request)
+            let looked = found.map(|found| {
+                let found = found.and_then(|found| self.held(&found, &course, began));
+                Looked { found, course, fields }
+            });
+            (looked, request)
         })
     }
 
-    /// Whether the store has failed lately. Those who wait for an answer do not wait for it again.
-    fn is_resting(&self) -> bool {
-        let until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| clock::now() < until)
+    /// Begins a run for what was looked for. Nothing, if the store does not say in time.
+    pub(crate) fn begin<'a>(
+        &'a self,
+        budget: &'a Budget,
+        looked: &'a Looked<V>,
+        leasing: Leasing,
+    ) -> BoxFuture<'a, Option<Begun<V>>> {
+        Box::pin(async move {
+            if !self.can_be_asked() {
+                return None;
+            }
+            let (began, Looked { course, fields, .. }) = (clock::now(), looked);
+            let Claimed { found, since, held } = self.asked(budget, self.store.claim(course, leasing)).await?;
+            let found = found.and_then(|found| self.held(&found, course, began));
+            let known = Known { course: course.clone(), since, at: clock::now(), fields: fields.clone() };
+            Some(Begun { found, known, held })
+        })
     }
 
-    fn rest(&self, failed: bool) {
-        let until = failed.then(|| clock::after(clock::now(), REST));
-        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
-    }
-
-    /// What the store holds for a course, with its age; and when that was.
-    async fn look(&self, course: &Course) -> Result<(Option<(Contents, Duration)>, Since), StoreError> {
-        let Fetched { found, since } = self.store.fetch(course).await?;
-        let found = found.and_then(|found| Some((Contents::read(&found.bytes, course, &self.kind)?, found.age)));
-        Ok((found, since))
-    }
-
-    /// Does what a run has left to do.
-    pub(crate) fn after<'a>(&'a self, key: &'a Key, afterwards: Afterwards<V>) -> BoxFuture<'a, ()> {
+    /// Does what a run has left to do. A response that was invalidated meanwhile is given back.
+    pub(crate) fn after<'a>(&'a self, key: &'a Key, afterwards: Afterwards<V>) -> BoxFuture<'a, Option<Arc<Entry<V>>>> {
         Box::pin(async move {
             match afterwards {
                 Afterwards::Save(saving) => {
-                    self.in_time(LEISURE, self.save(key, saving)).await;
+                    let entry = Arc::clone(&saving.entry);
+                    let saved = self.in_time(LEISURE, self.save(key, saving)).await;
+                    return (saved == Some(Saved::Voided)).then_some(entry);
                 }
                 Afterwards::Forget(Some(known)) => {
-                    self.in_time(LEISURE, self.store.forget(key, known.since)).await;
+                    self.in_time(LEISURE, self.store.forget(&known.course, &known.since)).await;
                 }
                 Afterwards::Forget(None) => {
-                    self.in_time(LEISURE, self.store.invalidate(&Scope::from(key))).await;
+                    let _told = self.invalidate(&Scope::from(key), Force::Expire).await;
                 }
             }
+            None
         })
     }
 
-    /// Forgets what a scope reaches.
-    pub(crate) async fn invalidate(&self, scope: &Scope) -> Result<(), Error> {
-        self.told(LEISURE, self.store.invalidate(scope)).await.map_err(|error| Error::store(error.to_string()))
+    /// Forgets what a scope reaches, here and in the memory of other caches. If the store cannot be told it is told before
+    /// it is asked again.
+    pub(crate) async fn invalidate(&self, scope: &Scope, force: Force) -> Result<(), Error> {
+        self.owe(scope.clone(), force);
+        self.pay(LEISURE).await.map_err(|error| Error::store(error.to_string()))
     }
 
-    async fn save(&self, key: &Key, saving: Saving<V>) -> Result<(), StoreError> {
+    /// Gives back the leases of runs that go on.
+    pub(crate) async fn release(&self) {
+        self.in_time(PATIENCE, self.store.release()).await;
+    }
+
+    /// Whether the store has been told all that it was to be told.
+    async fn has_paid(&self, budget: &Budget) -> bool {
+        self.state().owed.is_empty() || budget.spend(self.pay(PATIENCE)).await.is_some_and(|paid| paid.is_ok())
+    }
+
+    fn owe(&self, scope: Scope, force: Force) {
+        let mut state = self.state();
+        let all = state.owed.len() >= OWED;
+        if all {
+            state.owed.clear();
+        }
+        state.last += 1;
+        let owed = if all { (state.last, Scope::everything(), Force::Expire) } else { (state.last, scope, force) };
+        state.owed.push(owed);
+    }
+
+    /// Tells the store what it has still to be told. That is owed until the store has confirmed it.
+    async fn pay(&self, time: Duration) -> Result<(), StoreError> {
+        loop {
+            let Some((number, scope, force)) = self.state().owed.last().cloned() else { return Ok(()) };
+            if self.store.standing().is_down() {
+                return Err(StoreError("the store cannot be asked".into()));
+            }
+            self.told(time, self.store.invalidate(&scope, force, &self.member)).await?;
+            self.state().owed.retain(|(owed, ..)| *owed != number);
+        }
+    }
+
+    async fn save(&self, key: &Key, saving: Saving<V>) -> Result<Saved, StoreError> {
         let Saving { entry, variant, signpost, known: Known { since, at, .. } } = saving;
         let value = caught(|| self.codec.encode(&entry.value)).map_err(|error| StoreError(error.to_string()))?.into();
         let (age, freshness, cost) = (entry.age(at), *entry.freshness(), entry.early.cost());
         let time_to_live = freshness.gone_at().saturating_sub(age);
         if entry.age(clock::now()) >= freshness.gone_at() {
-            return Ok(());
+            return Ok(Saved::Kept);
         }
         let Judgement { tags, fields, withheld, .. } = entry.judged.clone();
         let response =
             Response { age, freshness, cost, flags: Flags::of(&entry.judged).0, tags, fields, withheld, value };
-        if let Some(fields) = signpost {
-            // It stands for longer than what it points to.
+        let (course, tags) = (Course { key: key.clone(), variant }, response.tags.clone());
+        let bytes = Contents::Response(response).write(&course, &self.kind);
+        let saved = self.store.save(&course, Record { bytes, tags, time_to_live }, &since).await?;
+        if let Some(fields) = signpost.filter(|_| saved == Saved::Kept) {
+            // It stands for longer than what it points to; and it is put up when that is there.
             let time_to_live = time_to_live.saturating_mul(2);
             let course = Course { key: key.clone(), variant: None };
             let bytes = Contents::Signpost(fields).write(&course, &self.kind);
             let record = Record { bytes, tags: Tags::default(), time_to_live };
-            self.store.save(&course, record, since.clone()).await?;
+            return self.store.save(&course, record, &since).await;
         }
-        let (course, tags) = (Course { key: key.clone(), variant }, response.tags.clone());
-        let bytes = Contents::Response(response).write(&course, &self.kind);
-        self.store.save(&course, Record { bytes, tags, time_to_live }, since).await
+        Ok(saved)
     }
 
-    fn held(&self, response: Response, age: Duration) -> Option<Held<V>> {
+    fn read(&self, found: &Found, course: &Course) -> Option<Contents> {
+        Contents::read(&found.bytes, course, &self.kind)
+    }
+
+    /// The response of a record that was found by a question of that moment.
+    fn held(&self, found: &Found, course: &Course, asked: Instant) -> Option<Held<V>> {
+        let Contents::Response(response) = self.read(found, course)? else { return None };
         let value = caught(|| self.codec.decode_shared(response.value.clone()));
         let value = value.map_err(|error| self.failed(&StoreError(error.to_string()))).ok()?;
         let mut judged = Flags(response.flags).judgement(response.freshness);
-        judged.age = response.age.saturating_add(age);
+        // It may have been on its way for all of the time since (RFC 9111 §4.2.3).
+        let underway = clock::now().saturating_duration_since(asked);
+        judged.age = response.age.saturating_add(found.age).saturating_add(underway);
         (judged.tags, judged.fields, judged.withheld) = (response.tags, response.fields, response.withheld);
         Some(Held { value, judged, cost: response.cost })
+    }
+
+    /// What a question is answered, if it is in time. A store that does not answer is not asked for a while.
+    async fn asked<T>(&self, budget: &Budget, question: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+        let answer = budget.spend(question).await.unwrap_or_else(|| Err(late()));
+        let answer = answer.inspect_err(|error| self.failed(error)).ok();
+        self.state().rests_until = answer.is_none().then(|| clock::after(clock::now(), REST));
+        answer
     }
 
     /// What an operation gives, if it succeeds in time.
@@ -223,14 +348,21 @@ impl<V: Send + Sync + 'static> Tier<V> {
         time: Duration,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let done = clock::timeout(time, operation).await;
-        let done = done.unwrap_or_else(|| Err(StoreError("the store did not answer in time".into())));
+        let done = clock::timeout(time, operation).await.unwrap_or_else(|| Err(late()));
         done.inspect_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: &StoreError) {
         self.telemetry.store_failed(error);
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn late() -> StoreError {
+    StoreError("the store did not answer in time".into())
 }
 
 impl<V> Held<V> {
@@ -291,6 +423,12 @@ mod tests {
 
     struct Text;
 
+    struct Deaf;
+
+    impl Listener for Deaf {
+        fn invalidated(&self, _: &Scope, _: Force) {}
+    }
+
     impl Codec<String> for Text {
         fn encode(&self, value: &String) -> Result<Vec<u8>, CodecError> {
             Ok(value.clone().into_bytes())
@@ -304,7 +442,7 @@ mod tests {
     #[tokio::test(start_paused = true)] // P64
     async fn bytes_that_are_no_record_are_nothing_and_no_failure() {
         let (store, key) = (LocalStore::new(), Key::from("k"));
-        let tier = Tier::new(Arc::new(store.clone()), Text, Arc::default());
+        let tier = Tier::new(Arc::new(store.clone()), Text, Arc::default(), Weak::<Deaf>::new());
         let entry = |value: &str| Entry {
             value: value.to_owned(),
             started: clock::now(),
@@ -313,6 +451,7 @@ mod tests {
             judged: Judgement::storable(Freshness::new(Duration::from_secs(60))),
             variant: None,
             weight: 1,
+            generation: 0,
         };
         let values = |_: &Fields, _: &()| Variant::from([]);
         type Change = fn(&[u8]) -> Vec<u8>;
@@ -323,11 +462,12 @@ mod tests {
             (|bytes| bytes.iter().map(|byte| byte ^ 1).collect(), false),
         ];
         for (change, sound) in changes {
-            let known = tier.ask(&key, (), values).await.0.known.unwrap();
+            let looked = tier.look(&tier.budget(), &key, (), values).await.0.unwrap();
+            let known = tier.begin(&tier.budget(), &looked, Leasing::Wanted).await.unwrap().known;
             tier.after(&key, Afterwards::Save(known.saving(&Arc::new(entry("value")), |fields| values(fields, &()))))
                 .await;
             store.corrupt(change);
-            let found = tier.ask(&key, (), values).await.0.found;
+            let found = tier.look(&tier.budget(), &key, (), values).await.0.unwrap().found;
             assert_eq!(
                 found.map(|held| (held.value, held.cost)),
                 sound.then(|| ("value".to_owned(), Duration::from_secs(2)))
