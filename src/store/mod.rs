@@ -33,6 +33,8 @@ use crate::{
 mod contract;
 pub(crate) mod local;
 mod record;
+#[allow(dead_code, reason = "for stores that others share")]
+pub(crate) mod standing;
 pub(crate) mod tier;
 
 /// The remote tier behind the memory of a cache: what many instances share. Sealed: see
