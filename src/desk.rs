@@ -13,9 +13,12 @@ use crate::{cache::Run, entry::Entry, flight::Lead, protocol::Judgement, status:
 /// What a run has to hand over, and to whom.
 pub(crate) struct Desk<V, Request, Response, Error> {
     pub(crate) lead: Lead<V>,
-    leader: Mutex<Option<oneshot::Sender<Delivery<V, Request, Response, Error>>>>,
+    leader: Mutex<Option<Leader<V, Request, Response, Error>>>,
     pub(crate) afterwards: Mutex<Option<Left<V>>>,
 }
+
+/// How what a run has is handed to the one who leads.
+type Leader<V, Request, Response, Error> = oneshot::Sender<Delivery<V, Request, Response, Error>>;
 
 /// What is left to do, and that it is: noted while the run still counts as one, so that a drain misses neither.
 pub(crate) type Left<V> = (Afterwards<V>, Run);
@@ -37,7 +40,7 @@ pub(crate) enum Delivery<V, Request, Response, Error> {
 }
 
 impl<V, Request, Response, Error> Desk<V, Request, Response, Error> {
-    pub(crate) fn new(lead: Lead<V>, leader: Option<oneshot::Sender<Delivery<V, Request, Response, Error>>>) -> Self {
+    pub(crate) fn new(lead: Lead<V>, leader: Option<Leader<V, Request, Response, Error>>) -> Self {
         Self { lead, leader: Mutex::new(leader), afterwards: Mutex::new(None) }
     }
 

@@ -34,7 +34,7 @@ impl Standing {
     }
 
     /// Says whether anything can be asked.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "the store within the process is never down"))]
+    #[allow(dead_code, reason = "the store within the process is never down")]
     pub(crate) fn set_down(&self, is_down: bool) {
         self.is_down.store(is_down, Relaxed);
     }

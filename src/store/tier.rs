@@ -247,11 +247,13 @@ impl<V: Send + Sync + 'static> Tier<V> {
         })
     }
 
-    /// Forgets what a scope reaches, here and in the memory of other caches. If the store cannot be told it is told before
+    /// Forgets what a scope reaches, there and in the memory of other caches. If the store cannot be told, it is told before
     /// it is asked again.
     pub(crate) async fn invalidate(&self, scope: &Scope, force: Force) -> Result<(), Error> {
-        self.owe(scope.clone(), force);
-        self.pay(LEISURE).await.map_err(|error| Error::store(error.to_string()))
+        let mut untold = Untold { tier: self, scope: Some((scope, force)) };
+        self.tell(LEISURE, scope, force).await.map_err(|error| Error::store(error.to_string()))?;
+        untold.scope = None;
+        Ok(())
     }
 
     /// Gives back the leases of runs that go on.
@@ -279,12 +281,19 @@ impl<V: Send + Sync + 'static> Tier<V> {
     async fn pay(&self, time: Duration) -> Result<(), StoreError> {
         loop {
             let Some((number, scope, force)) = self.state().owed.last().cloned() else { return Ok(()) };
-            if self.store.standing().is_down() {
-                return Err(StoreError("the store cannot be asked".into()));
-            }
-            self.told(time, self.store.invalidate(&scope, force, &self.member)).await?;
+            self.tell(time, &scope, force).await?;
             self.state().owed.retain(|(owed, ..)| *owed != number);
         }
+    }
+
+    async fn tell(&self, time: Duration, scope: &Scope, force: Force) -> Result<(), StoreError> {
+        let told = async {
+            if self.store.standing().is_down() {
+                return Err(StoreError("the store cannot be asked at the moment".into()));
+            }
+            self.store.invalidate(scope, force, &self.member).await
+        };
+        self.told(time, told).await
     }
 
     async fn save(&self, key: &Key, saving: Saving<V>) -> Result<Saved, StoreError> {
@@ -358,6 +367,20 @@ impl<V: Send + Sync + 'static> Tier<V> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An invalidation that the store is being told. If nothing comes of it, it is owed.
+struct Untold<'a, V: Send + Sync + 'static> {
+    tier: &'a Tier<V>,
+    scope: Option<(&'a Scope, Force)>,
+}
+
+impl<V: Send + Sync + 'static> Drop for Untold<'_, V> {
+    fn drop(&mut self) {
+        if let Some((scope, force)) = self.scope.take() {
+            self.tier.owe(scope.clone(), force);
+        }
     }
 }
 
