@@ -144,11 +144,12 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the shared store did not confirm. The memory of this process is done
-    /// then; what the store holds still may be found there by runs that come later, here as elsewhere.
+    /// then; others may be served what was to be invalidated. This cache tells the store before it asks it again.
     ///
     /// # Cancel safety
     ///
-    /// This process is done before the future first yields; the shared store may then be told or not.
+    /// This process is done before the future first yields. The shared store may have been told then; or it is told before
+    /// it is asked again.
     pub async fn expire(&self, scope: impl Into<Scope>) -> Result<Reached, Error> {
         self.invalidate_everywhere(scope.into(), Force::Expire).await
     }
@@ -230,7 +231,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     pub fn stats(&self) -> Stats {
         let (bytes, keys) = self.shared.memory.usage();
         let runs = self.shared.running.count.load(SeqCst);
-        self.shared.telemetry.stats(&Gauges { bytes, keys, runs, refreshes: self.shared.permits.out() })
+        let store_is_down = self.shared.tier.as_ref().is_some_and(|tier| !tier.can_be_asked());
+        let refreshes = self.shared.permits.out();
+        self.shared.telemetry.stats(&Gauges { bytes, keys, runs, refreshes, store_is_down })
     }
 
     pub(crate) fn from_builder(CacheBuilder { memory, max_refreshes, .. }: CacheBuilder) -> Self {
@@ -366,6 +369,8 @@ impl<S> CacheBuilder<S> {
     /// How much memory responses may take, in bytes, with all that is known about them; default 64 MiB. Tables, and what
     /// is under way, come to a quarter more at most. It is divided into parts of 8 MiB and more: a single response that is
     /// larger than seven eighths of such a part, or of the whole where that is less, is not stored.
+    ///
+    /// 0 is for a cache with a [store](CacheBuilder::store) alone: memory keeps no response then, and every read asks that.
     pub fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes;
         self
@@ -383,12 +388,17 @@ impl CacheBuilder {
     /// Puts a store behind the memory, which several caches share: what one of them has made the others find there instead
     /// of calling their service.
     ///
-    /// A hit never asks the store. A run asks it first, and waits no longer than 100 ms for that; what it makes is saved when
-    /// everybody has it. If the store fails, that is counted ([`Stats::store_failures`]) and told as a warning (feature
-    /// `tracing`), and the service is called as without it.
+    /// A hit does not ask the store, as long as this cache hears what the others invalidate. A run asks it first: of several
+    /// caches one runs for a key, and the others wait for that. One request waits no longer than 100 ms for the store, all
+    /// that is asked for its sake taken together. What a run makes is saved when everybody has it. If the store fails, that
+    /// is counted ([`Stats::store_failures`]) and told as a warning (feature `tracing`), and the service is called as
+    /// without it.
     ///
-    /// An invalidation reaches the store and the memory of the cache that was asked. What other caches hold in theirs they
-    /// keep for as long as it lives.
+    /// An invalidation reaches the store, and the memory of every cache that shares it. When it returns `Ok` the shared part
+    /// is done; the memory of other processes follows within one message.
+    ///
+    /// With [`memory(0)`](Self::memory) every read asks the store, and nothing is served that it does not vouch for at that
+    /// moment: unless it fails, for then the service is called.
     pub fn store(self, store: impl Store) -> CacheBuilder<Arc<dyn Store>> {
         let Self { memory, max_refreshes, store: () } = self;
         CacheBuilder { memory, max_refreshes, store: Arc::new(store) }

@@ -32,6 +32,8 @@ pub struct Stats {
     pub runs: usize,
     /// Of these, the ones that nobody waits for: refreshes, audits, and runs whose clients went away.
     pub refreshes: usize,
+    /// Whether the shared store cannot be asked at this moment: it has failed, and is given time. Without one it is not.
+    pub store_is_down: bool,
     /// Requests answered by a fresh response at once.
     pub hits: u64,
     /// Requests answered by a stale response at once.
@@ -113,6 +115,7 @@ pub(crate) struct Gauges {
     pub(crate) keys: usize,
     pub(crate) runs: usize,
     pub(crate) refreshes: usize,
+    pub(crate) store_is_down: bool,
 }
 
 /// A count that every thread of a busy server goes up: each has a cache line of its own, more or less.
@@ -179,12 +182,13 @@ impl Counters {
 
     pub(crate) fn stats(&self, gauges: &Gauges) -> Stats {
         let of = |count: &AtomicU64| count.load(Relaxed);
-        let Gauges { bytes, keys, runs, refreshes } = *gauges;
+        let Gauges { bytes, keys, runs, refreshes, store_is_down } = *gauges;
         Stats {
             bytes,
             keys,
             runs,
             refreshes,
+            store_is_down,
             hits: self.hits.sum(),
             stale_hits: self.stale_hits.sum(),
             misses: of(&self.misses),
@@ -295,8 +299,8 @@ mod tests {
         ] {
             counters.count(&event);
         }
-        let stats = counters.stats(&Gauges { bytes: 1, keys: 2, runs: 3, refreshes: 4 });
-        assert_eq!((stats.bytes, stats.keys, stats.runs, stats.refreshes), (1, 2, 3, 4));
+        let stats = counters.stats(&Gauges { bytes: 1, keys: 2, runs: 3, refreshes: 4, store_is_down: true });
+        assert_eq!((stats.bytes, stats.keys, stats.runs, stats.refreshes, stats.store_is_down), (1, 2, 3, 4, true));
         assert_eq!((stats.hits, stats.stale_hits, stats.misses, stats.collapsed, stats.bypassed), (1, 1, 1, 1, 2));
         assert_eq!((stats.requests(), stats.placeholders), (7, 1));
         assert_eq!((stats.bypassed_for(Detail::Cookie), stats.bypassed_for(Detail::Range)), (1, 0));

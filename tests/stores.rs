@@ -507,11 +507,11 @@ async fn a_store_that_has_failed_is_let_rest_for_a_second() {
     for key in ["a", "b", "c"] {
         one.get(key).await;
     }
-    assert_eq!((store.operations(), one.stats().store_failures), (1, 1));
+    assert_eq!((store.operations(), one.stats().store_failures, one.stats().store_is_down), (1, 1, true));
     pass(secs(1)).await;
     store.fail(false);
     one.get("d").await;
-    assert_eq!(store.records(), 1);
+    assert_eq!((store.records(), one.stats().store_is_down), (1, false));
 }
 
 #[tokio::test(start_paused = true)] // P74

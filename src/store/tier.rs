@@ -172,7 +172,7 @@ impl<V: Send + Sync + 'static> Tier<V> {
     }
 
     /// Whether there is any point in asking.
-    fn can_be_asked(&self) -> bool {
+    pub(crate) fn can_be_asked(&self) -> bool {
         !self.store.standing().is_down() && self.state().rests_until.is_none_or(|until| clock::now() >= until)
     }
 

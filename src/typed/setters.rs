@@ -140,10 +140,8 @@ where
     /// The layer gets a cache of its own for that, with the defaults of [`Cache::builder`]; for other settings, or several
     /// layers, give [`CacheBuilder::store`](crate::CacheBuilder::store) to [`over_cache`](Self::over_cache).
     ///
-    /// A hit never asks the store. A run asks it first, and waits no longer than 100 ms for that; what it makes is saved when
-    /// everybody has it. If the store fails, or gives bytes that the codec makes nothing of, that is counted
-    /// ([`Stats::store_failures`](crate::Stats::store_failures)) and told as a warning (feature `tracing`), and the service
-    /// is called as without it.
+    /// What that means for runs, for invalidation and where the store fails is said there. Bytes that the codec makes nothing
+    /// of count as a failure of the store.
     ///
     /// ```
     /// # #[cfg(feature = "serde")] {
