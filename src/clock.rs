@@ -68,7 +68,7 @@ pub(crate) async fn timeout<F: Future>(duration: Duration, future: F) -> Option<
 /// tokio has no question for it but to make one, which panics where there is none. Each thread asks once per runtime; the
 /// panic is caught, and shows as a message of the panic hook.
 #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
-fn has_time() -> bool {
+pub(crate) fn has_time() -> bool {
     thread_local! {
         static ASKED: Cell<Option<(runtime::Id, bool)>> = const { Cell::new(None) };
     }

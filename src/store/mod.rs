@@ -42,6 +42,9 @@ use crate::{
 mod contract;
 pub(crate) mod local;
 mod record;
+#[cfg(feature = "redis")]
+#[allow(dead_code, reason = "for the store that speaks with Redis")]
+mod redis;
 pub(crate) mod standing;
 pub(crate) mod tier;
 

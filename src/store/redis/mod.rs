@@ -1,0 +1,15 @@
+//! A store in Redis: what many instances share.
+//!
+//! `servers` asks, whatever stands behind it; `config` says where it stands, `masters` finds it, `link` is a connection to
+//! one server, `nodes` all of them and which of them a key is for, `cluster` the arithmetic of that, and `keeper` the task
+//! that sees to it that there are connections.
+
+mod cluster;
+mod config;
+mod keeper;
+mod link;
+mod masters;
+mod nodes;
+mod servers;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,424 @@
+//! Connections to real servers: what comes over them, what happens when they break, and who looks after them.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{self, Child, Stdio},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use redis::Value;
+
+use super::{
+    config::{Config, Place},
+    link::Script,
+    servers::{Addressed, Answer, Command, Errands, Servers},
+};
+use crate::{clock, store::StoreError};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// A server that is reached by a socket in a directory of its own, and goes when this does.
+struct Server {
+    directory: PathBuf,
+    process: Child,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("cacheback-{}-{}", process::id(), STARTED.fetch_add(1, Relaxed));
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        let mut server = Self { process: Self::spawn(&directory, arguments), directory };
+        server.wait();
+        server
+    }
+
+    fn spawn(directory: &PathBuf, arguments: &[&str]) -> Child {
+        process::Command::new("redis-server")
+            .args(["--port", "0", "--unixsocket", "socket", "--save", "", "--dir"])
+            .arg(directory)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed")
+    }
+
+    fn wait(&mut self) {
+        while fs::metadata(self.directory.join("socket")).is_err() || self.client().is_err() {
+            assert_eq!(self.process.try_wait().unwrap(), None, "redis-server has ended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("redis+unix://{}", self.directory.join("socket").display())
+    }
+
+    fn client(&self) -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(self.url()).unwrap().get_connection()
+    }
+
+    /// What it answers to one who stands beside it.
+    fn answer(&self, command: &str) -> Value {
+        let mut words = command.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        command.arg(words.collect::<Vec<_>>());
+        command.query(&mut self.client().unwrap()).unwrap()
+    }
+
+    fn calls(&self, command: &str) -> String {
+        let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut self.client().unwrap()).unwrap();
+        let line =
+            stats.lines().find_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command)?.strip_prefix(':'));
+        line.and_then(|line| line.split(',').next()).unwrap_or("calls=0").to_owned()
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = process::Command::new("kill").args([signal, &self.process.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.process = Self::spawn(&self.directory, &[]);
+        self.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+        _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// What was heard, and what is due.
+#[derive(Default)]
+struct Notes {
+    heard: Mutex<Vec<String>>,
+    due: Mutex<Vec<&'static str>>,
+}
+
+impl Notes {
+    fn heard(&self) -> Vec<String> {
+        self.heard.lock().unwrap().clone()
+    }
+}
+
+impl Errands for Notes {
+    fn heard(&self, message: &[u8]) {
+        self.heard.lock().unwrap().push(String::from_utf8(message.to_vec()).unwrap());
+    }
+
+    fn due(&self) -> Vec<Addressed> {
+        self.due.lock().unwrap().drain(..).map(plain).collect()
+    }
+}
+
+fn config(url: &str) -> Config {
+    // Longer than any test waits: what is in time is none of the most of them.
+    Config { patience: LONG, ..Config::new(Place::one(url).unwrap(), "news") }
+}
+
+fn servers(config: Config) -> (Servers, Arc<Notes>) {
+    let notes = Arc::<Notes>::default();
+    (Servers::new(config, Arc::downgrade(&notes) as Weak<dyn Errands>), notes)
+}
+
+fn plain(words: &str) -> Addressed {
+    let mut words = words.split(' ');
+    let mut command = redis::cmd(words.next().unwrap());
+    let arguments = words.collect::<Vec<_>>();
+    let key = arguments.first().copied().unwrap_or_default().into();
+    command.arg(arguments);
+    Addressed { key, command: Command::Plain(command) }
+}
+
+fn script(script: &'static Script, key: &str, argument: &str) -> Addressed {
+    let (keys, args) = (vec![key.into()], vec![argument.into()]);
+    Addressed { key: key.into(), command: Command::Script { script, keys, args } }
+}
+
+fn values(answers: Vec<Result<Answer, StoreError>>) -> Vec<Option<Value>> {
+    answers.into_iter().map(|answer| answer.ok().map(|answer| answer.value)).collect()
+}
+
+async fn one(servers: &Servers, words: &str) -> Result<Answer, StoreError> {
+    servers.ask(vec![plain(words)]).await?.remove(0)
+}
+
+/// What comes of trying until it succeeds.
+async fn eventually(servers: &Servers, words: &str) -> Answer {
+    let trying = async {
+        loop {
+            match one(servers, words).await {
+                Ok(answer) => return answer,
+                Err(_) => clock::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    clock::timeout(LONG, trying).await.expect("it never succeeds")
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            clock::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    clock::timeout(LONG, waiting).await.expect("it never is so");
+}
+
+fn text(text: &str) -> Value {
+    Value::BulkString(text.into())
+}
+
+#[tokio::test]
+async fn what_is_asked_is_answered_in_its_order_and_says_which_life_of_the_server_answered() {
+    let server = Server::start(&[]);
+    let (servers, _notes) = servers(config(&server.url()));
+    servers.connect().await.unwrap();
+    let commands = ["SET a 1", "GET a", "INCR a", "GET b", "GET a"].map(plain);
+    let answers = servers.ask(commands.into()).await.unwrap();
+    let era = answers[0].as_ref().unwrap().era;
+    assert!(answers.iter().all(|answer| answer.as_ref().unwrap().era == era));
+    assert_ne!(era, [0; 16]);
+    let expected = [Value::Okay, text("1"), Value::Int(2), Value::Nil, text("2")];
+    assert_eq!(values(answers), expected.map(Some));
+    let trusting = Config { trust_restarts: true, ..config(&server.url()) };
+    let (trusting, _notes) = self::servers(trusting);
+    assert_eq!(one(&trusting, "GET a").await.unwrap().era, [0; 16]);
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_fails_alone() {
+    let server = Server::start(&[]);
+    let (servers, _notes) = servers(config(&server.url()));
+    let commands = ["SET a x", "INCR a", "GET a"].map(plain);
+    let answers = servers.ask(commands.into()).await.unwrap();
+    assert!(answers[1].as_ref().unwrap_err().0.contains("not an integer"), "{answers:?}");
+    assert_eq!(values(answers), [Some(Value::Okay), None, Some(text("x"))]);
+    assert!(!servers.standing().is_down());
+}
+
+#[tokio::test]
+async fn a_script_is_sent_once_and_again_where_it_was_thrown_away() {
+    static APPEND: Script = Script::new("return redis.call('APPEND', KEYS[1], ARGV[1])");
+    let server = Server::start(&[]);
+    let (servers, _notes) = servers(config(&server.url()));
+    let appended = async |argument: &'static str| {
+        let answers = servers.ask(vec![script(&APPEND, "a", argument), plain("GET a")]).await;
+        values(answers.unwrap())
+    };
+    assert_eq!(appended("x").await, [Some(Value::Int(1)), Some(text("x"))]);
+    assert_eq!((server.calls("eval"), server.calls("evalsha")), ("calls=1".into(), "calls=0".into()));
+    assert_eq!(appended("y").await, [Some(Value::Int(2)), Some(text("xy"))]);
+    assert_eq!((server.calls("eval"), server.calls("evalsha")), ("calls=1".into(), "calls=1".into()));
+    server.answer("SCRIPT FLUSH");
+    assert_eq!(appended("z").await[0], Some(Value::Int(3)));
+    assert_eq!(values(servers.ask(vec![plain("GET a")]).await.unwrap()), [Some(text("xyz"))]);
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_and_started_again_lives_another_life() {
+    let mut server = Server::start(&[]);
+    let (servers, _notes) = servers(config(&server.url()));
+    let era = one(&servers, "SET a 1").await.unwrap().era;
+    let generation = servers.standing().generation();
+    server.kill();
+    until(|| servers.standing().is_down()).await;
+    assert!(one(&servers, "GET a").await.is_err());
+    // Longer and longer, messages may have been missed.
+    until(|| servers.standing().generation() >= generation + 2).await;
+    server.restart();
+    let answer = eventually(&servers, "GET a").await;
+    assert_eq!(answer.value, Value::Nil);
+    assert_ne!(answer.era, era);
+    assert!(!servers.standing().is_down());
+}
+
+#[tokio::test]
+async fn one_who_waited_in_vain_opens_the_breaker_and_an_answer_closes_it() {
+    let server = Server::start(&[]);
+    let patience = Duration::from_millis(100);
+    let (servers, _notes) = servers(Config { patience, ..config(&server.url()) });
+    eventually(&servers, "SET a 1").await;
+    server.signal("-STOP");
+    assert!(one(&servers, "INCR a").await.is_err());
+    assert!(servers.standing().is_down());
+    for _ in 0..1_000 {
+        assert!(one(&servers, "SET b 1").await.is_err());
+    }
+    server.signal("-CONT");
+    // What was sent was not taken back; what was asked later was never sent.
+    assert_eq!(eventually(&servers, "GET a").await.value, text("2"));
+    assert_eq!(eventually(&servers, "GET b").await.value, Value::Nil);
+    assert!(!servers.standing().is_down());
+}
+
+#[tokio::test]
+async fn one_who_gave_up_after_a_while_has_waited_in_vain_too() {
+    let server = Server::start(&[]);
+    // The keeper asks for itself after a minute at the earliest.
+    let (servers, _notes) = servers(Config { patience: Duration::from_millis(100), ..config(&server.url()) });
+    eventually(&servers, "SET a 1").await;
+    server.signal("-STOP");
+    assert!(clock::timeout(Duration::from_millis(60), one(&servers, "GET a")).await.is_none());
+    assert!(servers.standing().is_down());
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_connected_to_again() {
+    let server = Server::start(&[]);
+    let patience = Duration::from_millis(50);
+    let (servers, _notes) = servers(Config { patience, max_unverified: patience, ..config(&server.url()) });
+    eventually(&servers, "SET a 1").await;
+    let before = server.answer("CLIENT LIST TYPE pubsub");
+    server.signal("-STOP");
+    let generation = servers.standing().generation();
+    // Two seconds of silence and more.
+    until(|| servers.standing().generation() > generation + 50).await;
+    server.signal("-CONT");
+    assert_eq!(eventually(&servers, "GET a").await.value, text("1"));
+    assert_ne!(server.answer("CLIENT LIST TYPE pubsub"), before);
+}
+
+#[tokio::test]
+async fn a_replica_is_refused_and_so_is_a_master_that_becomes_one() {
+    let replica = Server::start(&["--replicaof", "127.0.0.1", "1"]);
+    let (refused, _notes) = servers(config(&replica.url()));
+    let error = refused.connect().await.unwrap_err().to_string();
+    assert!(error.contains("no master"), "{error}");
+    assert!(refused.standing().is_down());
+
+    let server = Server::start(&[]);
+    let (servers, _notes) = servers(config(&server.url()));
+    let era = one(&servers, "SET a 1").await.unwrap().era;
+    let generation = servers.standing().generation();
+    server.answer("REPLICAOF 127.0.0.1 1");
+    assert!(one(&servers, "SET a 2").await.is_err());
+    assert!(servers.standing().is_down());
+    server.answer("REPLICAOF NO ONE");
+    let answer = eventually(&servers, "GET a").await;
+    assert_eq!(answer.value, text("1"));
+    assert_ne!(answer.era, era);
+    assert!(servers.standing().generation() > generation);
+}
+
+#[tokio::test]
+async fn passwords_are_given() {
+    let server = Server::start(&[]);
+    server.answer("CONFIG SET requirepass secret");
+    let (refused, _notes) = servers(config(&server.url()));
+    let error = refused.connect().await.unwrap_err().to_string();
+    assert!(error.contains("NOAUTH") || error.to_lowercase().contains("auth"), "{error}");
+    let (servers, _notes) = servers(config(&format!("{}?pass=secret", server.url())));
+    servers.connect().await.unwrap();
+    assert!(!format!("{servers:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn a_server_that_comes_later_is_found() {
+    let mut server = Server::start(&[]);
+    server.kill();
+    let (servers, _notes) = servers(config(&server.url()));
+    assert!(servers.connect().await.is_err());
+    assert!(servers.standing().is_down());
+    server.restart();
+    eventually(&servers, "GET a").await;
+}
+
+#[tokio::test]
+async fn a_message_is_heard_before_the_answer_to_what_was_asked_after_it() {
+    let server = Server::start(&[]);
+    let (servers, notes) = servers(config(&server.url()));
+    servers.connect().await.unwrap();
+    for round in 1..=50 {
+        server.answer(&format!("PUBLISH news {round}"));
+        one(&servers, "GET a").await.unwrap();
+        assert_eq!(notes.heard().len(), round);
+    }
+    server.answer("PUBLISH others x");
+    one(&servers, "GET a").await.unwrap();
+    assert_eq!(notes.heard(), (1..=50).map(|round| round.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_connection_that_was_cut_may_have_missed_messages() {
+    let server = Server::start(&[]);
+    let (servers, notes) = servers(config(&server.url()));
+    servers.connect().await.unwrap();
+    let generation = servers.standing().generation();
+    assert_eq!(server.answer("CLIENT KILL TYPE pubsub"), Value::Int(1));
+    until(|| servers.standing().generation() > generation).await;
+    eventually(&servers, "GET a").await;
+    server.answer("PUBLISH news again");
+    one(&servers, "GET a").await.unwrap();
+    assert_eq!(notes.heard(), ["again"]);
+}
+
+#[tokio::test]
+async fn errands_are_run() {
+    let server = Server::start(&[]);
+    let (servers, notes) = servers(config(&server.url()));
+    servers.connect().await.unwrap();
+    notes.due.lock().unwrap().push("SET a 1");
+    until(|| server.answer("GET a") == text("1")).await;
+    // Now, and not only when a second is over: that is seen by what was due when the other was done.
+    notes.due.lock().unwrap().push("SET a 2");
+    servers.nudge();
+    until(|| server.answer("GET a") == text("2")).await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_servers_that_were_dropped() {
+    let server = Server::start(&[]);
+    let (servers, notes) = servers(config(&server.url()));
+    servers.connect().await.unwrap();
+    let connected = || server.answer("CLIENT LIST TYPE pubsub") != text("");
+    assert!(connected());
+    drop(servers);
+    until(|| !connected()).await;
+    assert_eq!(Arc::strong_count(&notes), 1);
+}
+
+#[test]
+fn a_runtime_that_is_gone_is_replaced_by_the_next_that_asks() {
+    let server = Server::start(&[]);
+    let (servers, notes) = servers(config(&server.url()));
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let first = runtime();
+    let era = first.block_on(one(&servers, "SET a 1")).unwrap().era;
+    let generation = servers.standing().generation();
+    drop(first);
+    assert!(servers.standing().generation() > generation);
+    assert!(!servers.standing().is_down());
+    let second = runtime();
+    let answer = second.block_on(one(&servers, "GET a")).unwrap();
+    assert_eq!((answer.value, answer.era), (text("1"), era));
+    server.answer("PUBLISH news again");
+    second.block_on(until(|| notes.heard() == ["again"]));
+}
+
+#[test]
+fn a_runtime_without_timers_or_sockets_asks_nobody() {
+    let server = Server::start(&[]);
+    let (servers, _notes) = servers(config(&server.url()));
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    assert!(builder.build().unwrap().block_on(one(&servers, "GET a")).is_err());
+    let timely = builder.enable_time().build().unwrap();
+    assert!(timely.block_on(one(&servers, "GET a")).is_err());
+    assert!(timely.block_on(one(&servers, "GET a")).is_err());
+    builder.enable_all().build().unwrap().block_on(one(&servers, "GET a")).unwrap();
+}
