@@ -11,6 +11,7 @@ step() { printf '\n== %s\n' "$*"; "$@"; }
 # What the checks need and a toolchain may lack.
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+redis-server --version >/dev/null 2>&1 || { step apt-get update -q && step apt-get install -qy redis-server; }
 
 export CARGO_TERM_COLOR=never
 step cargo fmt --all --check
