@@ -3,9 +3,16 @@
 
 use std::time::Duration;
 
+mod cluster;
+mod frame;
+mod proxy;
+mod sentinels;
 mod server;
 
-pub(crate) use server::Server;
+pub(crate) use cluster::Cluster;
+pub(crate) use proxy::{Nonsense, Proxy};
+pub(crate) use sentinels::Sentinels;
+pub(crate) use server::{Server, connect};
 
 /// Waits until something is so that another process decides on: it is asked every few milliseconds, for half a minute.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {

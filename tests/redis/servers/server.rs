@@ -92,9 +92,7 @@ impl Server {
 
     /// For commands with bytes in them, and for more than one.
     pub(crate) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        let patience = Some(Duration::from_secs(30));
-        let config = AsyncConnectionConfig::new().set_connection_timeout(patience).set_response_timeout(patience);
-        Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await
+        connect(&self.url()).await
     }
 
     /// A field of what it says of itself.
@@ -109,6 +107,10 @@ impl Server {
             // Closes the pipe first.
             process.wait().unwrap();
         }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Freezes it: connections stay, and nothing is answered. The system goes on to accept new ones.
@@ -181,6 +183,13 @@ impl Drop for Server {
         self.kill();
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A connection to whoever is there, with patience.
+pub(crate) async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
+    let patience = Some(Duration::from_secs(30));
+    let config = AsyncConnectionConfig::new().set_connection_timeout(patience).set_response_timeout(patience);
+    Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 fn program() -> OsString {
