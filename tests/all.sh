@@ -11,6 +11,11 @@ step() { printf '\n== %s\n' "$*"; "$@"; }
 # What the checks need and a toolchain may lack.
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+redis-server --version >/dev/null 2>&1 || { step apt-get update -q && step apt-get install -qy redis-server; }
+
+# Where tests write what a Redis in trouble costs.
+figures="${CARGO_TARGET_DIR:-target}/tmp/redis-figures"
+rm -f "$figures"
 
 export CARGO_TERM_COLOR=never
 step cargo fmt --all --check
@@ -26,6 +31,8 @@ if ! "$python/bin/python" -c 'import grpc, grpc_tools' 2>/dev/null; then
 fi
 PYTHON="$(cd "$python" && pwd)/bin/python"
 step env PYTHON="$PYTHON" cargo test --locked --all-features --test grpc -- --ignored
+# Servers of other versions and makes.
+step env PYTHON="$PYTHON" sh tests/redis/versions.sh
 step cargo test --locked --all-features --doc
 step cargo test --locked --no-default-features --lib --tests
 step env RUSTFLAGS="--cfg cacheback_model" cargo test --locked --profile model \
@@ -35,3 +42,8 @@ step cargo run --locked --release --all-features --example soak -- --seconds 60
 step env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 step cargo build --locked --examples
 step cargo test --locked --all-features --benches
+
+printf '\n== what a Redis in trouble costs: the longest request while all is well, until the breaker opens, and from then on;\n'
+printf '== and how long it takes from when the trouble is over until instances share again\n'
+printf '| %-40s | requests | failed | %9s | %9s | %9s | %9s |\n' scenario well trouble open recovery
+sort "$figures"

@@ -1,0 +1,11 @@
+//! Instances that share a Redis behave as one cache, and whatever becomes of the Redis no request fails: against real servers.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
+
+#[path = "redis/figures.rs"]
+mod figures;
+#[path = "redis/processes.rs"]
+mod processes;
+#[path = "redis/servers/mod.rs"]
+mod servers;
+#[path = "redis/the_servers.rs"]
+mod the_servers;
