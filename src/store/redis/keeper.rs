@@ -6,30 +6,18 @@
 use std::{
     future::pending,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use redis::ServerError;
-use tokio::{
-    runtime::{self, Handle},
-    sync::{Notify, watch},
-    task::AbortHandle,
-};
-
 use super::{
-    config::Config,
     link::Ears,
-    nodes::{Asked, Nodes},
-    servers::{Addressed, Answer, Errands},
+    nodes::Nodes,
+    post::{Post, Presence},
 };
 use crate::{
     clock::{self, Instant},
-    store::{StoreError, standing::Standing},
+    store::StoreError,
 };
 
 /// How long finding the servers and connecting to them may take.
@@ -40,175 +28,15 @@ const BEAT: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(2);
 /// How often errands are run.
 const ERRANDS: Duration = Duration::from_secs(1);
-/// The shortest time for which messages may be missed before it counts.
-const SHORTEST: Duration = Duration::from_millis(10);
 /// How long it takes before trouble counts as new, and not as the same as before.
 const CALM: Duration = Duration::from_secs(10);
 
-/// What the keeper, its connections and those who ask share.
-pub(super) struct Post {
-    pub(super) config: Config,
-    pub(super) standing: Arc<Standing>,
-    errands: Weak<dyn Errands>,
-    state: watch::Sender<State>,
-    hired: Mutex<Hired>,
-    /// There is something to look at.
-    alarm: Notify,
-    is_due: AtomicBool,
-    has_moved: AtomicBool,
-}
-
-/// Whether there are connections.
-#[derive(Clone)]
-enum State {
-    /// Nobody has tried yet.
-    Starting,
-    Up(Arc<Nodes>),
-    /// Why there are none.
-    Down(Arc<str>),
-}
-
-/// Who keeps the connections.
-#[derive(Default)]
-struct Hired {
-    is_there: bool,
-    keeper: Option<AbortHandle>,
-    /// A runtime on which a keeper cannot work: it has no sockets.
-    unfit: Option<runtime::Id>,
-}
-
-impl Post {
-    pub(super) fn new(config: Config, errands: Weak<dyn Errands>) -> Self {
-        let config = Config { max_unverified: config.max_unverified.max(SHORTEST), ..config };
-        let (standing, state) = (Arc::default(), watch::Sender::new(State::Starting));
-        let (is_due, has_moved) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { config, standing, errands, state, hired: Mutex::default(), alarm: Notify::new(), is_due, has_moved }
-    }
-
-    /// Sees to it that somebody keeps the connections, if this is a place where anybody can.
-    #[allow(clippy::disallowed_methods, reason = "no run, and for no request: it lives as long as the store")]
-    pub(super) fn ensure_keeper(self: &Arc<Self>) -> Result<(), StoreError> {
-        let runtime = {
-            let mut hired = self.hired();
-            if hired.is_there {
-                return Ok(());
-            }
-            let runtime = Handle::try_current().map_err(|_| StoreError("Redis is asked outside a runtime".into()))?;
-            if hired.unfit == Some(runtime.id()) || !clock::has_time() {
-                return Err(StoreError("the runtime has no sockets or no timers, which Redis needs".into()));
-            }
-            hired.is_there = true;
-            self.state.send_replace(State::Starting);
-            runtime
-        };
-        // Made here: a runtime that is shut down drops what it is given, and this says so.
-        let presence = Presence { post: Arc::clone(self), runtime: runtime.id() };
-        let keeper = runtime.spawn(keep(presence)).abort_handle();
-        self.hired().keeper = Some(keeper);
-        Ok(())
-    }
-
-    fn hired(&self) -> MutexGuard<'_, Hired> {
-        self.hired.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The connections, once somebody has tried to connect.
-    pub(super) async fn nodes(&self) -> Result<Arc<Nodes>, StoreError> {
-        let mut state = self.state.subscribe();
-        let tried = state.wait_for(|state| !matches!(state, State::Starting)).await;
-        match tried.expect("the sender is ours").clone() {
-            State::Up(nodes) => Ok(nodes),
-            State::Down(why) => Err(StoreError(why.to_string())),
-            State::Starting => unreachable!("waited for another"),
-        }
-    }
-
-    /// Asks over the connections that there are.
-    pub(super) async fn ask(&self, commands: &[Addressed]) -> Result<Vec<Result<Answer, ServerError>>, StoreError> {
-        let nodes = self.nodes().await?;
-        let asked = nodes.ask(commands).await;
-        if asked.is_err() || nodes.is_lost() {
-            self.trip();
-        }
-        let Asked { answers, moved } = asked?;
-        if moved {
-            self.has_moved.store(true, Relaxed);
-        }
-        Ok(answers)
-    }
-
-    /// Opens the breaker, for as long as the keeper has not heard from the servers.
-    pub(super) fn trip(&self) {
-        let hired = self.hired();
-        // Without a keeper nobody would ever close it.
-        if hired.is_there {
-            self.standing.set_down(true);
-            self.alarm.notify_one();
-        }
-    }
-
-    pub(super) fn nudge(&self) {
-        self.is_due.store(true, Relaxed);
-        self.alarm.notify_one();
-    }
-
-    /// Nobody will ask any more.
-    pub(super) fn close(&self) {
-        let keeper = self.hired().keeper.take();
-        keeper.iter().for_each(AbortHandle::abort);
-    }
-
-    /// There are connections, and what is sent from now on is heard.
-    fn up(&self, nodes: &Arc<Nodes>) {
-        self.standing.gap();
-        self.state.send_replace(State::Up(Arc::clone(nodes)));
-        self.standing.set_down(false);
-    }
-
-    fn down(&self, why: &StoreError) {
-        self.standing.set_down(true);
-        self.state.send_replace(State::Down(why.0.as_str().into()));
-    }
-}
-
-impl Ears for Post {
-    fn message(&self, payload: &[u8]) {
-        if let Some(errands) = self.errands.upgrade() {
-            errands.heard(payload);
-        }
-    }
-
-    fn lost(&self) {
-        self.trip();
-    }
-}
-
-/// That a keeper is there. Dropped with its runtime, it leaves things as if nobody had ever asked.
-struct Presence {
-    post: Arc<Post>,
-    runtime: runtime::Id,
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        let post = &self.post;
-        let mut hired = post.hired();
-        hired.is_there = false;
-        if thread::panicking() {
-            hired.unfit = Some(self.runtime);
-        }
-        post.state.send_replace(State::Down("the runtime of the connection to Redis is gone".into()));
-        post.standing.gap();
-        post.standing.set_down(false);
-    }
-}
-
-/// Keeps the connections until nobody needs them any more.
-async fn keep(presence: Presence) {
+/// Keeps the connections. Ended from outside, once nobody needs them.
+pub(super) async fn keep(presence: Presence) {
     let post = &presence.post;
     let mut keeper = Keeper { post, verified: clock::now(), pause: Pause::default(), rested: clock::now() };
     let mut before = None;
-    while post.errands.strong_count() > 0 {
+    loop {
         let made = Nodes::make(&post.config, before.as_deref(), Arc::clone(post) as Arc<dyn Ears>);
         let made = keeper.meanwhile(CONNECTING, made).await;
         let why = match made.unwrap_or_else(|| Err(StoreError("no connection to Redis in time".into()))) {
@@ -294,7 +122,7 @@ impl Keeper<'_> {
                 self.post.standing.gap();
             }
             *nodes = Arc::new(made);
-            self.post.state.send_replace(State::Up(Arc::clone(nodes)));
+            self.post.route(nodes);
         }
     }
 

@@ -13,12 +13,12 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, PushInfo, PushKind, ServerError, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, PushInfo, PushKind, ServerError, Value,
     aio::MultiplexedConnection,
 };
 use sha2::{Digest, Sha256};
 
-use super::{config::Config, servers::Command};
+use super::{config::Config, servers::Command, tls};
 use crate::store::StoreError;
 
 /// Which life of which server.
@@ -171,6 +171,9 @@ pub(super) async fn query(info: &ConnectionInfo, command: &Cmd) -> Result<Value,
 }
 
 async fn connect(info: &ConnectionInfo, settings: &AsyncConnectionConfig) -> Result<MultiplexedConnection, StoreError> {
+    if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+        tls::provide();
+    }
     let client = Client::open(info.clone()).map_err(failed)?;
     client.get_multiplexed_async_connection_with_config(settings).await.map_err(failed)
 }

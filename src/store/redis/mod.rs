@@ -1,8 +1,8 @@
 //! A store in Redis: what many instances share.
 //!
 //! `servers` asks, whatever stands behind it; `config` says where it stands, `masters` finds it, `link` is a connection to
-//! one server, `nodes` all of them and which of them a key is for, `cluster` the arithmetic of that, and `keeper` the task
-//! that sees to it that there are connections.
+//! one server, `nodes` all of them and which of them a key is for, `cluster` the arithmetic of that. `keeper` is the task
+//! that sees to it that there are connections, `post` what it shares with those who ask, `tls` who encrypts.
 
 mod cluster;
 mod config;
@@ -10,6 +10,8 @@ mod keeper;
 mod link;
 mod masters;
 mod nodes;
+mod post;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod tls;

@@ -79,13 +79,11 @@ impl Nodes {
         let mut answers = commands.iter().map(|_| None).collect::<Vec<_>>();
         let mut moved = false;
         let first = commands.iter().enumerate().map(|(at, command)| {
-            let link = match &self.table {
-                None => Some(0),
-                Some(table) => table.owner(slot(&command.key)),
-            };
-            link.map(|link| Sending { at, link, how: How::default() })
+            // Of a slot that is nobody's as far as we know any node knows more.
+            let link = self.table.as_ref().and_then(|table| table.owner(slot(&command.key))).unwrap_or(0);
+            Sending { at, link, how: How::default() }
         });
-        let mut open = first.collect::<Option<Vec<_>>>().ok_or_else(|| StoreError("a slot is nobody's".into()))?;
+        let mut open = first.collect::<Vec<_>>();
         for _ in 0..ROUNDS {
             let mut by_link = BTreeMap::<usize, Vec<Sending>>::new();
             open.drain(..).for_each(|sending| by_link.entry(sending.link).or_default().push(sending));

@@ -15,7 +15,7 @@ pub(super) use super::link::{Era, Script};
 use super::{
     cluster,
     config::{Config, Place},
-    keeper::Post,
+    post::Post,
 };
 use crate::{
     clock::{self, Instant},

@@ -1,0 +1,92 @@
+//! A real server for a test.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{self, Child, Stdio},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use redis::Value;
+
+/// A server that is reached by a socket in a directory of its own, and goes when this does.
+pub(super) struct Server {
+    directory: PathBuf,
+    process: Child,
+}
+
+impl Server {
+    pub(super) fn start(arguments: &[&str]) -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("cacheback-{}-{}", process::id(), STARTED.fetch_add(1, Relaxed));
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        let mut server = Self { process: Self::spawn(&directory, arguments), directory };
+        server.wait();
+        server
+    }
+
+    fn spawn(directory: &Path, arguments: &[&str]) -> Child {
+        process::Command::new("redis-server")
+            .args(["--port", "0", "--unixsocket", "socket", "--save", "", "--dir"])
+            .arg(directory)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed")
+    }
+
+    fn wait(&mut self) {
+        while fs::metadata(self.directory.join("socket")).is_err() || self.client().is_err() {
+            assert_eq!(self.process.try_wait().unwrap(), None, "redis-server has ended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("redis+unix://{}", self.directory.join("socket").display())
+    }
+
+    fn client(&self) -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(self.url()).unwrap().get_connection()
+    }
+
+    /// What it answers to one who stands beside it.
+    pub(super) fn answer(&self, command: &str) -> Value {
+        let mut words = command.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        command.arg(words.collect::<Vec<_>>());
+        command.query(&mut self.client().unwrap()).unwrap()
+    }
+
+    pub(super) fn calls(&self, command: &str) -> String {
+        let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut self.client().unwrap()).unwrap();
+        let line =
+            stats.lines().find_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command)?.strip_prefix(':'));
+        line.and_then(|line| line.split(',').next()).unwrap_or("calls=0").to_owned()
+    }
+
+    pub(super) fn signal(&self, signal: &str) {
+        let sent = process::Command::new("kill").args([signal, &self.process.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.process = Self::spawn(&self.directory, &[]);
+        self.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+        _ = fs::remove_dir_all(&self.directory);
+    }
+}
