@@ -15,7 +15,12 @@
 //! }
 //! ```
 
-use std::{io::Write as _, process::Stdio, time::Duration};
+use std::{
+    fs,
+    io::Write as _,
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
@@ -37,8 +42,21 @@ pub(crate) struct Process {
 impl Process {
     /// With a test, by its path below the root of this program.
     pub(crate) fn start(test: &str) -> Self {
-        let mut program = Command::new(std::env::current_exe().unwrap());
-        program.args([test, "--exact", "--ignored", "--nocapture"]);
+        Self::run(&mut program(test))
+    }
+
+    /// Whose time of day is another: `+15m`.
+    pub(crate) fn start_at(test: &str, time: &str) -> Self {
+        let library =
+            fs::read_dir("/usr/lib").unwrap().map(|folder| folder.unwrap().path().join("faketime/libfaketime.so.1"));
+        let library =
+            library.into_iter().find(|library| library.exists()).expect("Debian's package faketime is installed");
+        let mut program = program(test);
+        program.env("LD_PRELOAD", library).env("FAKETIME", time).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        Self::run(&mut program)
+    }
+
+    fn run(program: &mut Command) -> Self {
         let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let (ears, mouth) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
         Self { child, ears, mouth: BufReader::new(mouth).lines() }
@@ -65,6 +83,12 @@ impl Process {
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
+}
+
+fn program(test: &str) -> Command {
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args([test, "--exact", "--ignored", "--nocapture"]);
+    program
 }
 
 /// In such a process: the lines that it is told.
@@ -94,12 +118,25 @@ async fn a_process_is_told_says_and_is_killed() {
 }
 
 #[tokio::test]
+async fn a_process_has_a_time_of_day_of_its_own() {
+    let mut process = Process::start_at("processes::an_echo", "+15m");
+    process.tell("when").await;
+    let time: u64 = process.says().await.parse().unwrap();
+    assert!(time > now() + 14 * 60, "{time}");
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[tokio::test]
 #[ignore = "other tests start it in a process of its own"]
 async fn an_echo() {
     let mut told = told();
     while let Some(line) = told.next_line().await.unwrap() {
         match &*line {
             "who" => say(&std::process::id().to_string()),
+            "when" => say(&now().to_string()),
             _ => say(&line),
         }
     }

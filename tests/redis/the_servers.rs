@@ -10,7 +10,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::servers::{self, Cluster, Nonsense, Proxy, Sentinels, Server};
+use crate::{
+    processes::{self, Process},
+    servers::{self, Cluster, Nonsense, Proxy, Sentinels, Server},
+};
 
 #[tokio::test]
 async fn a_server_is_killed_and_starts_again_with_what_it_had_saved_or_empty() {
@@ -28,7 +31,7 @@ async fn a_server_is_killed_and_starts_again_with_what_it_had_saved_or_empty() {
 
 #[tokio::test]
 async fn a_server_that_is_frozen_keeps_its_connections_and_answers_when_it_goes_on() {
-    let server = Server::start().await;
+    let mut server = Server::start().await;
     let mut connection = server.connect().await.unwrap();
     server.stop();
     let ping = redis::cmd("PING");
@@ -53,22 +56,55 @@ async fn a_server_is_configured_by_lines() {
 }
 
 #[tokio::test]
-async fn a_master_of_a_cluster_is_killed_and_its_replica_takes_over() {
+async fn a_cluster_moves_a_slot_and_goes_on_without_a_master() {
     let mut cluster = Cluster::start().await;
-    let old = cluster.master_of("x").await.address();
-    cluster.master_of("x").await.ask::<()>(&["SET", "x", "1"]).await;
-    cluster.kill_master_of("x").await;
-    let new = cluster.master_of("x").await;
+    let [there, elsewhere] = ["foo", "bar"];
+    let old = cluster.master_of(there).await.address();
+    let says = async |cluster: &Cluster, key: &str| {
+        let node = cluster.nodes().iter().find(|node| node.address() == old).expect("it is one of them");
+        node.try_to_ask::<Option<u8>>(&["GET", key]).await.map_err(|error| error.code().map(str::to_owned))
+    };
+    cluster.master_of(there).await.ask::<()>(&["SET", there, "1"]).await;
+    cluster.begin_to_move(there, elsewhere).await;
+    assert_eq!(says(&cluster, there).await, Ok(Some(1)));
+    assert_eq!(says(&cluster, "{foo}not there").await, Err(Some("ASK".into())));
+    cluster.end_move(there, elsewhere).await;
+    assert_eq!(says(&cluster, there).await, Err(Some("MOVED".into())));
+
+    let moved = cluster.master_of(there).await;
+    assert_eq!(moved.ask::<u8>(&["GET", there]).await, 1);
+    let moved = moved.address();
+    cluster.lose_master_of(there, Server::kill).await;
+    let new = cluster.master_of(there).await;
+    assert_ne!(new.address(), moved);
+    assert_eq!(new.info("role").await.as_deref(), Some("master"));
+}
+
+#[tokio::test]
+async fn sentinels_name_another_master_when_theirs_is_frozen() {
+    let mut sentinels = Sentinels::start().await;
+    let old = sentinels.master().await.address();
+    sentinels.lose_master(Server::stop).await;
+    let new = sentinels.master().await;
     assert_ne!(new.address(), old);
     assert_eq!(new.info("role").await.as_deref(), Some("master"));
 }
 
 #[tokio::test]
-async fn a_master_is_killed_and_the_sentinels_name_another() {
-    let mut sentinels = Sentinels::start().await;
-    let old = sentinels.master().await.address();
-    sentinels.kill_master().await;
-    assert_ne!(sentinels.master().await.address(), old);
+async fn a_test_that_is_killed_leaves_no_server_behind() {
+    let mut process = Process::start("the_servers::a_server_in_a_process_of_its_own");
+    let url = process.says().await;
+    assert!(servers::connect(&url).await.is_ok());
+    process.kill().await;
+    servers::until("the server is gone", async || servers::connect(&url).await.is_err()).await;
+}
+
+#[tokio::test]
+#[ignore = "another test starts it in a process of its own"]
+async fn a_server_in_a_process_of_its_own() {
+    let server = Server::start().await;
+    processes::say(&server.url());
+    while processes::told().next_line().await.unwrap().is_some() {}
 }
 
 #[tokio::test]

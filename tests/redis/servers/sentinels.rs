@@ -52,11 +52,11 @@ impl Sentinels {
         self.servers.iter_mut().find(|server| server.address() == address).expect("it is one of the two")
     }
 
-    /// Returns once the other one has taken over, and all Sentinels know.
-    pub(crate) async fn kill_master(&mut self) {
+    /// Loses the master: `Server::kill`, or `Server::stop`. Returns once the other one has taken over, and all Sentinels know.
+    pub(crate) async fn lose_master(&mut self, lose: fn(&mut Server)) {
         let master = self.master().await;
         let gone = master.address();
-        master.kill();
+        lose(master);
         for sentinel in &self.sentinels {
             until("they agree on another one", async || master_says(sentinel).await != gone).await;
         }

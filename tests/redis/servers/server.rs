@@ -25,6 +25,7 @@ const DATA: &str = "save \"\"\nrepl-diskless-sync-delay 0\nrepl-ping-replica-per
 #[derive(Debug)]
 pub(crate) struct Server {
     process: Option<Child>,
+    is_frozen: bool,
     directory: PathBuf,
     port: u16,
     /// How its configuration file is read: as that of a Sentinel, or not.
@@ -53,7 +54,7 @@ impl Server {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&directory).unwrap();
         let password = lines.lines().find_map(|line| Some(line.strip_prefix("requirepass ")?.to_owned()));
-        let mut server = Self { process: None, directory, port: 0, mode, password };
+        let mut server = Self { process: None, is_frozen: false, directory, port: 0, mode, password };
         for _ in 0..20 {
             server.port = free_port();
             let (port, directory) = (server.port, server.directory.display());
@@ -106,20 +107,24 @@ impl Server {
         if let Some(mut process) = self.process.take() {
             // Closes the pipe first.
             process.wait().unwrap();
+            self.is_frozen = false;
         }
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.process.is_some()
+    /// Whether it would answer.
+    pub(crate) fn is_there(&self) -> bool {
+        self.process.is_some() && !self.is_frozen
     }
 
     /// Freezes it: connections stay, and nothing is answered. The system goes on to accept new ones.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn stop(&mut self) {
         self.signal("STOP");
+        self.is_frozen = true;
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn go_on(&mut self) {
         self.signal("CONT");
+        self.is_frozen = false;
     }
 
     /// Writes a snapshot, which is what it has when it starts again.
