@@ -19,12 +19,21 @@ use crate::{
 };
 
 /// How a run consults the shared store.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Consult {
     /// What is there will do in place of the service, and so will what another instance is about to make.
     Take,
+    /// What is there will do; it waits for nobody.
+    Look,
     /// It runs in any case, and is to be known there.
     Announce,
+}
+
+impl Consult {
+    /// The same by one who waits for nobody.
+    pub(crate) fn at_once(self) -> Self {
+        if self == Self::Take { Self::Look } else { self }
+    }
 }
 
 /// What the shared store said before the run began; nothing, where there is none.
@@ -61,10 +70,10 @@ where
 {
     let generation = tier.generation();
     let mut asked = Consulted { found: None, may_hold: true, known: None, generation };
-    let (began, mut is_patient) = (clock::now(), matches!(how, Consult::Take));
+    let (began, takes, mut is_patient) = (clock::now(), how != Consult::Announce, how == Consult::Take);
     let values = |fields: &Fields, request: &P::Request| route.values_of(fields, request);
     let take = |held: Option<Held<P::Value>>, request: &P::Request| {
-        let better = held.filter(|held| matches!(how, Consult::Take) && held.verdict() < here(route, lead, base))?;
+        let better = held.filter(|held| takes && held.verdict() < here(route, lead, base))?;
         let variant = better.judged.fields.as_ref().map(|fields| values(fields, request));
         let entry = route.restored(better, variant, clock::now(), lead.number(), generation);
         let (shared, most) = (route.cache.shared(), route.settings.max_variants);
@@ -73,7 +82,7 @@ where
     let (looked, mut request) = tier.look(budget, lead.key(), request, values).await;
     let Some(mut looked) = looked else {
         // Nobody can be asked: what is in memory serves for itself.
-        let unasked = is_patient && base.is_none();
+        let unasked = takes && base.is_none();
         let kept = unasked.then(|| route.look(key::bytes(lead.key()), &request, clock::now()));
         asked.found = kept.and_then(|seen| seen.kept().map(|(entry, _)| Arc::clone(entry)));
         return (asked, request);

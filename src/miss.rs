@@ -217,7 +217,11 @@ where
                 alone = panics > 1;
             }
             Some(Landing::Vacated) => {}
-            None => follow.give_up(&flights),
+            None => {
+                follow.give_up(&flights);
+                // Who has waited for one run waits for no other one, wherever that is.
+                consult = consult.at_once();
+            }
         }
         (seen, request) = seeker.look(request).await;
     }
@@ -291,6 +295,8 @@ impl<S, P: Protocol> Seeker<S, P> {
         // One who asks for a new response is not content with the word that the old one is as good.
         let validate = !self.by_hand;
         let base = seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate });
+        // Where those of one process do not wait for one another, instances do not either.
+        let consult = if together { consult } else { consult.at_once() };
         let (job, interest, mut delivery) = Job::lead(
             Arc::clone(&self.route),
             self.service.clone(),
