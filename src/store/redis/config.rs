@@ -91,9 +91,43 @@ fn infos<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Vec<ConnectionIn
 fn info(url: &str) -> Result<ConnectionInfo, Error> {
     // The error names what is wrong with the URL and not the URL, in which there may be a password.
     let info = url.into_connection_info().map_err(|error| Error::store(format!("not a URL of Redis: {error}")))?;
-    if !info.addr().is_supported() {
-        return Err(Error::store("this URL asks for encryption, which the feature `redis-tls` brings"));
-    }
     let (redis, tcp) = (info.redis_settings().clone(), info.tcp_settings().clone());
     Ok(info.set_redis_settings(redis.set_protocol(ProtocolVersion::RESP3)).set_tcp_settings(tcp.set_nodelay(true)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_how_to_speak_to_a_server() {
+        let Place::One(info) = Place::one("redis://user:secret@host:1/2").unwrap() else { panic!("one") };
+        assert_eq!(info.addr().to_string(), "host:1");
+        let redis = info.redis_settings();
+        assert_eq!((redis.username(), redis.password(), redis.db()), (Some("user"), Some("secret"), 2));
+        assert_eq!(redis.protocol(), ProtocolVersion::RESP3);
+        assert!(info.tcp_settings().nodelay());
+        let there = elsewhere(&info, "there", 3);
+        assert_eq!((there.addr().to_string(), there.redis_settings().password()), ("there:3".into(), Some("secret")));
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_without_being_told() {
+        for url in ["secret", "http://:secret@host", "redis://:secret@host/x", "redis://:secret@host:99999"] {
+            let error = Place::one(url).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        assert!(Place::cluster(["redis://host/1"]).is_err());
+        assert!(Place::cluster([]).is_err());
+        assert!(Place::sentinel([], "main", "redis://host").is_err());
+    }
+
+    #[cfg(feature = "redis-tls")]
+    #[test]
+    fn what_is_encrypted_is_encrypted_elsewhere_too() {
+        let Place::One(info) = Place::one("rediss://host").unwrap() else { panic!("one") };
+        let there = elsewhere(&info, "there", 3);
+        let ConnectionAddr::TcpTls { host, port, insecure, .. } = there.addr() else { panic!("not encrypted") };
+        assert_eq!((host.as_str(), *port, *insecure), ("there", 3, false));
+    }
 }

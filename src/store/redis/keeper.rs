@@ -175,3 +175,18 @@ impl Pause {
         pause.mul_f64(0.75 + fastrand::f64() / 2.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_second_and_differ() {
+        let pauses = || {
+            let mut pause = Pause::default();
+            [100, 200, 400, 800, 1_000, 1_000].map(|millis| (pause.next().as_secs_f64() * 1_000.0, f64::from(millis)))
+        };
+        assert!(pauses().iter().all(|(pause, expected)| (expected * 0.75..=expected * 1.25).contains(pause)));
+        assert_ne!(pauses(), pauses());
+    }
+}

@@ -199,3 +199,27 @@ impl Drop for Presence {
         drop(before);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::redis::config::Place;
+
+    struct Nobody;
+
+    impl Errands for Nobody {
+        fn heard(&self, _: &[u8]) {}
+
+        fn due(&self) -> Vec<Addressed> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_breaker_that_nobody_would_close_is_not_opened() {
+        let place = Place::one("redis://localhost").unwrap();
+        let post = Post::new(Config::new(place, "news"), Weak::<Nobody>::new());
+        post.trip();
+        assert!(!post.standing.is_down());
+    }
+}

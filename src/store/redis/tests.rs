@@ -114,9 +114,18 @@ async fn what_is_asked_is_answered_in_its_order_and_says_which_life_of_the_serve
     assert_ne!(era, [0; 16]);
     let expected = [Value::Okay, text("1"), Value::Int(2), Value::Nil, text("2")];
     assert_eq!(values(answers), expected.map(Some));
-    let trusting = Config { trust_restarts: true, ..config(&server.url()) };
+    // Messages may never be missed, as far as that can be.
+    let trusting = Config { trust_restarts: true, max_unverified: Duration::ZERO, ..config(&server.url()) };
     let (trusting, _notes) = self::servers(trusting);
     assert_eq!(one(&trusting, "GET a").await.unwrap().era, [0; 16]);
+}
+
+#[test]
+fn whoever_asks_may_go_from_thread_to_thread() {
+    fn is_send(_: &impl Send) {}
+    let (servers, _notes) = servers(config("redis://localhost"));
+    is_send(&servers.ask(vec![]));
+    is_send(&servers.connect());
 }
 
 #[tokio::test]
@@ -188,7 +197,6 @@ async fn one_who_waited_in_vain_opens_the_breaker_and_an_answer_closes_it() {
 #[tokio::test]
 async fn one_who_gave_up_after_a_while_has_waited_in_vain_too() {
     let server = Server::start(&[]);
-    // The keeper asks for itself after a minute at the earliest.
     let (servers, _notes) = servers(Config { patience: Duration::from_millis(100), ..config(&server.url()) });
     eventually(&servers, "SET a 1").await;
     server.signal("-STOP");
@@ -291,12 +299,17 @@ async fn errands_are_run() {
     let server = Server::start(&[]);
     let (servers, notes) = servers(config(&server.url()));
     servers.connect().await.unwrap();
-    notes.due.lock().unwrap().push("SET a 1");
-    until(|| server.answer("GET a") == text("1")).await;
-    // Now, and not only when a second is over: that is seen by what was due when the other was done.
-    notes.due.lock().unwrap().push("SET a 2");
-    servers.nudge();
-    until(|| server.answer("GET a") == text("2")).await;
+    notes.due.lock().unwrap().push("SET a 0");
+    until(|| server.answer("GET a") == text("0")).await;
+    // Once each second, or now: as often as this they would not be run in time otherwise.
+    let nudging = async {
+        for round in 1..=50 {
+            notes.due.lock().unwrap().push("INCR a");
+            servers.nudge();
+            until(|| server.answer("GET a") == text(&round.to_string())).await;
+        }
+    };
+    clock::timeout(LONG, nudging).await.expect("they are run when they are due");
 }
 
 #[tokio::test]
@@ -314,16 +327,21 @@ async fn nothing_is_left_of_servers_that_were_dropped() {
 #[test]
 fn a_runtime_that_is_gone_is_replaced_by_the_next_that_asks() {
     let server = Server::start(&[]);
-    let (servers, notes) = servers(config(&server.url()));
+    let (servers, notes) = servers(Config { patience: Duration::from_millis(100), ..config(&server.url()) });
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let first = runtime();
-    let era = first.block_on(one(&servers, "SET a 1")).unwrap().era;
+    let era = first.block_on(eventually(&servers, "SET a 1")).era;
     let generation = servers.standing().generation();
+    // Gone while it waits for a server that is frozen: nobody is there any more to find out when that is over.
+    server.signal("-STOP");
+    assert!(first.block_on(clock::timeout(Duration::from_millis(50), one(&servers, "GET a"))).is_none());
+    assert!(servers.standing().is_down());
     drop(first);
+    server.signal("-CONT");
     assert!(servers.standing().generation() > generation);
     assert!(!servers.standing().is_down());
     let second = runtime();
-    let answer = second.block_on(one(&servers, "GET a")).unwrap();
+    let answer = second.block_on(eventually(&servers, "GET a"));
     assert_eq!((answer.value, answer.era), (text("1"), era));
     server.answer("PUBLISH news again");
     second.block_on(until(|| notes.heard() == ["again"]));
@@ -335,6 +353,8 @@ fn a_runtime_without_timers_or_sockets_asks_nobody() {
     let (servers, _notes) = servers(config(&server.url()));
     let mut builder = tokio::runtime::Builder::new_current_thread();
     assert!(builder.build().unwrap().block_on(one(&servers, "GET a")).is_err());
+    let without_time = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    assert!(without_time.block_on(one(&servers, "GET a")).is_err());
     let timely = builder.enable_time().build().unwrap();
     assert!(timely.block_on(one(&servers, "GET a")).is_err());
     assert!(timely.block_on(one(&servers, "GET a")).is_err());

@@ -129,6 +129,30 @@ async fn what_most_say_counts() {
 }
 
 #[tokio::test]
+async fn servers_that_are_of_no_use_any_more_are_left() {
+    for (code, is_left) in [
+        ("READONLY", true),
+        ("MASTERDOWN", true),
+        ("LOADING", true),
+        ("NOAUTH", true),
+        ("CLUSTERDOWN", true),
+        ("OOM", false),
+        ("WRONGTYPE", false),
+        ("ERR", false),
+    ] {
+        let server = Scripted::start(move |words| words.starts_with("GET").then(|| format!("-{code} for now\r\n")));
+        let (servers, _notes) = servers(config(&server.url()));
+        servers.connect().await.unwrap();
+        let generation = servers.standing().generation();
+        let refused = one(&servers, "GET a").await.unwrap_err();
+        assert!(refused.0.contains("for now"), "{refused}");
+        assert_eq!(servers.standing().is_down(), is_left, "{code}");
+        assert_eq!(eventually(&servers, "SET a 1").await.value, Value::Okay);
+        assert_eq!(servers.standing().generation() > generation, is_left, "{code}");
+    }
+}
+
+#[tokio::test]
 async fn servers_that_speak_nonsense_are_refused() {
     let nonsense = [
         "\0\x01\x02\x03\r\n",
