@@ -95,7 +95,7 @@ impl Keeper<'_> {
                         nodes.leave();
                         return StoreError("Redis does not answer".into());
                     }
-                    None => post.standing.set_down(true),
+                    None => post.set_down(),
                 }
             }
             let is_due = post.is_due.swap(false, Relaxed) || clock::now() >= errands_at;

@@ -129,6 +129,21 @@ impl Post {
         if hired.is_there {
             self.standing.set_down(true);
             self.alarm.notify_one();
+            drop(hired);
+            self.tell_down();
+        }
+    }
+
+    /// Opens the breaker: the keeper itself has heard nothing.
+    pub(super) fn set_down(&self) {
+        self.standing.set_down(true);
+        self.tell_down();
+    }
+
+    /// What is told may ask for locks, and may be the last to let go of the store: nothing is locked meanwhile.
+    fn tell_down(&self) {
+        if let Some(errands) = self.errands.upgrade() {
+            errands.down();
         }
     }
 
@@ -156,7 +171,7 @@ impl Post {
     }
 
     pub(super) fn down(&self, why: &StoreError) {
-        self.standing.set_down(true);
+        self.set_down();
         self.state.send_replace(State::Down(why.0.as_str().into()));
     }
 
@@ -197,6 +212,7 @@ impl Drop for Presence {
         post.standing.set_down(false);
         drop(hired);
         drop(before);
+        post.tell_down();
     }
 }
 
@@ -213,6 +229,8 @@ mod tests {
         fn due(&self) -> Vec<Addressed> {
             Vec::new()
         }
+
+        fn down(&self) {}
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(super) trait Errands: Send + Sync {
     fn heard(&self, message: &[u8]);
     /// What is to be sent each second, whatever the answers are.
     fn due(&self) -> Vec<Addressed>;
+    /// Nothing can be asked any more, nor heard: whoever waits for a message waits in vain. Told at least once.
+    fn down(&self);
 }
 
 /// Whom to ask.

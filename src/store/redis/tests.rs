@@ -1,7 +1,10 @@
 //! Connections to real servers: what comes over them, what happens when they break, and who looks after them.
 
 use std::{
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,8 @@ const LONG: Duration = Duration::from_secs(30);
 struct Notes {
     heard: Mutex<Vec<String>>,
     due: Mutex<Vec<&'static str>>,
+    /// How often nothing could be heard any more.
+    downs: AtomicUsize,
 }
 
 impl Notes {
@@ -41,6 +46,10 @@ impl Errands for Notes {
 
     fn due(&self) -> Vec<Addressed> {
         self.due.lock().unwrap().drain(..).map(plain).collect()
+    }
+
+    fn down(&self) {
+        self.downs.fetch_add(1, Relaxed);
     }
 }
 
@@ -179,10 +188,12 @@ async fn a_server_that_was_killed_and_started_again_lives_another_life() {
 async fn one_who_waited_in_vain_opens_the_breaker_and_an_answer_closes_it() {
     let server = Server::start(&[]);
     let patience = Duration::from_millis(100);
-    let (servers, _notes) = servers(Config { patience, ..config(&server.url()) });
+    let (servers, notes) = servers(Config { patience, ..config(&server.url()) });
     eventually(&servers, "SET a 1").await;
     server.signal("-STOP");
+    let downs = notes.downs.load(Relaxed);
     assert!(one(&servers, "INCR a").await.is_err());
+    assert!(notes.downs.load(Relaxed) > downs);
     assert!(servers.standing().is_down());
     for _ in 0..1_000 {
         assert!(one(&servers, "SET b 1").await.is_err());
@@ -288,6 +299,7 @@ async fn a_connection_that_was_cut_may_have_missed_messages() {
     let generation = servers.standing().generation();
     assert_eq!(server.answer("CLIENT KILL TYPE pubsub"), Value::Int(1));
     until(|| servers.standing().generation() > generation).await;
+    assert!(notes.downs.load(Relaxed) > 0);
     eventually(&servers, "GET a").await;
     server.answer("PUBLISH news again");
     one(&servers, "GET a").await.unwrap();
@@ -336,7 +348,9 @@ fn a_runtime_that_is_gone_is_replaced_by_the_next_that_asks() {
     server.signal("-STOP");
     assert!(first.block_on(clock::timeout(Duration::from_millis(50), one(&servers, "GET a"))).is_none());
     assert!(servers.standing().is_down());
+    let downs = notes.downs.load(Relaxed);
     drop(first);
+    assert!(notes.downs.load(Relaxed) > downs);
     server.signal("-CONT");
     assert!(servers.standing().generation() > generation);
     assert!(!servers.standing().is_down());
