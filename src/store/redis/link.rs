@@ -53,8 +53,8 @@ pub(super) struct How {
 
 /// Who hears what a server says of itself.
 pub(super) trait Ears: Send + Sync + 'static {
-    /// A message on the channel.
-    fn message(&self, payload: &[u8]);
+    /// A message on the channel, by a connection of this name.
+    fn message(&self, by: u64, payload: &[u8]);
     /// The connection is no more.
     fn lost(&self);
 }
@@ -73,10 +73,10 @@ impl Link {
     /// Connects, subscribes, and asks the server who it is. Refused are replicas and those that cannot answer yet.
     pub(super) async fn make(info: &ConnectionInfo, config: &Config, ears: Arc<dyn Ears>) -> Result<Self, StoreError> {
         let is_lost = Arc::<AtomicBool>::default();
-        let lost = Arc::clone(&is_lost);
+        let (by, lost) = (fastrand::u64(..), Arc::clone(&is_lost));
         let hear = move |push: PushInfo| -> Result<(), ()> {
             match (push.kind, push.data.as_slice()) {
-                (PushKind::Message, [_, Value::BulkString(payload)]) => ears.message(payload),
+                (PushKind::Message, [_, Value::BulkString(payload)]) => ears.message(by, payload),
                 (PushKind::Disconnection, _) => {
                     lost.store(true, Relaxed);
                     ears.lost();

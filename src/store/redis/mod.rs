@@ -2,10 +2,12 @@
 //!
 //! `servers` asks, whatever stands behind it; `config` says where it stands, `masters` finds it, `link` is a connection to
 //! one server, `nodes` all of them and which of them a key is for, `cluster` the arithmetic of that. `keeper` is the task
-//! that sees to it that there are connections, `post` what it shares with those who ask, `tls` who encrypts.
+//! that sees to it that there are connections, `post` what it shares with those who ask, `echoes` tells what was
+//! heard from what was heard before, `tls` knows who encrypts.
 
 mod cluster;
 mod config;
+mod echoes;
 mod keeper;
 mod link;
 mod masters;

@@ -18,7 +18,8 @@ use tokio::{
 };
 
 use super::{
-    config::Config,
+    config::{Config, Place},
+    echoes::Echoes,
     keeper,
     link::Ears,
     nodes::{Asked, Nodes},
@@ -39,6 +40,7 @@ pub(super) struct Post {
     pub(super) errands: Weak<dyn Errands>,
     state: watch::Sender<State>,
     hired: Mutex<Hired>,
+    echoes: Mutex<Echoes>,
     /// There is something to look at.
     pub(super) alarm: Notify,
     /// Errands are.
@@ -70,8 +72,9 @@ impl Post {
     pub(super) fn new(config: Config, errands: Weak<dyn Errands>) -> Self {
         let config = Config { max_unverified: config.max_unverified.max(SHORTEST), ..config };
         let (standing, state) = (Arc::default(), watch::Sender::new(State::Starting));
+        let (hired, echoes, alarm) = (Mutex::default(), Mutex::default(), Notify::new());
         let (is_due, has_moved) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { config, standing, errands, state, hired: Mutex::default(), alarm: Notify::new(), is_due, has_moved }
+        Self { config, standing, errands, state, hired, echoes, alarm, is_due, has_moved }
     }
 
     /// Sees to it that somebody keeps the connections, if this is a place where anybody can.
@@ -181,7 +184,11 @@ impl Post {
 }
 
 impl Ears for Post {
-    fn message(&self, payload: &[u8]) {
+    fn message(&self, by: u64, payload: &[u8]) {
+        let is_cluster = matches!(self.config.place, Place::Cluster(_));
+        if is_cluster && self.echoes.lock().unwrap_or_else(PoisonError::into_inner).is_echo(by, payload) {
+            return;
+        }
         if let Some(errands) = self.errands.upgrade() {
             errands.heard(payload);
         }
@@ -219,7 +226,6 @@ impl Drop for Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::redis::config::Place;
 
     struct Nobody;
 

@@ -44,7 +44,7 @@ pub(super) struct Answer {
 
 /// What the keeper does beside keeping the connections.
 pub(super) trait Errands: Send + Sync {
-    /// A message has come on the channel. In a cluster it comes from each master.
+    /// A message has come on the channel.
     fn heard(&self, message: &[u8]);
     /// What is to be sent each second, whatever the answers are.
     fn due(&self) -> Vec<Addressed>;

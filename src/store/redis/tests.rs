@@ -10,7 +10,7 @@ use std::{
 
 use redis::Value;
 
-use self::server::Server;
+pub(super) use self::server::Server;
 use super::{
     config::{Config, Place},
     link::Script,

@@ -11,13 +11,13 @@ use std::{
 use redis::Value;
 
 /// A server that is reached by a socket in a directory of its own, and goes when this does.
-pub(super) struct Server {
+pub(in crate::store::redis) struct Server {
     directory: PathBuf,
     process: Child,
 }
 
 impl Server {
-    pub(super) fn start(arguments: &[&str]) -> Self {
+    pub(in crate::store::redis) fn start(arguments: &[&str]) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let name = format!("cacheback-{}-{}", process::id(), STARTED.fetch_add(1, Relaxed));
         let directory = std::env::temp_dir().join(name);
@@ -44,40 +44,40 @@ impl Server {
         }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(in crate::store::redis) fn url(&self) -> String {
         format!("redis+unix://{}", self.directory.join("socket").display())
     }
 
-    fn client(&self) -> redis::RedisResult<redis::Connection> {
+    pub(in crate::store::redis) fn client(&self) -> redis::RedisResult<redis::Connection> {
         redis::Client::open(self.url()).unwrap().get_connection()
     }
 
     /// What it answers to one who stands beside it.
-    pub(super) fn answer(&self, command: &str) -> Value {
+    pub(in crate::store::redis) fn answer(&self, command: &str) -> Value {
         let mut words = command.split(' ');
         let mut command = redis::cmd(words.next().unwrap());
         command.arg(words.collect::<Vec<_>>());
         command.query(&mut self.client().unwrap()).unwrap()
     }
 
-    pub(super) fn calls(&self, command: &str) -> String {
+    pub(in crate::store::redis) fn calls(&self, command: &str) -> String {
         let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut self.client().unwrap()).unwrap();
         let line =
             stats.lines().find_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command)?.strip_prefix(':'));
         line.and_then(|line| line.split(',').next()).unwrap_or("calls=0").to_owned()
     }
 
-    pub(super) fn signal(&self, signal: &str) {
+    pub(in crate::store::redis) fn signal(&self, signal: &str) {
         let sent = process::Command::new("kill").args([signal, &self.process.id().to_string()]).status();
         assert!(sent.unwrap().success());
     }
 
-    pub(super) fn kill(&mut self) {
+    pub(in crate::store::redis) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    pub(super) fn restart(&mut self) {
+    pub(in crate::store::redis) fn restart(&mut self) {
         self.process = Self::spawn(&self.directory, &[]);
         self.wait();
     }

@@ -97,6 +97,27 @@ async fn a_node_that_is_new_is_found_when_a_key_has_moved_there() {
 }
 
 #[tokio::test]
+async fn what_all_nodes_tell_is_heard_once() {
+    let ports = Arc::<OnceLock<[u16; 2]>>::default();
+    let node = || {
+        let known = Arc::clone(&ports);
+        Scripted::start(move |words| match words.split(' ').next() {
+            Some("CLUSTER") => Some(halves(known.get().unwrap()[0], known.get().unwrap()[1])),
+            Some("GET") => Some(format!(">3\r\n+message\r\n{}{}+OK\r\n", bulk("news"), bulk("said"))),
+            _ => None,
+        })
+    };
+    let (first, second) = (node(), node());
+    ports.set([first.port, second.port]).unwrap();
+    let (servers, notes) = cluster(&[&first]);
+    let (low, high) = (format!("GET {}", low_keys().next().unwrap()), "GET foo");
+    for (get, times) in [(low.as_str(), 1), (high, 1), (high, 2), (&low, 2)] {
+        one(&servers, get).await.unwrap();
+        assert_eq!(notes.heard(), vec!["said"; times]);
+    }
+}
+
+#[tokio::test]
 async fn what_most_say_counts() {
     let ports = Arc::<OnceLock<[u16; 2]>>::default();
     let says = |who: usize, and: usize| {
