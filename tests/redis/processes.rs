@@ -15,18 +15,14 @@
 //! }
 //! ```
 
-use std::{
-    fs,
-    io::Write as _,
-    process::Stdio,
-    time::{Duration, SystemTime},
-};
+use std::{fs, io::Write as _, process::Stdio, time::SystemTime};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
-    time::timeout,
 };
+
+use crate::servers::in_time;
 
 /// What a process says stands on lines of its own, behind this: the test program prints other things too.
 const MARK: &str = "| ";
@@ -76,7 +72,7 @@ impl Process {
                 }
             }
         };
-        timeout(Duration::from_secs(30), next).await.expect("it says nothing")
+        in_time("it says something", next).await
     }
 
     /// Ends it where it stands: nothing in it is dropped.

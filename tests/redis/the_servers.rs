@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     processes::{self, Process},
-    servers::{self, Cluster, Nonsense, Proxy, Sentinels, Server},
+    servers::{self, Cluster, Nonsense, Proxy, Sentinels, Server, in_time, until},
 };
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn a_test_that_is_killed_leaves_no_server_behind() {
     let url = process.says().await;
     assert!(servers::connect(&url).await.is_ok());
     process.kill().await;
-    servers::until("the server is gone", async || servers::connect(&url).await.is_err()).await;
+    until("the server is gone", async || servers::connect(&url).await.is_err()).await;
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn a_line_loses_messages_and_nothing_else() {
     proxy.lose_messages(false);
     server.ask::<()>(&["PUBLISH", "news", "heard"]).await;
     let message = loop {
-        let push = heard.recv().await.unwrap();
+        let push = in_time("a message", heard.recv()).await.unwrap();
         if push.kind == PushKind::Message {
             break push.data;
         }
@@ -166,7 +166,7 @@ async fn a_line_says_something_else_in_place_of_an_answer() {
         proxy.answer(says);
         client.write_all(b"PING\r\n").await.unwrap();
         let mut heard = vec![0; length];
-        client.read_exact(&mut heard).await.unwrap();
+        in_time("something is said", client.read_exact(&mut heard)).await.unwrap();
         heard
     };
     assert_eq!(hear(Some(Nonsense::Bytes(b":42\r\n")), 5).await, b":42\r\n");
@@ -174,7 +174,7 @@ async fn a_line_says_something_else_in_place_of_an_answer() {
     assert_ne!(hear(Some(Nonsense::Random), 100).await, hear(Some(Nonsense::Random), 100).await);
     assert_eq!(hear(Some(Nonsense::EndlessLine), 64 << 20).await, vec![b'+'; 64 << 20]);
     assert_eq!(hear(Some(Nonsense::Cut), 1).await, b"+");
-    assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "it hung up");
+    assert_eq!(in_time("it hangs up", client.read(&mut [0])).await.unwrap(), 0);
 }
 
 async fn client(proxy: &Proxy) -> RedisResult<MultiplexedConnection> {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio::time::{sleep, timeout};
+
 mod cluster;
 mod frame;
 mod proxy;
@@ -14,14 +16,17 @@ pub(crate) use proxy::{Nonsense, Proxy};
 pub(crate) use sentinels::Sentinels;
 pub(crate) use server::{Server, connect};
 
-/// Waits until something is so that another process decides on: it is asked every few milliseconds, for half a minute.
+/// What a future gives, in half a minute: what never comes fails a test instead of keeping it for ever.
+pub(crate) async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
+    timeout(Duration::from_secs(30), future).await.unwrap_or_else(|_| panic!("{what}: not in half a minute"))
+}
+
+/// Waits until something is so that another process decides on: it is asked every few milliseconds.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let asking = async {
         while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), asking)
-        .await
-        .unwrap_or_else(|_| panic!("{what}: not in half a minute"));
+    in_time(what, asking).await;
 }

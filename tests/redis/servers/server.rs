@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    iter::repeat_with,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -15,11 +16,11 @@ use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult, aio::Mul
 
 use super::until;
 
-/// Runs a server in place of the shell, beside a watchman that kills it when the pipe from the test is closed: a test that
-/// was killed itself leaves no server behind.
-const WATCHED: &str = r#"exec 3<&0; (read -r _ <&3; kill -9 $$) & exec "$@" <&- 3<&-"#;
+/// Runs a server in the place of the shell, beside a watchman that kills it when the pipe from the test is closed: also a
+/// test that was killed leaves no server behind.
+const WATCHED: &str = r#"exec 3<&0; (read -r _ <&3; kill -9 $$) & exec "$@" </dev/null 3<&-"#;
 
-/// Few enough to start at once, without a snapshot that nobody asked for, and a replica that is served without delay.
+/// No snapshot that nobody asked for, and replicas that are fed without delay.
 const DATA: &str = "save \"\"\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n";
 
 #[derive(Debug)]
@@ -58,9 +59,9 @@ impl Server {
         for _ in 0..20 {
             server.port = free_port();
             let (port, directory) = (server.port, server.directory.display());
-            let always = format!("bind 127.0.0.1\nport {port}\ndir {directory}\nlogfile {directory}/log\n");
+            let always = format!("bind 127.0.0.1\nport {port}\ndir \"{directory}\"\nlogfile log\n");
             fs::write(server.directory.join("conf"), always + lines).unwrap();
-            if server.is_up_again().await {
+            if server.comes_up().await {
                 return server;
             }
         }
@@ -132,12 +133,12 @@ impl Server {
         self.ask::<()>(&["SAVE"]).await;
     }
 
-    /// Starts after `kill`, at the same address, with what it had when it was saved the last time.
+    /// Starts it, or once more, at the same address and with what it had when it was saved the last time.
     pub(crate) async fn start_again(&mut self) {
         self.kill();
         // Somebody else's connection may have the port for a moment.
         for _ in 0..20 {
-            if self.is_up_again().await {
+            if self.comes_up().await {
                 return;
             }
         }
@@ -156,7 +157,7 @@ impl Server {
     }
 
     /// Whether it came up on its port: another one may have been faster.
-    async fn is_up_again(&mut self) -> bool {
+    async fn comes_up(&mut self) -> bool {
         let mut shell = Command::new("sh");
         shell.args(["-c", WATCHED, "sh"]).arg(program()).arg(self.directory.join("conf")).args(self.mode);
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -204,11 +205,7 @@ fn program() -> OsString {
 /// A port that is free, as is the one for a cluster's gossip, 10,000 above. Both are below those that systems give to
 /// outgoing connections: while a server is down its port stays free.
 fn free_port() -> u16 {
-    loop {
-        let port = fastrand::u16(12_000..22_000);
-        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        if is_free(port) && is_free(port + 10_000) {
-            return port;
-        }
-    }
+    let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let mut ports = repeat_with(|| fastrand::u16(12_000..22_000)).take(1_000);
+    ports.find(|port| is_free(*port) && is_free(port + 10_000)).expect("of 10,000 ports one is free")
 }
