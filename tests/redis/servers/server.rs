@@ -58,9 +58,7 @@ impl Server {
         let mut server = Self { process: None, is_frozen: false, directory, port: 0, mode, password };
         for _ in 0..20 {
             server.port = free_port();
-            let (port, directory) = (server.port, server.directory.display());
-            let always = format!("bind 127.0.0.1\nport {port}\ndir \"{directory}\"\nlogfile log\n");
-            fs::write(server.directory.join("conf"), always + lines).unwrap();
+            server.configure(lines);
             if server.comes_up().await {
                 return server;
             }
@@ -156,6 +154,12 @@ impl Server {
         self.start_again().await;
     }
 
+    fn configure(&self, lines: &str) {
+        let (port, directory) = (self.port, self.directory.display());
+        let always = format!("bind 127.0.0.1\nport {port}\ndir \"{directory}\"\nlogfile log\n");
+        fs::write(self.directory.join("conf"), always + lines).unwrap();
+    }
+
     /// Whether it came up on its port: another one may have been faster.
     async fn comes_up(&mut self) -> bool {
         let mut shell = Command::new("sh");
@@ -208,4 +212,13 @@ fn free_port() -> u16 {
     let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let mut ports = repeat_with(|| fastrand::u16(12_000..22_000)).take(1_000);
     ports.find(|port| is_free(*port) && is_free(port + 10_000)).expect("of 10,000 ports one is free")
+}
+
+#[tokio::test]
+async fn a_server_is_not_taken_for_another_that_has_its_port() {
+    let (one, mut other) = (Server::start().await, Server::start().await);
+    other.kill();
+    other.port = one.port;
+    other.configure(DATA);
+    assert!(!other.comes_up().await);
 }
