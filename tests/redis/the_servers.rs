@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     processes::{self, Process},
-    servers::{self, Cluster, Nonsense, Proxy, Sentinels, Server, in_time, until},
+    servers::{self, Cluster, Nonsense, Nowhere, Proxy, Sentinels, Server, in_time, until},
 };
 
 #[tokio::test]
@@ -133,6 +133,12 @@ async fn a_line_is_cut_refused_held_back_and_slow() {
         assert!(timeout(secs(1) / 10, ping(&mut client)).await.is_err());
         proxy.delay(secs(0), secs(0));
     }
+}
+
+#[tokio::test]
+async fn who_connects_to_nowhere_waits() {
+    let nowhere = Nowhere::new();
+    assert!(timeout(secs(1) / 10, TcpStream::connect(nowhere.address())).await.is_err());
 }
 
 #[tokio::test]

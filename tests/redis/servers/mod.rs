@@ -7,11 +7,13 @@ use tokio::time::{sleep, timeout};
 
 mod cluster;
 mod frame;
+mod nowhere;
 mod proxy;
 mod sentinels;
 mod server;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use nowhere::Nowhere;
 pub(crate) use proxy::{Nonsense, Proxy};
 pub(crate) use sentinels::Sentinels;
 pub(crate) use server::{Server, connect};
