@@ -42,6 +42,8 @@ pub(super) async fn keep(presence: Presence) {
         let why = match made.unwrap_or_else(|| Err(StoreError("no connection to Redis in time".into()))) {
             Err(why) => why,
             Ok(made) => {
+                // Whoever is still connected and of no use any more is not listened to beside the others.
+                drop(before.take());
                 let mut nodes = Arc::new(made);
                 keeper.verified = clock::now();
                 post.up(&nodes);
