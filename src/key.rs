@@ -34,7 +34,7 @@ pub(crate) struct UriParts<'a> {
 }
 
 /// The first byte of a key that is somebody's own bytes.
-const RAW: u8 = 0;
+pub(crate) const RAW: u8 = 0;
 /// The first byte of a key that begins with a URI.
 const URI: u8 = 1;
 /// The byte before a message that stands in the place of a query. No URI has it, so none names a message.
@@ -73,6 +73,12 @@ impl Key {
 /// What stands for a message in the place of a query.
 pub(crate) fn message_query(message: &[u8]) -> Vec<u8> {
     [&[MESSAGE], message].concat()
+}
+
+/// The key that has these bytes.
+#[cfg(feature = "redis")]
+pub(crate) fn of_bytes(bytes: &[u8]) -> Key {
+    Key(Arc::from(bytes))
 }
 
 /// The bytes by which a key is looked up.
@@ -216,7 +222,7 @@ impl fmt::Display for UriParts<'_> {
 }
 
 /// Takes one part off the front: `None` if the bytes end too soon, `Some((None, _))` for an absent part.
-fn read(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+pub(crate) fn read(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     if *length == ABSENT {
         return Some((None, rest));

@@ -156,6 +156,9 @@ pub use crate::{
     typed::{CachedFunction, Function, KeyFn, Typed},
 };
 
+#[cfg(feature = "redis")]
+pub use crate::store::redis::{RedisStore, RedisStoreBuilder};
+
 #[cfg(feature = "serde")]
 pub use crate::codec::{Json, Postcard};
 

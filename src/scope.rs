@@ -11,6 +11,9 @@ use crate::{
     key::{COMPRESSED, Key, UriParts, message_query},
 };
 
+#[cfg(feature = "redis")]
+pub(crate) mod wire;
+
 /// A URI or a key with more bytes than this is long: few are.
 const LONG: usize = 512;
 
@@ -279,6 +282,13 @@ impl Scope {
     }
 }
 
+#[cfg(feature = "redis")]
+impl GroupScope {
+    pub(crate) fn authority(&self) -> Option<&[u8]> {
+        self.authority.as_deref()
+    }
+}
+
 impl UriScope {
     pub(crate) fn path(&self) -> &[u8] {
         &self.path
@@ -290,6 +300,26 @@ impl UriScope {
             Extent::Query(query) => Some(vec![query.as_deref()]),
             Extent::Message(message) => Some(vec![Some(message), Some(&COMPRESSED)]),
             Extent::Queries | Extent::Below | Extent::Beginning => None,
+        }
+    }
+
+    /// Where not all hosts are meant: the one.
+    #[cfg(feature = "redis")]
+    pub(crate) fn authority(&self) -> Option<&[u8]> {
+        self.authority.as_deref()
+    }
+
+    /// Where paths are meant by how they begin: all of them are this one, or go on from it with a segment of their own. With
+    /// those that only begin as the last segment does, that is the path without this segment.
+    #[cfg(feature = "redis")]
+    pub(crate) fn all_below(&self) -> Option<&[u8]> {
+        match self.extent {
+            Extent::Below => Some(&self.path),
+            Extent::Beginning => {
+                let end = self.path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+                Some(&self.path[..end])
+            }
+            Extent::Query(_) | Extent::Queries | Extent::Message(_) => None,
         }
     }
 

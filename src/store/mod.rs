@@ -43,8 +43,7 @@ mod contract;
 pub(crate) mod local;
 mod record;
 #[cfg(feature = "redis")]
-#[allow(dead_code, reason = "for the store that speaks with Redis")]
-mod redis;
+pub(crate) mod redis;
 pub(crate) mod standing;
 pub(crate) mod tier;
 

@@ -5,15 +5,29 @@
 //! that sees to it that there are connections, `post` what it shares with those who ask, `echoes` tells what was
 //! heard from what was heard before, `tls` knows who encrypts.
 
+mod asking;
+mod builder;
+mod claim;
 mod cluster;
 mod config;
 mod echoes;
+mod envelope;
 mod keeper;
+mod leases;
 mod link;
 mod masters;
+mod messages;
+mod names;
 mod nodes;
 mod post;
+mod proof;
+mod random;
+mod scripts;
 mod servers;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tokens;
+
+pub use self::{builder::RedisStoreBuilder, store::RedisStore};

@@ -13,7 +13,6 @@ use redis::{Cmd, Value};
 
 pub(super) use super::link::{Era, Script};
 use super::{
-    cluster,
     config::{Config, Place},
     post::Post,
 };
@@ -96,11 +95,6 @@ impl Servers {
     /// Whether keys of different slots may stand in one command: everywhere but in a cluster.
     pub(super) fn is_one(&self) -> bool {
         !matches!(self.post.config.place, Place::Cluster(_))
-    }
-
-    /// The slot of a key, which says whether it is on the same node as another one.
-    pub(super) fn slot(&self, key: &[u8]) -> u16 {
-        cluster::slot(key)
     }
 
     /// Something is due now.

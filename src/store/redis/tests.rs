@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{clock, store::StoreError};
 
+mod kept;
 mod scripted;
 mod server;
 mod topology;

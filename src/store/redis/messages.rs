@@ -1,0 +1,80 @@
+//! What caches tell one another over the channel: what was invalidated, and that a run has ended for which others wait.
+//!
+//! A message is the version of the format, the name of the cache that sends it (8 bytes), a kind, and a scope or the name of
+//! a lease.
+
+use crate::{
+    scope::{Scope, wire},
+    slot::Force,
+    store::Member,
+};
+
+/// The format that this version writes, and the only one that it reads.
+const FORMAT: u8 = 1;
+const EXPIRED: u8 = 0;
+const PURGED: u8 = 1;
+const LEFT: u8 = 2;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    Invalidated {
+        by: Member,
+        scope: Scope,
+        force: Force,
+    },
+    /// The lease of this name was given back.
+    Left(Vec<u8>),
+}
+
+impl Message {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let (Member(by), kind, rest) = match self {
+            Self::Invalidated { by, scope, force: Force::Expire } => (*by, EXPIRED, wire::encode(scope)),
+            Self::Invalidated { by, scope, force: Force::Purge } => (*by, PURGED, wire::encode(scope)),
+            // It is told to everybody: who waits may be another cache of the same instance.
+            Self::Left(lease) => (Member(0), LEFT, lease.clone()),
+        };
+        [&[FORMAT], &by.to_be_bytes()[..], &[kind], &rest].concat()
+    }
+
+    /// Reads a message. `None` if nobody can tell what it says: it may have been anything.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (FORMAT, rest) = bytes.split_first().map(|(format, rest)| (*format, rest))? else { return None };
+        let (by, rest) = rest.split_first_chunk()?;
+        let by = Member(u64::from_be_bytes(*by));
+        match rest.split_first()? {
+            (&EXPIRED, scope) => Some(Self::Invalidated { by, scope: wire::decode(scope)?, force: Force::Expire }),
+            (&PURGED, scope) => Some(Self::Invalidated { by, scope: wire::decode(scope)?, force: Force::Purge }),
+            (&LEFT, lease) => Some(Self::Left(lease.to_vec())),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test] // P72
+        fn what_is_said_is_heard(by: u64, scope in wire::tests::scope(), lease: Vec<u8>) {
+            for force in [Force::Expire, Force::Purge] {
+                let message = Message::Invalidated { by: Member(by), scope: scope.clone(), force };
+                prop_assert_eq!(Message::decode(&message.encode()), Some(message));
+            }
+            let message = Message::Left(lease);
+            prop_assert_eq!(Message::decode(&message.encode()), Some(message));
+        }
+
+        #[test] // P64, P76
+        fn what_nobody_understands_is_no_message(bytes: Vec<u8>, scope in wire::tests::scope(), at: prop::sample::Index) {
+            _ = Message::decode(&bytes);
+            let mut whole = Message::Invalidated { by: Member(7), scope, force: Force::Purge }.encode();
+            prop_assert_eq!(Message::decode(&whole[..at.index(whole.len())]), None);
+            whole[0] += 1;
+            prop_assert_eq!(Message::decode(&whole), None);
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The store: each promise of `Store` as what is asked of Redis.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::{
+    asking::{self, Answers, millis, moment, number, odd, plain, script},
+    claim::{Buckets, Run},
+    config::Config,
+    envelope::{Envelope, FORMAT, MOST_TAGS, Seal},
+    leases::{self, Due, Held, Leases},
+    messages::Message,
+    names::{CourseNames, Name, Names},
+    proof::Proof,
+    random::random,
+    scripts,
+    servers::{Addressed, Answer, Errands, Servers},
+    tokens::{self, Token},
+};
+use crate::{
+    entry::Course,
+    error::Error,
+    key::Key,
+    protocol::sealed::Sealed,
+    scope::Scope,
+    slot::Force,
+    store::{
+        BoxFuture, Claimed, Found, Leasing, Listener, Member, Record, Saved, Since, Standing, Store, StoreError,
+        redis::RedisStoreBuilder,
+    },
+};
+
+/// How long tokens are needed after a claim, at least: a run that takes longer may be made in vain.
+const TOKENS: Duration = Duration::from_secs(600);
+/// How much longer than the record that they cover.
+const LONGER: Duration = Duration::from_secs(300);
+/// How long the buckets are.
+const BUCKETS: Duration = Duration::from_secs(24 * 3_600);
+/// Nothing is kept for longer: ten years.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+
+/// A store in Redis.
+#[derive(Clone)]
+pub struct RedisStore(Arc<Inner>);
+
+/// What is set once.
+pub(super) struct Settings {
+    pub(super) prefix: Box<str>,
+    pub(super) seal: Seal,
+    /// In bytes.
+    pub(super) max_value: usize,
+}
+
+struct Inner {
+    servers: Servers,
+    names: Names,
+    seal: Seal,
+    max_value: usize,
+    leases: Arc<Leases>,
+    listeners: Mutex<Vec<(Member, Weak<dyn Listener>)>>,
+}
+
+impl RedisStore {
+    /// Connects to the server at a URL, with what is set by default.
+    ///
+    /// # Errors
+    ///
+    /// As for [`RedisStoreBuilder::connect`].
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder().url(url).connect().await
+    }
+
+    /// A store that connects when it is first needed, to the server at a URL and with what is set by default.
+    ///
+    /// # Errors
+    ///
+    /// As for [`RedisStoreBuilder::connect_lazy`].
+    pub fn connect_lazy(url: &str) -> Result<Self, Error> {
+        Self::builder().url(url).connect_lazy()
+    }
+
+    /// What is set, before there is a store.
+    pub fn builder() -> RedisStoreBuilder {
+        RedisStoreBuilder::default()
+    }
+
+    pub(super) fn new(servers: Config, settings: Settings) -> Self {
+        let Settings { prefix, seal, max_value } = settings;
+        Self(Arc::new_cyclic(|inner: &Weak<Inner>| {
+            let errands: Weak<dyn Errands> = Weak::<Inner>::clone(inner);
+            let inner = Weak::clone(inner);
+            let nudge = move || inner.upgrade().iter().for_each(|inner| inner.servers.nudge());
+            Inner {
+                servers: Servers::new(servers, errands),
+                names: Names::new(&prefix),
+                seal,
+                max_value,
+                leases: Arc::new(Leases::new(nudge)),
+                listeners: Mutex::default(),
+            }
+        }))
+    }
+
+    pub(super) async fn connected(self) -> Result<Self, Error> {
+        self.0.servers.connect().await?;
+        Ok(self)
+    }
+}
+
+impl Inner {
+    async fn ask(&self, commands: Vec<Addressed>) -> Result<Answers, StoreError> {
+        asking::ask(&self.servers, commands).await
+    }
+
+    fn tokens(&self, tokens: &[Token<'_>]) -> Vec<Name> {
+        tokens.iter().map(|token| self.names.token(token)).collect()
+    }
+
+    /// What a record says that was kept under a name and found at this moment, if what covers it is what covered it then.
+    async fn opened(
+        &self,
+        key: &Key,
+        name: &Name,
+        Answer { value, era }: Answer,
+        proof: Option<Proof>,
+        now: u64,
+    ) -> Result<Option<Found>, StoreError> {
+        let Value::BulkString(bytes) = value else { return Ok(None) };
+        let envelope = Envelope::read(&Bytes::from(bytes), name, &self.seal);
+        let Some(envelope) = envelope.filter(|envelope| proof == Some(envelope.proof)) else { return Ok(None) };
+        let tags = self.tokens(&tokens::of_tags(key, envelope.tags.iter()));
+        if !tags.is_empty() {
+            let observed = self.ask(asking::read(&self.servers, &tags)).await?.tokens(tags.len())?;
+            if observed.map(|observed| Proof::of(era, &observed)) != Some(envelope.proof_of_tags) {
+                return Ok(None);
+            }
+        }
+        let age = Duration::from_micros(now.saturating_sub(envelope.claimed));
+        Ok(Some(Found { bytes: envelope.record, age }))
+    }
+
+    /// The buckets as they are now.
+    async fn buckets(&self) -> Result<Option<Buckets>, StoreError> {
+        let name = self.names.buckets();
+        let question = plain(&name, redis::cmd("GET").arg(&name).take());
+        Ok(Buckets::read(self.ask(vec![question]).await?.next()?))
+    }
+
+    fn saving(&self, names: &CourseNames, run: &Run, envelope: &Envelope, life: Duration) -> Addressed {
+        let lease = run.lease(names).map(|lease| lease.held.token.to_vec()).unwrap_or_default();
+        let bytes = envelope.write(&names.record, &self.seal);
+        let [channel, told] = self.leaving(names);
+        let keys = vec![names.record.clone(), names.lease.clone(), names.mark.clone()];
+        script(&scripts::SAVE, keys, [lease, channel, told, bytes, number(run.claimed), number(life.as_micros())])
+    }
+
+    fn releasing(&self, Held { names, token }: &Held) -> Addressed {
+        let [channel, told] = self.leaving(names);
+        script(&scripts::RELEASE, vec![names.lease.clone(), names.mark.clone()], [token.to_vec(), channel, told])
+    }
+
+    /// Where those who wait for a lease are told, and what.
+    fn leaving(&self, names: &CourseNames) -> [Vec<u8>; 2] {
+        [self.names.channel().into_bytes(), Message::Left(names.lease.clone()).encode()]
+    }
+
+    async fn claim(&self, course: &Course, leasing: Leasing) -> Result<Claimed, StoreError> {
+        let (names, tokens) = (self.names.course(course), self.tokens(&tokens::of_key(&course.key)));
+        let asked =
+            (leasing == Leasing::Wanted).then(|| (self.leases.take(names.clone()), self.leases.wait(&names.lease)));
+        let token = asked.as_ref().map(|(lease, _)| lease.held.token.to_vec()).unwrap_or_default();
+        let mut commands = asking::observe(&self.servers, &tokens, TOKENS);
+        commands.push(asking::observing(&[self.names.buckets()], tokens::BUCKETS, BUCKETS));
+        let keys = vec![names.record.clone(), names.lease.clone(), names.mark.clone()];
+        commands.push(script(&scripts::CLAIM, keys, [token, millis(leases::LASTS), millis(leases::MARKED)]));
+
+        let mut answers = self.ask(commands).await?;
+        let observed = answers.tokens(tokens.len())?.ok_or_else(odd)?;
+        let buckets = only(answers.next()?).and_then(Buckets::read).ok_or_else(odd)?;
+        let Answer { value, era } = answers.next()?;
+        let Value::Array(values) = value else { return Err(odd()) };
+        let Ok([record, seconds, micros, Value::Int(left)]) = <[Value; 4]>::try_from(values) else { return Err(odd()) };
+        let (claimed, proof) = (moment(&seconds, &micros)?, Proof::of(era, &observed));
+        let (mut lease, mut held) = (None, None);
+        if let Some((own, waiting)) = asked {
+            match u64::try_from(left) {
+                Ok(0) => lease = Some(own),
+                left => {
+                    own.is_gone();
+                    let left = left.map_or(leases::LASTS, Duration::from_millis).min(leases::LASTS);
+                    held = Some(Box::pin(waiting.left(left)) as BoxFuture<'static, _>);
+                }
+            }
+        }
+        let record = Answer { value: record, era };
+        let found = self.opened(&course.key, &names.record, record, Some(proof), claimed).await?;
+        let run = Run { key: course.key.clone(), claimed, era, proof, buckets, lease };
+        Ok(Claimed { found, since: Since(Arc::new(run)), held })
+    }
+
+    /// Keeps a record, in the order that the guarantee for tags rests on: first the tokens of its tags are read, THEN the
+    /// buckets. NOTE: `invalidate` changes the bucket first, and then deletes the token.
+    async fn save(&self, course: &Course, record: Record, run: &Run) -> Result<Saved, StoreError> {
+        let (names, life) = (self.names.course(course), record.time_to_live.min(LONGEST));
+        let Record { bytes, tags, .. } = record;
+        if bytes.len() > self.max_value || tags.iter().count() > MOST_TAGS {
+            return Ok(give_back(run, &names, Saved::Kept));
+        }
+        let of_key = self.tokens(&tokens::of_key(&course.key));
+        let of_tags = self.tokens(&tokens::of_tags(&course.key, tags.iter()));
+        let needed = TOKENS.max(life + LONGER);
+        let mut commands = asking::observe(&self.servers, &of_key, needed);
+        commands.extend(asking::observe(&self.servers, &of_tags, needed));
+        let mut answers = self.ask(commands).await?;
+        let proof = answers.tokens(of_key.len())?.map(|observed| Proof::of(run.era, &observed));
+        let observed = answers.tokens(of_tags.len())?.ok_or_else(odd)?;
+        if proof != Some(run.proof) {
+            return Ok(give_back(run, &names, Saved::Voided));
+        }
+        if !of_tags.is_empty() {
+            let now = self.buckets().await?;
+            if !now.is_some_and(|now| tags.iter().all(|tag| run.buckets.agree(&now, tag))) {
+                return Ok(give_back(run, &names, Saved::Voided));
+            }
+        }
+        let proof_of_tags = Proof::of(run.era, &observed);
+        let envelope = Envelope { claimed: run.claimed, proof: run.proof, tags, proof_of_tags, record: bytes };
+        self.ask(vec![self.saving(&names, run, &envelope, jittered(life))]).await?;
+        if let Some(lease) = run.lease(&names) {
+            lease.is_gone();
+        }
+        Ok(Saved::Kept)
+    }
+
+    async fn forget(&self, course: &Course, run: &Run) -> Result<(), StoreError> {
+        let name = self.names.course(course).record;
+        let forgetting = script(&scripts::FORGET, vec![name], [FORMAT.to_vec(), number(run.claimed)]);
+        self.ask(vec![forgetting]).await.map(drop)
+    }
+
+    /// Deletes the tokens of what a scope reaches; before that the bucket is changed by which a run learns of tags that it did
+    /// not know. NOTE: see `save`.
+    async fn invalidate(&self, scope: &Scope, force: Force, by: Member) -> Result<(), StoreError> {
+        if let Some(bucket) = tokens::bucket_of(scope) {
+            let stirring = [number(bucket * 8), random().to_vec()];
+            self.ask(vec![script(&scripts::STIR, vec![self.names.buckets()], stirring)]).await?;
+        }
+        let message = Message::Invalidated { by, scope: scope.clone(), force }.encode();
+        let (channel, names) = (self.names.channel().into_bytes(), self.tokens(&tokens::deleted_by(scope)));
+        // Each is told of by itself, as in a cluster none is deleted in the same moment as another.
+        let deleting = names.into_iter();
+        let deleting =
+            deleting.map(|name| script(&scripts::INVALIDATE, vec![name], [channel.clone(), message.clone()]));
+        self.ask(deleting.collect()).await.map(drop)
+    }
+
+    async fn release(&self) -> Result<(), StoreError> {
+        let all = self.leases.all();
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.ask(all.iter().map(|held| self.releasing(held)).collect()).await.map(drop)
+    }
+}
+
+/// What became of a record that was not sent: its lease ends all the same.
+fn give_back(run: &Run, names: &CourseNames, saved: Saved) -> Saved {
+    if let Some(lease) = run.lease(names) {
+        lease.give_back();
+    }
+    saved
+}
+
+/// The one value that a script gave.
+fn only(Answer { value, era }: Answer) -> Option<Answer> {
+    let Value::Array(values) = value else { return None };
+    let Ok([value]) = <[Value; 1]>::try_from(values) else { return None };
+    Some(Answer { value, era })
+}
+
+/// A little less, so that what was saved in one moment is not gone in one moment. Less than a second is exact.
+fn jittered(life: Duration) -> Duration {
+    if life < Duration::from_secs(1) { life } else { life.mul_f64(1.0 - fastrand::f64() / 64.0) }
+}
+
+impl Errands for Inner {
+    fn heard(&self, message: &[u8]) {
+        match Message::decode(message) {
+            Some(Message::Left(lease)) => self.leases.left(&lease),
+            Some(Message::Invalidated { by, scope, force }) => {
+                let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let others = listeners.iter().filter(|(member, _)| *member != by);
+                others
+                    .filter_map(|(_, listener)| listener.upgrade())
+                    .for_each(|other| other.invalidated(&scope, force));
+            }
+            None => self.servers.standing().gap(),
+        }
+    }
+
+    fn due(&self) -> Vec<Addressed> {
+        let Due { renew, release } = self.leases.due();
+        let renewing = |held: &Held| {
+            script(&scripts::RENEW, vec![held.names.lease.clone()], [held.token.to_vec(), millis(leases::LASTS)])
+        };
+        release.iter().map(|held| self.releasing(held)).chain(renew.iter().map(renewing)).collect()
+    }
+
+    fn down(&self) {
+        self.leases.lose_all();
+    }
+}
+
+impl Sealed for RedisStore {}
+
+impl Store for RedisStore {
+    fn join(&self, listener: Weak<dyn Listener>) -> Member {
+        let member = Member(u64::from_be_bytes(random()));
+        let mut listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|(_, listener)| listener.strong_count() > 0);
+        listeners.push((member, listener));
+        member
+    }
+
+    fn standing(&self) -> &Standing {
+        self.0.servers.standing()
+    }
+
+    fn fetch<'a>(&'a self, course: &'a Course) -> BoxFuture<'a, Result<Option<Found>, StoreError>> {
+        Box::pin(async move {
+            let (inner, name) = (&self.0, self.0.names.course(course).record);
+            let tokens = inner.tokens(&tokens::of_key(&course.key));
+            let mut commands =
+                vec![plain(&name, redis::cmd("GET").arg(&name).take()), plain(&name, redis::cmd("TIME"))];
+            commands.extend(asking::read(&inner.servers, &tokens));
+            let mut answers = inner.ask(commands).await?;
+            let (record, time) = (answers.next()?, answers.next()?);
+            let Value::Array(time) = time.value else { return Err(odd()) };
+            let [seconds, micros] = time.as_slice() else { return Err(odd()) };
+            let proof = answers.tokens(tokens.len())?.map(|observed| Proof::of(record.era, &observed));
+            inner.opened(&course.key, &name, record, proof, moment(seconds, micros)?).await
+        })
+    }
+
+    fn claim<'a>(&'a self, course: &'a Course, leasing: Leasing) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+        Box::pin(self.0.claim(course, leasing))
+    }
+
+    fn save<'a>(
+        &'a self,
+        course: &'a Course,
+        record: Record,
+        since: &'a Since,
+    ) -> BoxFuture<'a, Result<Saved, StoreError>> {
+        Box::pin(async move { self.0.save(course, record, Run::of(since, course)?).await })
+    }
+
+    fn forget<'a>(&'a self, course: &'a Course, since: &'a Since) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.0.forget(course, Run::of(since, course)?).await })
+    }
+
+    fn invalidate<'a>(
+        &'a self,
+        scope: &'a Scope,
+        force: Force,
+        by: &'a Member,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.0.invalidate(scope, force, *by))
+    }
+
+    fn release(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.0.release())
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("names", &self.0.names)
+            .field("leases", &self.0.leases)
+            .finish_non_exhaustive()
+    }
+}
