@@ -81,13 +81,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::spawn(async move { axum::serve(listener, app).await });
     }
     let (a, b) = (addresses[0], addresses[1]);
+    // Behind a balancer all instances are asked by one name: that is part of what a response is kept under.
+    let curl = "curl -H host:shop.example";
     println!("Two instances over {url}. Try, one after the other:\n");
-    println!("    curl -i http://{a}/prices/tea                # a second: A looks it up");
-    println!("    curl -i http://{b}/prices/tea                # at once: B has it from Redis (detail=store)");
-    println!("    curl http://{a}/prices/salt & curl http://{b}/prices/salt; wait    # one looks it up for both");
-    println!("    curl -d 120 http://{b}/prices/tea            # B changes it,");
-    println!("    curl -i http://{a}/prices/tea                # and A no longer has the old price");
-    println!("    redis-cli --scan --pattern 'cacheback:*'     # what is there\n");
+    println!("    {curl} -i http://{a}/prices/tea          # a second: A looks it up");
+    println!("    {curl} -i http://{b}/prices/tea          # at once: B has it from Redis (detail=store)");
+    println!("    {curl} http://{a}/prices/salt & {curl} http://{b}/prices/salt; wait    # one looks it up for both");
+    println!("    {curl} -d 120 http://{b}/prices/tea      # B changes it,");
+    println!("    {curl} -i http://{a}/prices/tea          # and A no longer has the old price");
+    println!("    redis-cli --scan --pattern 'cacheback:*'                         # what is there\n");
     std::future::pending::<()>().await;
     Ok(())
 }
