@@ -53,7 +53,8 @@
 //! | gRPC: unary answers are stored whole and given to those who ask the same, streams pass, by two clients over sockets | `tests/grpc.rs` |
 //! | Any service, and any async function; each promise of django-cacheback | `tests/typed.rs`, `tests/job_api.rs` |
 //! | A placeholder stands in at once, and never for longer than it must | `tests/placeholder.rs` |
-//! | What one instance has stored others find; what is invalidated no late run brings back; no request fails because of a store | `tests/stores.rs` |
+//! | What one instance has stored others find, one runs for all of them, and what one invalidates all let go of; no late run brings it back; no request fails because of a store | `tests/stores.rs` |
+//! | The same over Redis, by real servers: killed, frozen, full, read-only, talking nonsense, failing over, in a cluster | `tests/redis.rs` |
 //! | Stored responses and all that is known of their keys take the memory that was configured and a quarter more at most; what is read often stays | `tests/memory.rs` |
 //! | Nothing panics, whatever requests and responses come | `tests/no_panics.rs` |
 //!
@@ -62,6 +63,8 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `axum` | yes | the path as received (`OriginalUri`) in the key; [`Tags`], [`Freshness`] and [`NoStore`] as parts of a handler's response; the client's address for the auditor |
+//! | `redis` | no | `RedisStore`: many instances behave as one cache |
+//! | `redis-tls` | no | encrypted connections to it (`rediss://`) |
 //! | `serde` | no | `Json` and `Postcard`: typed responses as bytes, for a [`Store`] |
 //! | `tracing` | no | events and warnings through `tracing` |
 //! | `full` | no | all of them |
@@ -74,13 +77,13 @@
 //!   it), `scope` (what an invalidation names), `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only
 //!   file that reads time), `sync` (what threads share state by), `error`.
 //! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (what of a remote tier, and how a cache
-//!   uses one), `codec` (values as bytes).
+//!   uses one; in `store/redis` one over Redis), `codec` (values as bytes).
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
 //!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back).
 //! * **Engine**: `cache` (shared state, the handle), `layer` (a route's settings), `sighting` (what was found for a request),
 //!   `service` (answers from memory), `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for
-//!   one), `placeholder` (or does neither), `run` (the run itself; the only file that spawns), `elsewhere` (a runtime for
+//!   one), `placeholder` (or does neither), `run` (the run itself; the only file that spawns, but for the keeper of connections to Redis), `elsewhere` (a runtime for
 //!   those behind readers), `consult` (asks the shared store first), `settling` (what a response means), `desk` (who gets
 //!   it), `supervision` (of a run's deadline, its panics, and whether anybody wants it), `audit` (behind a fresh hit).
 //! * **Protocols**: `typed`, `http` with a file for each group of rules (in `http/audit` those of the auditor), and `grpc`,
