@@ -6,8 +6,8 @@ use std::{any::Any, panic, pin::pin, sync::Arc, time::Duration};
 use tower_service::Service;
 
 use crate::{
-    clock,
-    consult::Consult,
+    clock::{self, Instant},
+    consult::{Consult, rest},
     demands::Demands,
     desk::Delivery,
     entry::Fields,
@@ -39,6 +39,8 @@ struct Seeker<S, P: Protocol> {
     forced: Option<Forced>,
     /// Code in this process asks for that: the run is the answer, whatever becomes of it.
     by_hand: bool,
+    /// When it came: from then on it is waiting.
+    came: Instant,
     /// What is left of the time for the shared store, if there is one.
     budget: Option<Budget>,
 }
@@ -84,11 +86,11 @@ where
     };
     let status = seen.forward_of(by_hand, demands.is_some(), &route.settings);
     let budget = budget.or_else(|| route.cache.shared().tier.as_ref().map(Tier::budget));
-    let mut seeker = Seeker { route, service, key, view, status, forced, by_hand, budget };
+    let mut seeker = Seeker { route, service, key, view, status, forced, by_hand, came: clock::now(), budget };
     let flights = Arc::clone(&seeker.route.cache.shared().flights);
     let (mut alone, mut panics, mut fields) = (false, 0, None);
-    // The shared store is asked once; and whether the answer was found there.
-    let (mut consult, mut found) = (if forced.is_none() { Consult::Take } else { Consult::Announce }, None);
+    // Whether what the shared store holds will do, which is so once; and whether the answer was found there.
+    let (mut takes, mut found) = (forced.is_none(), None);
     loop {
         // ## Looking => (Leading | Following | done: found, stood in for, or by itself)
         if let Some((outcome, behind)) = seeker.hit(&seen)
@@ -148,11 +150,12 @@ where
             Joined::Lead(lead) => {
                 match seeker.look_again(&seen, &lead, fields.as_ref(), &request) {
                     Ok(again) => {
+                        let consult = seeker.consult(takes, together);
                         match seeker.lead(lead, request, again.as_ref().unwrap_or(&seen), together, consult).await {
                             Led::Answered(answer) => return answer,
                             Led::Found(back, its, entry) => {
                                 (seeker, request) = (back, its);
-                                (consult, found) = (Consult::Announce, Some(Detail::Store));
+                                (takes, found) = (false, Some(Detail::Store));
                                 seen = seeker.look_at(entry, &request);
                             }
                         }
@@ -235,6 +238,13 @@ impl<S, P: Protocol> Seeker<S, P> {
         // Not everything that a seeker has may be shared between threads.
         let (route, key, budget) = (Arc::clone(&self.route), self.key.clone(), self.budget.clone());
         async move { route.look_anywhere(&key, request, budget.as_ref()).await }
+    }
+
+    /// How a run of this one's consults the shared store. Who does not wait for others here waits for none elsewhere; and
+    /// nobody waits for longer there than here.
+    fn consult(&self, takes: bool, together: bool) -> Consult {
+        let patience = if together { rest(self.route.settings.wait_timeout, self.came) } else { Duration::ZERO };
+        if takes { Consult::Take { patience } } else { Consult::Announce }
     }
 
     /// Looks at what a run has found in the shared store.

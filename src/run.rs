@@ -102,7 +102,8 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         kind: RunKind,
     ) -> Self {
         let (running, started) = (route.cache.shared().running.start(), clock::now());
-        let (permit, adoptable, consult, budget, beginning) = (None, false, Consult::Take, None, None);
+        let consult = Consult::Take { patience: route.settings.wait_timeout };
+        let (permit, adoptable, budget, beginning) = (None, false, None, None);
         Self {
             route,
             service,
