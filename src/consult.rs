@@ -30,14 +30,21 @@ pub(crate) enum Consult {
 
 /// What the shared store said before the run began; nothing, where there is none.
 pub(crate) struct Consulted<V> {
-    /// What it held will do: there is nothing to run for.
-    pub(crate) found: Option<Arc<Entry<V>>>,
+    /// What it held will do, or what is in memory where it cannot be asked: there is nothing to run for.
+    pub(crate) found: Option<(Arc<Entry<V>>, Whence)>,
     /// Whether it holds something that will not do; or did not say.
     pub(crate) may_hold: bool,
     /// What it knows of the run. If it did not answer, nothing is saved there.
     pub(crate) known: Option<Known>,
     /// The generation in which the run began.
     pub(crate) generation: u64,
+}
+
+/// Where something was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whence {
+    Store,
+    Memory,
 }
 
 impl Consult {
@@ -84,14 +91,14 @@ where
         let variant = better.judged.fields.as_ref().map(|fields| values(fields, request));
         let entry = route.restored(better, variant, clock::now(), lead.number(), generation);
         let (shared, most) = (route.cache.shared(), route.settings.max_variants);
-        shared.land(lead.key(), &entry, base.map(|base| &base.entry), most).is_none().then_some(entry)
+        shared.land(lead.key(), &entry, base.map(|base| &base.entry), most).is_none().then_some((entry, Whence::Store))
     };
     let (looked, mut request) = tier.look(budget, lead.key(), request, values).await;
     let Some(mut looked) = looked else {
         // Nobody can be asked: what is in memory serves for itself.
         let unasked = how.takes() && base.is_none();
         let kept = unasked.then(|| route.look(key::bytes(lead.key()), &request, clock::now()));
-        asked.found = kept.and_then(|seen| seen.kept().map(|(entry, _)| Arc::clone(entry)));
+        asked.found = kept.and_then(|seen| seen.kept().map(|(entry, _)| (Arc::clone(entry), Whence::Memory)));
         return (asked, request);
     };
     let_go_of_what_is_unvouched_for(tier, route, lead);

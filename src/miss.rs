@@ -7,7 +7,7 @@ use tower_service::Service;
 
 use crate::{
     clock::{self, Instant},
-    consult::{Consult, rest},
+    consult::{Consult, Whence, rest},
     demands::Demands,
     desk::Delivery,
     entry::Fields,
@@ -48,8 +48,8 @@ struct Seeker<S, P: Protocol> {
 /// What became of leading.
 enum Led<Seeker, V, Request, Response, Error> {
     Answered(Result<Response, Error>),
-    /// What the shared store held will do. The request is still to be answered.
-    Found(Seeker, Request, Arc<Entry<V>>),
+    /// There is something that will do. The request is still to be answered.
+    Found(Seeker, Request, Arc<Entry<V>>, Whence),
 }
 
 /// A request that asks for a new response: by the journal's number, the moment at which it came.
@@ -153,9 +153,9 @@ where
                         let consult = seeker.consult(takes, together);
                         match seeker.lead(lead, request, again.as_ref().unwrap_or(&seen), together, consult).await {
                             Led::Answered(answer) => return answer,
-                            Led::Found(back, its, entry) => {
-                                (seeker, request) = (back, its);
-                                (takes, found) = (false, Some(Detail::Store));
+                            Led::Found(back, its, entry, whence) => {
+                                (seeker, request, takes) = (back, its, false);
+                                found = (whence == Whence::Store).then_some(Detail::Store);
                                 seen = seeker.look_at(entry, &request);
                             }
                         }
@@ -329,7 +329,7 @@ impl<S, P: Protocol> Seeker<S, P> {
                 Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
             }
             Ok(Delivery::Error(error)) => self.fall_back_on(seen, error),
-            Ok(Delivery::Found(request, entry)) => return Led::Found(self, request, entry),
+            Ok(Delivery::Found(request, entry, whence)) => return Led::Found(self, request, entry, whence),
             Ok(Delivery::Panic(payload)) => {
                 self.answered(Outcome::new(self.status));
                 panic::resume_unwind(payload)

@@ -209,9 +209,9 @@ where
                 consult::<P, Req>(tier, &route, &desk.lead, request, base.as_ref(), how, &budget).await
             }
         };
-        if let Some(found) = asked.found.take() {
+        if let Some((found, whence)) = asked.found.take() {
             desk.lead.land(Landing::Vacated);
-            desk.deliver(Delivery::Found(request, found));
+            desk.deliver(Delivery::Found(request, found, whence));
             return End::Spared;
         }
         work::<S, P, Req>(&route, service, request, base.as_ref(), &desk, Outset { kind, started, asked }).await
