@@ -330,7 +330,8 @@ where
                 desk.hand_over(response, status, &judged, false);
             }
             Captured::Filling(response, mut fill) => {
-                let (mut held, mut stored) = (Some(response), judged.class == Class::Storable);
+                let is_kept = judged.class == Class::Storable && landing.is_kept();
+                let (mut held, mut stored) = (Some(response), is_kept);
                 if !holds && let Some(response) = held.take() {
                     desk.hand_over(response, status, &judged, stored);
                 }
