@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-const fn millis(n: u64) -> Duration {
+pub(super) const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
@@ -433,7 +433,8 @@ async fn where_the_store_cannot_be_asked_memory_serves_for_itself() {
         }
         assert_eq!(runs(&all), 1);
         pass(secs(1)).await;
-        (store.delay(Duration::ZERO), store.fail(false));
+        store.delay(Duration::ZERO);
+        store.fail(false);
         let before = store.operations();
         for each in &all {
             assert_eq!(each.get("a").await, 10);
