@@ -19,33 +19,46 @@ use crate::{
 };
 
 /// How a run consults the shared store.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Consult {
-    /// What is there will do in place of the service, and so will what another instance is about to make.
-    Take,
-    /// What is there will do; it waits for nobody.
-    Look,
+    /// What is there will do in place of the service; and so will what another instance is about to make, for which it waits
+    /// no longer than this.
+    Take { patience: Duration },
     /// It runs in any case, and is to be known there.
     Announce,
 }
 
-impl Consult {
-    /// The same by one who waits for nobody.
-    pub(crate) fn at_once(self) -> Self {
-        if self == Self::Take { Self::Look } else { self }
-    }
-}
-
 /// What the shared store said before the run began; nothing, where there is none.
 pub(crate) struct Consulted<V> {
-    /// What it held will do: there is nothing to run for.
-    pub(crate) found: Option<Arc<Entry<V>>>,
+    /// What it held will do, or what is in memory where it cannot be asked: there is nothing to run for.
+    pub(crate) found: Option<(Arc<Entry<V>>, Whence)>,
     /// Whether it holds something that will not do; or did not say.
     pub(crate) may_hold: bool,
     /// What it knows of the run. If it did not answer, nothing is saved there.
     pub(crate) known: Option<Known>,
     /// The generation in which the run began.
     pub(crate) generation: u64,
+}
+
+/// Where something was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whence {
+    Store,
+    Memory,
+}
+
+impl Consult {
+    /// Whether what is there will do.
+    fn takes(self) -> bool {
+        matches!(self, Self::Take { .. })
+    }
+
+    fn patience(self) -> Duration {
+        match self {
+            Self::Take { patience } => patience,
+            Self::Announce => Duration::ZERO,
+        }
+    }
 }
 
 impl<V> Default for Consulted<V> {
@@ -70,21 +83,22 @@ where
 {
     let generation = tier.generation();
     let mut asked = Consulted { found: None, may_hold: true, known: None, generation };
-    let (began, takes, mut is_patient) = (clock::now(), how != Consult::Announce, how == Consult::Take);
+    let (began, patience) = (clock::now(), how.patience());
+    let mut is_patient = !patience.is_zero();
     let values = |fields: &Fields, request: &P::Request| route.values_of(fields, request);
     let take = |held: Option<Held<P::Value>>, request: &P::Request| {
-        let better = held.filter(|held| takes && held.verdict() < here(route, lead, base))?;
+        let better = held.filter(|held| how.takes() && held.verdict() < here(route, lead, base))?;
         let variant = better.judged.fields.as_ref().map(|fields| values(fields, request));
         let entry = route.restored(better, variant, clock::now(), lead.number(), generation);
         let (shared, most) = (route.cache.shared(), route.settings.max_variants);
-        shared.land(lead.key(), &entry, base.map(|base| &base.entry), most).is_none().then_some(entry)
+        shared.land(lead.key(), &entry, base.map(|base| &base.entry), most).is_none().then_some((entry, Whence::Store))
     };
     let (looked, mut request) = tier.look(budget, lead.key(), request, values).await;
     let Some(mut looked) = looked else {
         // Nobody can be asked: what is in memory serves for itself.
-        let unasked = takes && base.is_none();
+        let unasked = how.takes() && base.is_none();
         let kept = unasked.then(|| route.look(key::bytes(lead.key()), &request, clock::now()));
-        asked.found = kept.and_then(|seen| seen.kept().map(|(entry, _)| Arc::clone(entry)));
+        asked.found = kept.and_then(|seen| seen.kept().map(|(entry, _)| (Arc::clone(entry), Whence::Memory)));
         return (asked, request);
     };
     let_go_of_what_is_unvouched_for(tier, route, lead);
@@ -104,9 +118,9 @@ where
             asked.known = Some(known);
             return (asked, request);
         };
-        let left = clock::timeout(rest(route, began), held).await;
+        let left = clock::timeout(rest(patience, began), held).await;
         // One who was told that the other run has ended, or has waited for long enough, waits for no second one.
-        is_patient = left == Some(Left::Lost) && !rest(route, began).is_zero();
+        is_patient = left == Some(Left::Lost) && !rest(patience, began).is_zero();
         if left == Some(Left::Ended) {
             // The fields that select may be known by now.
             let (again, its) = tier.look(budget, lead.key(), request, values).await;
@@ -140,7 +154,7 @@ fn here<P: Protocol>(route: &Route<P>, lead: &Lead<P::Value>, base: Option<&Base
     base.and_then(kept).unwrap_or(Verdict::Gone)
 }
 
-/// How long a run may go on waiting for one of another instance.
-fn rest<P: Protocol>(route: &Route<P>, began: Instant) -> Duration {
-    route.settings.wait_timeout.saturating_sub(clock::now().saturating_duration_since(began))
+/// What is left of a patience that began then.
+pub(crate) fn rest(patience: Duration, began: Instant) -> Duration {
+    patience.saturating_sub(clock::now().saturating_duration_since(began))
 }

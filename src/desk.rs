@@ -8,7 +8,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{cache::Run, entry::Entry, flight::Lead, protocol::Judgement, status::Detail, store::tier::Afterwards};
+use crate::{
+    cache::Run, consult::Whence, entry::Entry, flight::Lead, protocol::Judgement, status::Detail,
+    store::tier::Afterwards,
+};
 
 /// What a run has to hand over, and to whom.
 pub(crate) struct Desk<V, Request, Response, Error> {
@@ -35,8 +38,8 @@ pub(crate) enum Delivery<V, Request, Response, Error> {
     },
     Error(Error),
     Panic(Box<dyn Any + Send>),
-    /// The shared store held something that will do. The request is still to be answered.
-    Found(Request, Arc<Entry<V>>),
+    /// There is something that will do in place of a run. The request is still to be answered.
+    Found(Request, Arc<Entry<V>>, Whence),
 }
 
 impl<V, Request, Response, Error> Desk<V, Request, Response, Error> {

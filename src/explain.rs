@@ -45,7 +45,8 @@ pub enum Plan {
 
 impl<P: Protocol> CachebackLayer<P> {
     /// Says what would become of a request at this moment, and why, in the words of [`Outcome`]. Nothing comes of it: no
-    /// run, no count, and nothing is taken for read.
+    /// run, no count, and nothing is taken for read. What a shared store holds is known to it only where every read asks
+    /// that; else it speaks of the memory of this process.
     ///
     /// ```
     /// use cacheback::{CachebackLayer, CacheStatus, Plan};
@@ -96,7 +97,10 @@ where
     };
     let key = key.to_key();
     let shared = route.cache.shared();
-    let seen = route.see(shared.memory.peek(&key), &request, clock::now());
+    let (seen, request) = match shared.strict() {
+        None => (route.see(shared.memory.peek(&key), &request, clock::now()), request),
+        Some(tier) => route.look_anywhere(&key, request, Some(&tier.budget())).await,
+    };
     let (by_hand, role, demands) =
         (route.protocol.is_forced(&view), route.protocol.role(&view), route.protocol.demands(&view));
     let forced = by_hand || demands.is_some_and(Demands::are_for_something_new);

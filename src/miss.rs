@@ -6,8 +6,8 @@ use std::{any::Any, panic, pin::pin, sync::Arc, time::Duration};
 use tower_service::Service;
 
 use crate::{
-    clock,
-    consult::Consult,
+    clock::{self, Instant},
+    consult::{Consult, Whence, rest},
     demands::Demands,
     desk::Delivery,
     entry::Fields,
@@ -39,6 +39,8 @@ struct Seeker<S, P: Protocol> {
     forced: Option<Forced>,
     /// Code in this process asks for that: the run is the answer, whatever becomes of it.
     by_hand: bool,
+    /// When it came: from then on it is waiting.
+    came: Instant,
     /// What is left of the time for the shared store, if there is one.
     budget: Option<Budget>,
 }
@@ -46,8 +48,8 @@ struct Seeker<S, P: Protocol> {
 /// What became of leading.
 enum Led<Seeker, V, Request, Response, Error> {
     Answered(Result<Response, Error>),
-    /// What the shared store held will do. The request is still to be answered.
-    Found(Seeker, Request, Arc<Entry<V>>),
+    /// There is something that will do. The request is still to be answered.
+    Found(Seeker, Request, Arc<Entry<V>>, Whence),
 }
 
 /// A request that asks for a new response: by the journal's number, the moment at which it came.
@@ -84,11 +86,11 @@ where
     };
     let status = seen.forward_of(by_hand, demands.is_some(), &route.settings);
     let budget = budget.or_else(|| route.cache.shared().tier.as_ref().map(Tier::budget));
-    let mut seeker = Seeker { route, service, key, view, status, forced, by_hand, budget };
+    let mut seeker = Seeker { route, service, key, view, status, forced, by_hand, came: clock::now(), budget };
     let flights = Arc::clone(&seeker.route.cache.shared().flights);
     let (mut alone, mut panics, mut fields) = (false, 0, None);
-    // The shared store is asked once; and whether the answer was found there.
-    let (mut consult, mut found) = (if forced.is_none() { Consult::Take } else { Consult::Announce }, None);
+    // Whether what the shared store holds will do, which is so once; and whether the answer was found there.
+    let (mut takes, mut found) = (forced.is_none(), None);
     loop {
         // ## Looking => (Leading | Following | done: found, stood in for, or by itself)
         if let Some((outcome, behind)) = seeker.hit(&seen)
@@ -148,11 +150,12 @@ where
             Joined::Lead(lead) => {
                 match seeker.look_again(&seen, &lead, fields.as_ref(), &request) {
                     Ok(again) => {
+                        let consult = seeker.consult(takes, together);
                         match seeker.lead(lead, request, again.as_ref().unwrap_or(&seen), together, consult).await {
                             Led::Answered(answer) => return answer,
-                            Led::Found(back, its, entry) => {
-                                (seeker, request) = (back, its);
-                                (consult, found) = (Consult::Announce, Some(Detail::Store));
+                            Led::Found(back, its, entry, whence) => {
+                                (seeker, request, takes) = (back, its, false);
+                                found = (whence == Whence::Store).then_some(Detail::Store);
                                 seen = seeker.look_at(entry, &request);
                             }
                         }
@@ -217,11 +220,7 @@ where
                 alone = panics > 1;
             }
             Some(Landing::Vacated) => {}
-            None => {
-                follow.give_up(&flights);
-                // Who has waited for one run waits for no other one, wherever that is.
-                consult = consult.at_once();
-            }
+            None => follow.give_up(&flights),
         }
         (seen, request) = seeker.look(request).await;
     }
@@ -239,6 +238,13 @@ impl<S, P: Protocol> Seeker<S, P> {
         // Not everything that a seeker has may be shared between threads.
         let (route, key, budget) = (Arc::clone(&self.route), self.key.clone(), self.budget.clone());
         async move { route.look_anywhere(&key, request, budget.as_ref()).await }
+    }
+
+    /// How a run of this one's consults the shared store. Who does not wait for others here waits for none elsewhere; and
+    /// nobody waits for longer there than here.
+    fn consult(&self, takes: bool, together: bool) -> Consult {
+        let patience = if together { rest(self.route.settings.wait_timeout, self.came) } else { Duration::ZERO };
+        if takes { Consult::Take { patience } } else { Consult::Announce }
     }
 
     /// Looks at what a run has found in the shared store.
@@ -295,8 +301,6 @@ impl<S, P: Protocol> Seeker<S, P> {
         // One who asks for a new response is not content with the word that the old one is as good.
         let validate = !self.by_hand;
         let base = seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate });
-        // Where those of one process do not wait for one another, instances do not either.
-        let consult = if together { consult } else { consult.at_once() };
         let (job, interest, mut delivery) = Job::lead(
             Arc::clone(&self.route),
             self.service.clone(),
@@ -325,7 +329,7 @@ impl<S, P: Protocol> Seeker<S, P> {
                 Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
             }
             Ok(Delivery::Error(error)) => self.fall_back_on(seen, error),
-            Ok(Delivery::Found(request, entry)) => return Led::Found(self, request, entry),
+            Ok(Delivery::Found(request, entry, whence)) => return Led::Found(self, request, entry, whence),
             Ok(Delivery::Panic(payload)) => {
                 self.answered(Outcome::new(self.status));
                 panic::resume_unwind(payload)

@@ -102,7 +102,8 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         kind: RunKind,
     ) -> Self {
         let (running, started) = (route.cache.shared().running.start(), clock::now());
-        let (permit, adoptable, consult, budget, beginning) = (None, false, Consult::Take, None, None);
+        let consult = Consult::Take { patience: route.settings.wait_timeout };
+        let (permit, adoptable, budget, beginning) = (None, false, None, None);
         Self {
             route,
             service,
@@ -208,9 +209,9 @@ where
                 consult::<P, Req>(tier, &route, &desk.lead, request, base.as_ref(), how, &budget).await
             }
         };
-        if let Some(found) = asked.found.take() {
+        if let Some((found, whence)) = asked.found.take() {
             desk.lead.land(Landing::Vacated);
-            desk.deliver(Delivery::Found(request, found));
+            desk.deliver(Delivery::Found(request, found, whence));
             return End::Spared;
         }
         work::<S, P, Req>(&route, service, request, base.as_ref(), &desk, Outset { kind, started, asked }).await
@@ -329,7 +330,8 @@ where
                 desk.hand_over(response, status, &judged, false);
             }
             Captured::Filling(response, mut fill) => {
-                let (mut held, mut stored) = (Some(response), judged.class == Class::Storable);
+                let is_kept = judged.class == Class::Storable && landing.is_kept();
+                let (mut held, mut stored) = (Some(response), is_kept);
                 if !holds && let Some(response) = held.take() {
                     desk.hand_over(response, status, &judged, stored);
                 }

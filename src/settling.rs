@@ -53,6 +53,7 @@ impl<P: Protocol> Settling<'_, P> {
         let most = self.route.settings.max_variants;
         let shared = self.route.cache.shared();
         let refusal = shared.land(self.lead.key(), &entry, self.base.map(|base| &base.entry), most);
+        let refusal = refusal.or_else(|| (!self.is_kept()).then_some(Detail::StoreDown));
         match refusal {
             None => {
                 shared.telemetry.tell(Event::Stored);
@@ -65,6 +66,7 @@ impl<P: Protocol> Settling<'_, P> {
                     back_off(self.route, self.lead, self.is_warm());
                 }
             }
+            Some(Detail::StoreDown) => shared.telemetry.tell(Event::Refused(Detail::StoreDown)),
             Some(detail) => {
                 self.unstored(&entry.judged, detail);
                 if entry.judged.class == Class::Storable && detail == Detail::TooLarge {
@@ -122,6 +124,11 @@ impl<P: Protocol> Settling<'_, P> {
         let mark = self.status.is_none_or(|status| status < 400);
         judged.refuse(Class::Personal { mark }, detail);
         self.refuse(judged);
+    }
+
+    /// Whether there is a place to keep what is stored: memory; or the shared store, if that knows of the run.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.asked.known.is_some() || self.route.cache.shared().strict().is_none()
     }
 
     /// Has the entry saved in the shared store, if that knows of the run.

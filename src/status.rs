@@ -154,6 +154,8 @@ details! {
     Invalidated = "invalidated",
     /// A run that started later was stored before it.
     Superseded = "superseded",
+    /// It would be kept in the shared store alone, and that cannot be asked.
+    StoreDown = "store-down",
 
     // ---- why a response was served as it was ----
     /// The shared store held it: another instance has made it.

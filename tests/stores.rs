@@ -12,6 +12,10 @@ use tower::Layer;
 
 #[path = "stores/http.rs"]
 mod http_layers;
+#[path = "stores/instances.rs"]
+mod instances;
+#[path = "stores/strict.rs"]
+mod strict;
 mod support;
 use support::typed::{Act, Gate, Get, Origin, answers, ask, at_once, crowd, idle, in_time, layer, pass, secs};
 

@@ -232,7 +232,8 @@ impl Store for LocalStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             self.arrive().await?;
-            self.state().invalidate(scope);
+            let given_up = self.state().invalidate(scope);
+            drop(given_up);
             if !self.0.is_cut.load(SeqCst) {
                 let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let others = listeners.iter().filter(|(member, _)| member != by);
@@ -245,8 +246,9 @@ impl Store for LocalStore {
     fn release(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             self.arrive().await?;
+            // Those who wait are not told that the runs have ended: one of them is to take over.
             let leases = std::mem::take(&mut self.state().leases);
-            leases.into_values().flat_map(|(_, waiting)| waiting).for_each(tell);
+            drop(leases);
             Ok(())
         })
     }
@@ -286,7 +288,8 @@ impl State {
         run < self.forgotten || since.into_iter().any(|(_, scope)| scope.matches(key, &record.tags))
     }
 
-    fn invalidate(&mut self, scope: &Scope) {
+    /// Forgets what a scope reaches: the leases of runs that are worth nothing any more. One of those who wait takes over.
+    fn invalidate(&mut self, scope: &Scope) -> Vec<(u64, Vec<oneshot::Sender<()>>)> {
         self.clock += 1;
         self.invalidations.push_back((self.clock, scope.clone()));
         if self.invalidations.len() > REMEMBERED
@@ -295,6 +298,7 @@ impl State {
             self.forgotten = number;
         }
         self.records.retain(|course, kept| !scope.matches(&course.key, &kept.record.tags));
+        self.leases.extract_if(|course, _| scope.matches_key(&course.key)).map(|(_, lease)| lease).collect()
     }
 
     /// Ends a lease, if it has not ended yet: those who have waited for that.

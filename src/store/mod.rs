@@ -15,8 +15,8 @@
 //! 4. Of two runs that claimed one after the other, the earlier one never replaces what the later one has saved.
 //! 5. `forget` lets go of what is held for a course, but for what a run has saved that claimed later.
 //! 6. An operation that was not carried out returns an error. None panics, whatever bytes come back.
-//! 7. Of those who claim a course and want a lease one has it, until its `Since` is dropped, or it saves, or it has not been
-//!    heard of for some seconds. Those who find it taken are told when it is free again.
+//! 7. Of those who claim a course and want a lease one has it, until its `Since` is dropped, or it saves, or an invalidation
+//!    reaches its key, or it has not been heard of for some seconds. Those who find it taken are told when it is free again.
 //! 8. Every cache that has joined hears of what the others invalidate; or its generation grows (see `Standing`).
 //!
 //! `record` is the form of what is saved, `tier` how a cache uses its store, `local` a store without a network.
@@ -132,7 +132,8 @@ pub struct Claimed {
 pub(crate) enum Left {
     /// Its run has ended: what it has saved, if anything, is there.
     Ended,
-    /// It has not been heard of for too long; or nothing can be heard of it any more.
+    /// It was given back, or its run was invalidated; it has not been heard of for too long; or nothing can be heard of it any
+    /// more. One of those who wait may have it.
     Lost,
 }
 

@@ -119,12 +119,13 @@ impl Budget {
         Self(Arc::new(AtomicU64::new(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))))
     }
 
+    fn is_spent(&self) -> bool {
+        self.0.load(Relaxed) == 0
+    }
+
     /// What an operation gives within the time that is left, which is less by what it took.
     async fn spend<T>(&self, operation: impl Future<Output = T>) -> Option<T> {
         let (left, began) = (self.0.load(Relaxed), clock::now());
-        if left == 0 {
-            return None;
-        }
         let done = clock::timeout(Duration::from_nanos(left), operation).await;
         let took = u64::try_from(clock::now().saturating_duration_since(began).as_nanos()).unwrap_or(u64::MAX);
         let _before = self.0.fetch_update(Relaxed, Relaxed, |left| Some(left.saturating_sub(took)));
@@ -251,7 +252,7 @@ impl<V: Send + Sync + 'static> Tier<V> {
     /// it is asked again.
     pub(crate) async fn invalidate(&self, scope: &Scope, force: Force) -> Result<(), Error> {
         let mut untold = Untold { tier: self, scope: Some((scope, force)) };
-        self.tell(LEISURE, scope, force).await.map_err(|error| Error::store(error.to_string()))?;
+        self.told(LEISURE, self.tell(scope, force)).await.map_err(|error| Error::store(error.to_string()))?;
         untold.scope = None;
         Ok(())
     }
@@ -263,11 +264,17 @@ impl<V: Send + Sync + 'static> Tier<V> {
 
     /// Whether the store has been told all that it was to be told.
     async fn has_paid(&self, budget: &Budget) -> bool {
-        self.state().owed.is_empty() || budget.spend(self.pay(PATIENCE)).await.is_some_and(|paid| paid.is_ok())
+        self.state().owed.is_empty() || self.asked(budget, self.pay()).await.is_some()
     }
 
-    fn owe(&self, scope: Scope, force: Force) {
+    fn owe(&self, scope: Scope, mut force: Force) {
         let mut state = self.state();
+        // What is owed already is owed once. It gets a new number: whoever pays it at this moment pays too early.
+        if let Some(at) = state.owed.iter().position(|(_, owed, _)| *owed == scope)
+            && let (_, _, Force::Purge) = state.owed.remove(at)
+        {
+            force = Force::Purge;
+        }
         let all = state.owed.len() >= OWED;
         if all {
             state.owed.clear();
@@ -278,22 +285,19 @@ impl<V: Send + Sync + 'static> Tier<V> {
     }
 
     /// Tells the store what it has still to be told. That is owed until the store has confirmed it.
-    async fn pay(&self, time: Duration) -> Result<(), StoreError> {
+    async fn pay(&self) -> Result<(), StoreError> {
         loop {
             let Some((number, scope, force)) = self.state().owed.last().cloned() else { return Ok(()) };
-            self.tell(time, &scope, force).await?;
+            self.tell(&scope, force).await?;
             self.state().owed.retain(|(owed, ..)| *owed != number);
         }
     }
 
-    async fn tell(&self, time: Duration, scope: &Scope, force: Force) -> Result<(), StoreError> {
-        let told = async {
-            if self.store.standing().is_down() {
-                return Err(StoreError("the store cannot be asked at the moment".into()));
-            }
-            self.store.invalidate(scope, force, &self.member).await
-        };
-        self.told(time, told).await
+    async fn tell(&self, scope: &Scope, force: Force) -> Result<(), StoreError> {
+        if self.store.standing().is_down() {
+            return Err(StoreError("the store cannot be asked at the moment".into()));
+        }
+        self.store.invalidate(scope, force, &self.member).await
     }
 
     async fn save(&self, key: &Key, saving: Saving<V>) -> Result<Saved, StoreError> {
@@ -338,8 +342,12 @@ impl<V: Send + Sync + 'static> Tier<V> {
         Some(Held { value, judged, cost: response.cost })
     }
 
-    /// What a question is answered, if it is in time. A store that does not answer is not asked for a while.
+    /// What a question is answered, if it is in time. A store that does not answer is not asked for a while; one that nobody
+    /// had time to ask is none of those.
     async fn asked<T>(&self, budget: &Budget, question: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+        if budget.is_spent() {
+            return None;
+        }
         let answer = budget.spend(question).await.unwrap_or_else(|| Err(late()));
         let answer = answer.inspect_err(|error| self.failed(error)).ok();
         self.state().rests_until = answer.is_none().then(|| clock::after(clock::now(), REST));
