@@ -17,6 +17,8 @@ mod leases;
 mod link;
 mod masters;
 mod messages;
+#[cfg(test)]
+mod model;
 mod names;
 mod nodes;
 mod post;

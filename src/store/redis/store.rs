@@ -251,12 +251,12 @@ impl Inner {
             let stirring = [number(bucket * 8), random().to_vec()];
             self.ask(vec![script(&scripts::STIR, vec![self.names.buckets()], stirring)]).await?;
         }
-        let message = Message::Invalidated { by, scope: scope.clone(), force }.encode();
-        let (channel, names) = (self.names.channel().into_bytes(), self.tokens(&tokens::deleted_by(scope)));
+        let message = Message::Invalidated { by, scope: scope.clone(), force };
         // Each is told of by itself, as in a cluster none is deleted in the same moment as another.
-        let deleting = names.into_iter();
-        let deleting =
-            deleting.map(|name| script(&scripts::INVALIDATE, vec![name], [channel.clone(), message.clone()]));
+        let deleting = self.tokens(&tokens::deleted_by(scope)).into_iter().map(|name| {
+            let told = [self.names.channel().into_bytes(), message.encode()];
+            script(&scripts::INVALIDATE, vec![name], told)
+        });
         self.ask(deleting.collect()).await.map(drop)
     }
 
