@@ -1,7 +1,7 @@
 //! What caches tell one another over the channel: what was invalidated, and that a run has ended for which others wait.
 //!
-//! A message is the version of the format, the name of the cache that sends it and 8 random bytes, a kind, and a scope or
-//! the name of a lease. No two messages are the same, so that one which is heard again is an echo.
+//! A message is the version of the format, the name of the cache that sends it and 8 random bytes, a kind, and a scope
+//! or the name of a lease. No two messages are the same, so that one which is heard again is an echo.
 
 use super::random::random;
 use crate::{
