@@ -1,4 +1,5 @@
-//! What is asked, and how answers are read: whatever a server says that is not what was asked for is an error, and no panic.
+//! What is asked, and how answers are read: whatever a server says that is not what was asked for is an error, and no
+//! panic.
 
 use std::time::Duration;
 

@@ -64,31 +64,33 @@ impl Default for RedisStoreBuilder {
 }
 
 impl RedisStoreBuilder {
-    /// Where the server is: `redis://user:password@host:port/database`, `rediss://…` for encryption (feature `redis-tls`),
-    /// `redis+unix:///path?db=0&pass=password` for a socket. Default: `redis://127.0.0.1/`.
+    /// Where the server is: `redis://user:password@host:port/database`, `rediss://…` for encryption (feature
+    /// `redis-tls`), `redis+unix:///path?db=0&pass=password` for a socket. Default: `redis://127.0.0.1/`.
     ///
-    /// With [`sentinel`](Self::sentinel) only what stands beside host and port counts: user, password, database, encryption.
+    /// With [`sentinel`](Self::sentinel) only what stands beside host and port counts: user, password, database,
+    /// encryption.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
         self
     }
 
-    /// The server is whichever one these sentinels name as the master of that name. Its user, password and database are those
-    /// of [`url`](Self::url); those in the sentinels' URLs are for the sentinels.
+    /// The server is whichever one these sentinels name as the master of that name. Its user, password and database are
+    /// those of [`url`](Self::url); those in the sentinels' URLs are for the sentinels.
     pub fn sentinel<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>, master: impl Into<String>) -> Self {
         self.whose = Whose::Sentinels(urls.into_iter().map(Into::into).collect(), master.into());
         self
     }
 
-    /// The servers are a cluster, of which these are some: the others are found. User, password and encryption of the first
-    /// are those of all.
+    /// The servers are a cluster, of which these are some: the others are found. User, password and encryption of the
+    /// first are those of all.
     pub fn cluster<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.whose = Whose::Nodes(urls.into_iter().map(Into::into).collect());
         self
     }
 
-    /// What all names in Redis begin with, and the channel's. Caches that are to know nothing of each other have different
-    /// ones, also where their databases are different: channels are the same for all databases. Default: `cacheback`.
+    /// What all names in Redis begin with, and the channel's. Caches that are to know nothing of each other have
+    /// different ones, also where their databases are different: channels are the same for all databases. Default:
+    /// `cacheback`.
     ///
     /// # Panics
     ///
@@ -102,9 +104,9 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// What all instances know and nobody else. Records are sealed with it (HMAC-SHA256, together with their names): what
-    /// others have written into Redis, changed there or put under another name is not read. It does not keep anybody from
-    /// reading records, or from deleting them. Default: records are not sealed.
+    /// What all instances know and nobody else. Records are sealed with it (HMAC-SHA256, together with their names):
+    /// what others have written into Redis, changed there or put under another name is not read. It does not keep
+    /// anybody from reading records, or from deleting them. Default: records are not sealed.
     ///
     /// Instances with different secrets, or with none, do not read each other's records.
     ///
@@ -119,12 +121,12 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Reads what a server has kept through a restart, and what a replica has that took its place. Default: it does not, and
-    /// either begins with nothing.
+    /// Reads what a server has kept through a restart, and what a replica has that took its place. Default: it does
+    /// not, and either begins with nothing.
     ///
-    /// What this risks: a server that comes back with what it had some time ago, or a replica that had not heard of all,
-    /// gives out again what was invalidated in between, until its time is over. It is for those who would rather have that
-    /// than a service which is asked for everything at once.
+    /// What this risks: a server that comes back with what it had some time ago, or a replica that had not heard of
+    /// all, gives out again what was invalidated in between, until its time is over. It is for those who would rather
+    /// have that than a service which is asked for everything at once.
     pub fn trust_restarts(mut self) -> Self {
         self.trust_restarts = true;
         self
@@ -143,8 +145,8 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// How long memory is served of which nobody can say whether it was invalidated elsewhere: while nothing is heard from
-    /// Redis, what is in memory is looked up again as often, as soon as Redis can be asked. Default: 1 s.
+    /// How long memory is served of which nobody can say whether it was invalidated elsewhere: while nothing is heard
+    /// from Redis, what is in memory is looked up again as often, as soon as Redis can be asked. Default: 1 s.
     ///
     /// # Panics
     ///
@@ -160,17 +162,19 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`](crate::ErrorKind::Store) as for [`connect_lazy`](Self::connect_lazy), and if the server cannot be
-    /// reached, refuses us, or is no master. Whoever would rather begin without it takes that one.
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) as for [`connect_lazy`](Self::connect_lazy), and if the server
+    /// cannot be reached, refuses us, or is no master. Whoever would rather begin without it takes that one.
     pub async fn connect(self) -> Result<RedisStore, Error> {
         self.connect_lazy()?.connected().await
     }
 
-    /// Gives a store that connects when it is first needed, and goes on trying: until then each instance caches for itself.
+    /// Gives a store that connects when it is first needed, and goes on trying: until then each instance caches for
+    /// itself.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if a URL is none, or asks for encryption without the feature `redis-tls`.
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if a URL is none, or asks for encryption without the feature
+    /// `redis-tls`.
     pub fn connect_lazy(self) -> Result<RedisStore, Error> {
         let place = match &self.whose {
             Whose::Server => Place::one(&self.url),

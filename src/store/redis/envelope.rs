@@ -10,8 +10,8 @@
 //! | the rest | the record |
 //! | 32 | where it is sealed: HMAC-SHA256 of the name that it is kept under and of all the bytes before |
 //!
-//! Whatever differs from that, or is sealed otherwise than the reader seals, is nothing. Nothing is allocated by a length
-//! that was not checked against what is there, and the record is a part of the answer, not a copy.
+//! Whatever differs from that, or is sealed otherwise than the reader seals, is nothing. Nothing is allocated by a
+//! length that was not checked against what is there, and the record is a part of the answer, not a copy.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! The leases that runs of this instance hold, and those who wait for leases of others.
 //!
-//! A lease is there as long as its run: the keeper renews those that are held, and gives back those that are over. Whoever
-//! waits is woken by the message that the other run has ended; when the lease would have run out by then, had nobody renewed
-//! it; and when nothing can be heard any more.
+//! A lease is there as long as its run: the keeper renews those that are held, and gives back those that are over.
+//! Whoever waits is woken by the message that the other run has ended; when the lease would have run out by then, had
+//! nobody renewed it; and when nothing can be heard any more.
 
 use std::{
     collections::HashMap,

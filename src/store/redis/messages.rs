@@ -1,8 +1,9 @@
 //! What caches tell one another over the channel: what was invalidated, and that a run has ended for which others wait.
 //!
-//! A message is the version of the format, the name of the cache that sends it (8 bytes), a kind, and a scope or the name of
-//! a lease.
+//! A message is the version of the format, the name of the cache that sends it and 8 random bytes, a kind, and a scope
+//! or the name of a lease. No two messages are the same, so that one which is heard again is an echo.
 
+use super::random::random;
 use crate::{
     scope::{Scope, wire},
     slot::Force,
@@ -34,13 +35,14 @@ impl Message {
             // It is told to everybody: who waits may be another cache of the same instance.
             Self::Left(lease) => (Member(0), LEFT, lease.clone()),
         };
-        [&[FORMAT], &by.to_be_bytes()[..], &[kind], &rest].concat()
+        [&[FORMAT], &by.to_be_bytes()[..], &random(), &[kind], &rest].concat()
     }
 
     /// Reads a message. `None` if nobody can tell what it says: it may have been anything.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (FORMAT, rest) = bytes.split_first().map(|(format, rest)| (*format, rest))? else { return None };
         let (by, rest) = rest.split_first_chunk()?;
+        let (_, rest) = rest.split_first_chunk::<8>()?;
         let by = Member(u64::from_be_bytes(*by));
         match rest.split_first()? {
             (&EXPIRED, scope) => Some(Self::Invalidated { by, scope: wire::decode(scope)?, force: Force::Expire }),
@@ -65,6 +67,7 @@ mod tests {
                 prop_assert_eq!(Message::decode(&message.encode()), Some(message));
             }
             let message = Message::Left(lease);
+            prop_assert_ne!(message.encode(), message.encode());
             prop_assert_eq!(Message::decode(&message.encode()), Some(message));
         }
 

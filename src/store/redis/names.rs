@@ -1,7 +1,7 @@
 //! What things are called in Redis: names that an operator can read, and no two things share.
 //!
-//! All that belongs to one course has the key's hash as its hash tag, and so is on one node. A token's name says what it
-//! stands for, as far as that is short and of plain characters; of what is not it has a hash.
+//! All that belongs to one course has the key's hash as its hash tag, and so is on one node. A token's name says what
+//! it stands for, as far as that is short and of plain characters; of what is not it has a hash.
 
 use std::fmt::Write as _;
 

@@ -4,11 +4,12 @@
 
 use super::servers::Script;
 
-/// Begins a run: takes the lease if it is wanted and nobody has it, and gives back the record, the time, and for how many
-/// more milliseconds another one has the lease (0: nobody else has). Whoever finds it taken leaves a mark that he waits.
+/// Begins a run: takes the lease if it is wanted and nobody has it, and gives back the record, the time, and for how
+/// many more milliseconds another one has the lease (0: nobody else has). Whoever finds it taken leaves a mark that he
+/// waits.
 ///
-/// Keys: record, lease, mark. Arguments: the lease's token, or nothing if none is wanted; how long it lasts, and how long the
-/// mark does, in milliseconds.
+/// Keys: record, lease, mark. Arguments: the lease's token, or nothing if none is wanted; how long it lasts, and how
+/// long the mark does, in milliseconds.
 pub(super) static CLAIM: Script = Script::new(
     r"
 local left = 0
@@ -21,12 +22,12 @@ local time = redis.call('TIME')
 return {redis.call('GET', KEYS[1]), time[1], time[2], left}",
 );
 
-/// Keeps a record, for what is left of its time, unless there is one whose run claimed later; and gives the lease back, if
-/// it is the run's. A record of another format does not count, nor does one of a run that claims after now: the clock was
-/// set back since.
+/// Keeps a record, for what is left of its time, unless there is one whose run claimed later; and gives the lease back,
+/// if it is the run's. A record of another format does not count, nor does one of a run that claims after now: the
+/// clock was set back since.
 ///
-/// Keys: record, lease, mark. Arguments: the lease's token, the channel, what to tell there if somebody waits; the record, the
-/// moment of the claim, and how many microseconds it lives from then on.
+/// Keys: record, lease, mark. Arguments: the lease's token, the channel, what to tell there if somebody waits; the
+/// record, the moment of the claim, and how many microseconds it lives from then on.
 pub(super) static SAVE: Script = Script::new(
     r"
 if redis.call('GET', KEYS[2]) == ARGV[1] then
@@ -66,11 +67,11 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])",
 );
 
-/// Gives back tokens, and makes those that are not there. They last for as long as they are needed at least: when less is
-/// left of that they are given more, so that not each run has to write.
+/// Gives back tokens, and makes those that are not there. They last for as long as they are needed at least: when less
+/// is left of that they are given more, so that not each run has to write.
 ///
-/// Keys: tokens. Arguments: 8 random bytes, how often these are repeated in a token, how long it is needed and how long it is
-/// made to last, in milliseconds.
+/// Keys: tokens. Arguments: 8 random bytes, how often these are repeated in a token, how long it is needed and how long
+/// it is made to last, in milliseconds.
 pub(super) static OBSERVE: Script = Script::new(
     r"
 local values, fresh = {}, string.rep(ARGV[1], ARGV[2])

@@ -45,7 +45,61 @@ const BUCKETS: Duration = Duration::from_secs(24 * 3_600);
 /// Nothing is kept for longer: ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
-/// A store in Redis.
+/// A store in Redis or Valkey: many instances behind it are one cache.
+///
+/// What one of them has stored the others find; for one key one of them runs; what one invalidates is gone for all.
+/// Redis may be slow, full, or not there: no request fails because of it, and each instance goes on by itself.
+///
+/// ```no_run
+/// use cacheback::{Cache, RedisStore};
+///
+/// # async fn example() -> Result<(), cacheback::Error> {
+/// let cache = Cache::builder()
+///     .memory(64 << 20)
+///     .store(RedisStore::connect("redis://127.0.0.1/").await?)
+///     .build();
+/// # let _: Cache = cache;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What is guaranteed
+///
+/// | Redis is | invalidations | runs | requests |
+/// |---|---|---|---|
+/// | healthy | when `purge` or `expire` has returned `Ok` the shared part is done, and other instances' memory follows within one message | one per key among all instances | find what any instance has stored |
+/// | cut off from some instances | those return an error, and tell Redis before they read from it again; their memory is looked up again once it is older than [`max_unverified`](RedisStoreBuilder::max_unverified) and Redis can be asked | one per key and instance there | are answered from memory, or by the service |
+/// | dead, frozen, out of memory | an error; what is in the instance's own memory is gone all the same | one per key and instance | wait 100 ms at most, and not at all once that was noticed |
+/// | started again, or another one took its place | nothing from before is read, unless [restarts are trusted](RedisStoreBuilder::trust_restarts) | as when it is healthy | are misses once |
+///
+/// # What is kept there
+///
+/// `H` is the hash of a key and `V` that of the request fields that select a variant. `H` stands in braces: all that
+/// belongs to one response is on one node of a cluster, and each script is for one node.
+///
+/// | what | name | type | time to live |
+/// |---|---|---|---|
+/// | a response, or which fields select among its variants | `cacheback:{H}:r`, `cacheback:{H}:r:V` | string | its own, less up to 1/64 |
+/// | who runs for it | `cacheback:{H}:l`, `cacheback:{H}:l:V` | string, 8 bytes | 5 s, renewed |
+/// | that somebody waits for that | `cacheback:{H}:w`, `cacheback:{H}:w:V` | string | 10 s |
+/// | what an invalidation deletes | `cacheback:t:all`, `cacheback:t:key:user:42`, `cacheback:t:uri://host/path?query`, `cacheback:t:path:/path`, `cacheback:t:below:/path`, `cacheback:t:tag:quotes`, `cacheback:t:group:quotes@host`, `cacheback:t:namespace:acme`; on all hosts without `//host`; `#` and a hash for what is long or unprintable | string, 8 bytes | at least 10 minutes, and 5 minutes more than what they cover |
+/// | what an invalidation of a tag changes | `cacheback:b` | string, 2,048 bytes | at least a day |
+/// | what instances tell each other | `cacheback:push` | channel | |
+///
+/// So `redis-cli DEL cacheback:t:path:/quotes` invalidates a path in Redis, and `DEL cacheback:t:all` everything; what
+/// is in the memory of instances does not hear of it.
+///
+/// # What Redis must be
+///
+/// * Redis 6.2 or later, or Valkey: one server, one behind [Sentinel](RedisStoreBuilder::sentinel), or a
+///   [cluster](RedisStoreBuilder::cluster). Nothing but strings, scripts and pub/sub is used.
+/// * Any `maxmemory-policy` will do. With one that evicts, what is evicted is a miss, and never an old response. With
+///   `noeviction` a full Redis refuses what is new, and instances cache for themselves until there is room.
+/// * Ages come from its clock. The clocks of instances do not matter.
+/// * A user that is restricted needs the keys `~cacheback:*`, the channel `&cacheback:push`, and the commands `GET MGET SET DEL
+///   EXISTS GETRANGE SETRANGE PTTL PEXPIRE TIME EVAL EVALSHA PUBLISH SUBSCRIBE INFO PING HELLO CLIENT`; in a cluster also
+///   `CLUSTER ASKING`.
+/// * Whoever can write there can change what is served, unless instances share a [secret](RedisStoreBuilder::secret).
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);
 
@@ -122,7 +176,8 @@ impl Inner {
         tokens.iter().map(|token| self.names.token(token)).collect()
     }
 
-    /// What a record says that was kept under a name and found at this moment, if what covers it is what covered it then.
+    /// What a record says that was kept under a name and found at this moment, if what covers it is what covered it
+    /// then.
     async fn opened(
         &self,
         key: &Key,
@@ -204,8 +259,8 @@ impl Inner {
         Ok(Claimed { found, since: Since(Arc::new(run)), held })
     }
 
-    /// Keeps a record, in the order that the guarantee for tags rests on: first the tokens of its tags are read, THEN the
-    /// buckets. NOTE: `invalidate` changes the bucket first, and then deletes the token.
+    /// Keeps a record, in the order that the guarantee for tags rests on: first the tokens of its tags are read, THEN
+    /// the buckets. NOTE: `invalidate` changes the bucket first, and then deletes the token.
     async fn save(&self, course: &Course, record: Record, run: &Run) -> Result<Saved, StoreError> {
         let (names, life) = (self.names.course(course), record.time_to_live.min(LONGEST));
         let Record { bytes, tags, .. } = record;
@@ -244,19 +299,19 @@ impl Inner {
         self.ask(vec![forgetting]).await.map(drop)
     }
 
-    /// Deletes the tokens of what a scope reaches; before that the bucket is changed by which a run learns of tags that it did
-    /// not know. NOTE: see `save`.
+    /// Deletes the tokens of what a scope reaches; before that the bucket is changed by which a run learns of tags that
+    /// it did not know. NOTE: see `save`.
     async fn invalidate(&self, scope: &Scope, force: Force, by: Member) -> Result<(), StoreError> {
         if let Some(bucket) = tokens::bucket_of(scope) {
             let stirring = [number(bucket * 8), random().to_vec()];
             self.ask(vec![script(&scripts::STIR, vec![self.names.buckets()], stirring)]).await?;
         }
-        let message = Message::Invalidated { by, scope: scope.clone(), force }.encode();
-        let (channel, names) = (self.names.channel().into_bytes(), self.tokens(&tokens::deleted_by(scope)));
+        let message = Message::Invalidated { by, scope: scope.clone(), force };
         // Each is told of by itself, as in a cluster none is deleted in the same moment as another.
-        let deleting = names.into_iter();
-        let deleting =
-            deleting.map(|name| script(&scripts::INVALIDATE, vec![name], [channel.clone(), message.clone()]));
+        let deleting = self.tokens(&tokens::deleted_by(scope)).into_iter().map(|name| {
+            let told = [self.names.channel().into_bytes(), message.encode()];
+            script(&scripts::INVALIDATE, vec![name], told)
+        });
         self.ask(deleting.collect()).await.map(drop)
     }
 
