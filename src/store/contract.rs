@@ -171,8 +171,18 @@ async fn one_has_the_lease(store: &dyn Store, other: &dyn Store) {
     let third = wanted(store).await;
     let left = wanted(other).await.held.expect("it is held");
     store.release().await.unwrap();
-    assert_eq!(in_time(left).await, Some(Left::Ended));
-    drop(third);
+    assert_eq!(in_time(left).await, Some(Left::Lost), "its run goes on: somebody is to take over");
+    // … and by an invalidation, after which the run is worth nothing.
+    let fourth = wanted(store).await;
+    assert!(fourth.held.is_none());
+    let left = wanted(other).await.held.expect("it is held");
+    invalidate(other, &Scope::from(&course.key)).await;
+    assert_eq!(in_time(left).await, Some(Left::Lost));
+    let fifth = wanted(other).await;
+    assert!(fifth.held.is_none());
+    // Those that ended late end nobody else's.
+    drop((third, fourth));
+    assert!(wanted(store).await.held.is_some());
 }
 
 /// 8: what one invalidates the others hear of, and it does not.

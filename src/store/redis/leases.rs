@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 use super::{names::CourseNames, random::random};
 use crate::{
     clock::{self, Instant},
+    key::Key,
+    scope::Scope,
     store::Left,
 };
 
@@ -40,8 +42,8 @@ struct State {
     /// The number of the last lease, or of the last who waited.
     last: u64,
     held: HashMap<u64, Held>,
-    /// Those that are to be given back, and until when that is of use to anybody.
-    over: Vec<(Held, Instant)>,
+    /// Those that are to be given back, how their runs have ended, and until when that is of use to anybody.
+    over: Vec<(Held, Left, Instant)>,
     waiting: HashMap<Vec<u8>, Vec<(u64, oneshot::Sender<Left>)>>,
     renewed: Option<Instant>,
 }
@@ -49,6 +51,7 @@ struct State {
 /// What is known of a lease.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
+    pub(super) key: Key,
     pub(super) names: CourseNames,
     pub(super) token: [u8; 8],
 }
@@ -57,7 +60,7 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Due {
     pub(super) renew: Vec<Held>,
-    pub(super) release: Vec<Held>,
+    pub(super) release: Vec<(Held, Left)>,
 }
 
 /// The lease of a run. It is given back when this is dropped.
@@ -82,8 +85,8 @@ impl Leases {
     }
 
     /// A lease that is about to be asked for: it is given back even if nobody hears that it was got.
-    pub(super) fn take(self: &Arc<Self>, names: CourseNames) -> Lease {
-        let held = Held { names, token: random() };
+    pub(super) fn take(self: &Arc<Self>, key: &Key, names: CourseNames) -> Lease {
+        let held = Held { key: key.clone(), names, token: random() };
         let number = {
             let mut state = self.state();
             let number = state.next();
@@ -102,10 +105,25 @@ impl Leases {
         Waiting { leases: Arc::clone(self), number, lease: lease.to_vec(), left }
     }
 
-    /// The run that had the lease of this name has ended.
-    pub(super) fn left(&self, lease: &[u8]) {
+    /// The lease of this name was given back.
+    pub(super) fn left(&self, lease: &[u8], left: Left) {
         let told = self.state().waiting.remove(lease);
-        told.into_iter().flatten().for_each(|(_, tell)| _ = tell.send(Left::Ended));
+        told.into_iter().flatten().for_each(|(_, tell)| _ = tell.send(left));
+    }
+
+    /// Runs that are worth nothing after an invalidation give their leases back: others need not wait for them.
+    pub(super) fn void(&self, scope: &Scope) {
+        let is_voided = {
+            let (mut state, until) = (self.state(), clock::after(clock::now(), LASTS));
+            let voided = state.held.extract_if(|_, held| scope.matches_key(&held.key));
+            let voided = voided.map(|(_, held)| (held, Left::Lost, until)).collect::<Vec<_>>();
+            let is_voided = !voided.is_empty();
+            state.over.extend(voided);
+            is_voided
+        };
+        if is_voided {
+            (self.nudge)();
+        }
     }
 
     /// Nothing is heard any more: nobody waits in vain.
@@ -118,7 +136,7 @@ impl Leases {
     pub(super) fn due(&self) -> Due {
         let (mut state, now) = (self.state(), clock::now());
         let over = std::mem::take(&mut state.over).into_iter();
-        let release = over.filter(|(_, until)| now < *until).map(|(held, _)| held).collect();
+        let release = over.filter(|(.., until)| now < *until).map(|(held, left, _)| (held, left)).collect();
         let is_time = state.renewed.is_none_or(|at| now.saturating_duration_since(at) >= RENEWED);
         if !is_time {
             return Due { renew: Vec::new(), release };
@@ -131,7 +149,7 @@ impl Leases {
     pub(super) fn all(&self) -> Vec<Held> {
         let mut state = self.state();
         let held = std::mem::take(&mut state.held).into_values();
-        let over = std::mem::take(&mut state.over).into_iter().map(|(held, _)| held);
+        let over = std::mem::take(&mut state.over).into_iter().map(|(held, ..)| held);
         held.chain(over).collect()
     }
 
@@ -161,7 +179,7 @@ impl Lease {
         {
             let mut state = leases.state();
             let Some(held) = state.held.remove(&self.number) else { return };
-            state.over.push((held, clock::after(clock::now(), LASTS)));
+            state.over.push((held, Left::Ended, clock::after(clock::now(), LASTS)));
         }
         (leases.nudge)();
     }
@@ -222,7 +240,7 @@ mod tests {
     #[tokio::test(start_paused = true)] // P70
     async fn a_lease_is_renewed_while_it_is_held_and_given_back_once() {
         let (leases, nudged) = leases();
-        let lease = leases.take(names("a"));
+        let lease = leases.take(&Key::from("a"), names("a"));
         assert_eq!(counts(&leases.due()), (1, 0));
         assert_eq!(counts(&leases.due()), (0, 0), "just now");
         clock::sleep(RENEWED).await;
@@ -238,11 +256,11 @@ mod tests {
     #[tokio::test(start_paused = true)] // P70
     async fn what_was_never_got_or_has_run_out_by_itself_is_not_given_back() {
         let (leases, nudged) = leases();
-        let never = leases.take(names("a"));
+        let never = leases.take(&Key::from("a"), names("a"));
         never.is_gone();
         drop(never);
         assert_eq!((nudged.load(SeqCst), counts(&leases.due())), (0, (0, 0)));
-        drop(leases.take(names("a")));
+        drop(leases.take(&Key::from("a"), names("a")));
         clock::sleep(LASTS).await;
         assert_eq!((nudged.load(SeqCst), counts(&leases.due())), (1, (0, 0)));
     }
@@ -250,7 +268,7 @@ mod tests {
     #[tokio::test(start_paused = true)] // P27
     async fn all_are_handed_out_at_the_end_and_none_twice() {
         let (leases, nudged) = leases();
-        let (held, over) = (leases.take(names("a")), leases.take(names("b")));
+        let (held, over) = (leases.take(&Key::from("a"), names("a")), leases.take(&Key::from("b"), names("b")));
         drop(over);
         assert_eq!(leases.all().len(), 2);
         drop(held);
@@ -261,7 +279,7 @@ mod tests {
     async fn who_waits_is_told_by_a_message_by_time_or_by_silence() {
         let (leases, _) = leases();
         let (one, other) = (leases.wait(b"a"), leases.wait(b"b"));
-        leases.left(b"a");
+        leases.left(b"a", Left::Ended);
         assert_eq!(one.left(LASTS).await, Left::Ended);
         let began = clock::now();
         assert_eq!(other.left(LASTS).await, Left::Lost);
@@ -272,12 +290,25 @@ mod tests {
         assert_eq!((third.left(LASTS).await, clock::now() - began), (Left::Lost, Duration::ZERO));
     }
 
+    #[tokio::test(start_paused = true)] // P30
+    async fn the_lease_of_a_run_that_was_invalidated_is_given_back_while_it_goes_on() {
+        let (leases, nudged) = leases();
+        let (one, other) = (leases.take(&Key::from("a"), names("a")), leases.take(&Key::from("b"), names("b")));
+        leases.void(&Scope::from(Key::from("c")));
+        assert_eq!(nudged.load(SeqCst), 0);
+        leases.void(&Scope::from(Key::from("a")));
+        let due = leases.due();
+        assert_eq!((nudged.load(SeqCst), counts(&due), due.release[0].1), (1, (1, 1), Left::Lost));
+        drop((one, other));
+        assert_eq!((nudged.load(SeqCst), counts(&leases.due())), (2, (0, 1)));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_waits_no_longer_leaves_nothing_behind() {
         let (leases, _) = leases();
         let (one, other) = (leases.wait(b"a"), leases.wait(b"a"));
         drop(one);
-        leases.left(b"a");
+        leases.left(b"a", Left::Ended);
         assert_eq!(other.left(LASTS).await, Left::Ended);
         drop(leases.wait(b"c"));
         assert!(leases.state().waiting.is_empty());

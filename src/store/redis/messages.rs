@@ -7,14 +7,15 @@ use super::random::random;
 use crate::{
     scope::{Scope, wire},
     slot::Force,
-    store::Member,
+    store::{Left, Member},
 };
 
 /// The format that this version writes, and the only one that it reads.
 const FORMAT: u8 = 1;
 const EXPIRED: u8 = 0;
 const PURGED: u8 = 1;
-const LEFT: u8 = 2;
+const ENDED: u8 = 2;
+const LOST: u8 = 3;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message {
@@ -24,7 +25,7 @@ pub(super) enum Message {
         force: Force,
     },
     /// The lease of this name was given back.
-    Left(Vec<u8>),
+    Left(Vec<u8>, Left),
 }
 
 impl Message {
@@ -33,7 +34,8 @@ impl Message {
             Self::Invalidated { by, scope, force: Force::Expire } => (*by, EXPIRED, wire::encode(scope)),
             Self::Invalidated { by, scope, force: Force::Purge } => (*by, PURGED, wire::encode(scope)),
             // It is told to everybody: who waits may be another cache of the same instance.
-            Self::Left(lease) => (Member(0), LEFT, lease.clone()),
+            Self::Left(lease, Left::Ended) => (Member(0), ENDED, lease.clone()),
+            Self::Left(lease, Left::Lost) => (Member(0), LOST, lease.clone()),
         };
         [&[FORMAT], &by.to_be_bytes()[..], &random(), &[kind], &rest].concat()
     }
@@ -47,7 +49,8 @@ impl Message {
         match rest.split_first()? {
             (&EXPIRED, scope) => Some(Self::Invalidated { by, scope: wire::decode(scope)?, force: Force::Expire }),
             (&PURGED, scope) => Some(Self::Invalidated { by, scope: wire::decode(scope)?, force: Force::Purge }),
-            (&LEFT, lease) => Some(Self::Left(lease.to_vec())),
+            (&ENDED, lease) => Some(Self::Left(lease.to_vec(), Left::Ended)),
+            (&LOST, lease) => Some(Self::Left(lease.to_vec(), Left::Lost)),
             _ => None,
         }
     }
@@ -66,9 +69,11 @@ mod tests {
                 let message = Message::Invalidated { by: Member(by), scope: scope.clone(), force };
                 prop_assert_eq!(Message::decode(&message.encode()), Some(message));
             }
-            let message = Message::Left(lease);
-            prop_assert_ne!(message.encode(), message.encode());
-            prop_assert_eq!(Message::decode(&message.encode()), Some(message));
+            for left in [Left::Ended, Left::Lost] {
+                let message = Message::Left(lease.clone(), left);
+                prop_assert_ne!(message.encode(), message.encode());
+                prop_assert_eq!(Message::decode(&message.encode()), Some(message));
+            }
         }
 
         #[test] // P64, P76

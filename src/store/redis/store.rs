@@ -31,7 +31,7 @@ use crate::{
     scope::Scope,
     slot::Force,
     store::{
-        BoxFuture, Claimed, Found, Leasing, Listener, Member, Record, Saved, Since, Standing, Store, StoreError,
+        BoxFuture, Claimed, Found, Leasing, Left, Listener, Member, Record, Saved, Since, Standing, Store, StoreError,
         redis::RedisStoreBuilder,
     },
 };
@@ -210,25 +210,25 @@ impl Inner {
     fn saving(&self, names: &CourseNames, run: &Run, envelope: &Envelope, life: Duration) -> Addressed {
         let lease = run.lease(names).map(|lease| lease.held.token.to_vec()).unwrap_or_default();
         let bytes = envelope.write(&names.record, &self.seal);
-        let [channel, told] = self.leaving(names);
+        let [channel, told] = self.leaving(names, Left::Ended);
         let keys = vec![names.record.clone(), names.lease.clone(), names.mark.clone()];
         script(&scripts::SAVE, keys, [lease, channel, told, bytes, number(run.claimed), number(life.as_micros())])
     }
 
-    fn releasing(&self, Held { names, token }: &Held) -> Addressed {
-        let [channel, told] = self.leaving(names);
+    fn releasing(&self, Held { names, token, .. }: &Held, left: Left) -> Addressed {
+        let [channel, told] = self.leaving(names, left);
         script(&scripts::RELEASE, vec![names.lease.clone(), names.mark.clone()], [token.to_vec(), channel, told])
     }
 
     /// Where those who wait for a lease are told, and what.
-    fn leaving(&self, names: &CourseNames) -> [Vec<u8>; 2] {
-        [self.names.channel().into_bytes(), Message::Left(names.lease.clone()).encode()]
+    fn leaving(&self, names: &CourseNames, left: Left) -> [Vec<u8>; 2] {
+        [self.names.channel().into_bytes(), Message::Left(names.lease.clone(), left).encode()]
     }
 
     async fn claim(&self, course: &Course, leasing: Leasing) -> Result<Claimed, StoreError> {
         let (names, tokens) = (self.names.course(course), self.tokens(&tokens::of_key(&course.key)));
-        let asked =
-            (leasing == Leasing::Wanted).then(|| (self.leases.take(names.clone()), self.leases.wait(&names.lease)));
+        let asked = (leasing == Leasing::Wanted)
+            .then(|| (self.leases.take(&course.key, names.clone()), self.leases.wait(&names.lease)));
         let token = asked.as_ref().map(|(lease, _)| lease.held.token.to_vec()).unwrap_or_default();
         let mut commands = asking::observe(&self.servers, &tokens, TOKENS);
         commands.push(asking::observing(&[self.names.buckets()], tokens::BUCKETS, BUCKETS));
@@ -320,7 +320,8 @@ impl Inner {
         if all.is_empty() {
             return Ok(());
         }
-        self.ask(all.iter().map(|held| self.releasing(held)).collect()).await.map(drop)
+        // Their runs go on: one of those who wait takes over.
+        self.ask(all.iter().map(|held| self.releasing(held, Left::Lost)).collect()).await.map(drop)
     }
 }
 
@@ -347,8 +348,9 @@ fn jittered(life: Duration) -> Duration {
 impl Errands for Inner {
     fn heard(&self, message: &[u8]) {
         match Message::decode(message) {
-            Some(Message::Left(lease)) => self.leases.left(&lease),
+            Some(Message::Left(lease, left)) => self.leases.left(&lease, left),
             Some(Message::Invalidated { by, scope, force }) => {
+                self.leases.void(&scope);
                 let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let others = listeners.iter().filter(|(member, _)| *member != by);
                 others
@@ -364,7 +366,7 @@ impl Errands for Inner {
         let renewing = |held: &Held| {
             script(&scripts::RENEW, vec![held.names.lease.clone()], [held.token.to_vec(), millis(leases::LASTS)])
         };
-        release.iter().map(|held| self.releasing(held)).chain(renew.iter().map(renewing)).collect()
+        release.iter().map(|(held, left)| self.releasing(held, *left)).chain(renew.iter().map(renewing)).collect()
     }
 
     fn down(&self) {
