@@ -89,8 +89,9 @@ where
     let mut seeker = Seeker { route, service, key, view, status, forced, by_hand, came: clock::now(), budget };
     let flights = Arc::clone(&seeker.route.cache.shared().flights);
     let (mut alone, mut panics, mut fields) = (false, 0, None);
-    // Whether what the shared store holds will do, which is so once; and whether the answer was found there.
-    let (mut takes, mut found) = (forced.is_none(), None);
+    // How often what the shared store holds will do: what does not answer is to be replaced, and may be elsewhere by now. And
+    // whether the answer was found there.
+    let (mut takes, mut found) = (if forced.is_none() { 2 } else { 0 }, None);
     loop {
         // ## Looking => (Leading | Following | done: found, stood in for, or by itself)
         if let Some((outcome, behind)) = seeker.hit(&seen)
@@ -150,11 +151,11 @@ where
             Joined::Lead(lead) => {
                 match seeker.look_again(&seen, &lead, fields.as_ref(), &request) {
                     Ok(again) => {
-                        let consult = seeker.consult(takes, together);
+                        let consult = seeker.consult(takes > 0, together);
                         match seeker.lead(lead, request, again.as_ref().unwrap_or(&seen), together, consult).await {
                             Led::Answered(answer) => return answer,
                             Led::Found(back, its, entry, whence) => {
-                                (seeker, request, takes) = (back, its, false);
+                                (seeker, request, takes) = (back, its, takes - 1);
                                 found = (whence == Whence::Store).then_some(Detail::Store);
                                 seen = seeker.look_at(entry, &request);
                             }
