@@ -8,7 +8,8 @@ use crate::{
     entry::{Base, Entry, Fields},
     flight::Lead,
     freshness::Verdict,
-    key,
+    journal::Journal,
+    key::{self, Key},
     layer::Route,
     protocol::{Prepare, Protocol},
     slot::Kept,
@@ -101,7 +102,7 @@ where
         asked.found = kept.and_then(|seen| seen.kept().map(|(entry, _)| (Arc::clone(entry), Whence::Memory)));
         return (asked, request);
     };
-    let_go_of_what_is_unvouched_for(tier, route, lead);
+    let_go_of_what_is_unvouched_for(tier, route, lead.key());
     loop {
         let is_held = looked.found.is_some();
         asked.found = take(looked.found.take(), &request);
@@ -131,9 +132,34 @@ where
     }
 }
 
+/// Asks the shared store for what is in memory and may have been invalidated unheard, on behalf of one who leads no run.
+/// Whether it has that still.
+pub(crate) async fn verify<P, Req>(
+    tier: &Tier<P::Value>,
+    route: &Route<P>,
+    key: &Key,
+    request: P::Request,
+    budget: &Budget,
+) -> (bool, P::Request)
+where
+    P: Prepare<Req>,
+{
+    let (shared, generation) = (route.cache.shared(), tier.generation());
+    // What is invalidated from here on is not brought back.
+    let began = Journal::start(&shared.journal);
+    let values = |fields: &Fields, request: &P::Request| route.values_of(fields, request);
+    let (looked, request) = tier.look(budget, key, request, values).await;
+    let Some(looked) = looked else { return (false, request) };
+    let_go_of_what_is_unvouched_for(tier, route, key);
+    let Some(held) = looked.found else { return (false, request) };
+    let variant = held.judged.fields.as_ref().map(|fields| values(fields, &request));
+    let entry = route.restored(held, variant, clock::now(), began.number(), generation);
+    (shared.land(key, &entry, None, route.settings.max_variants).is_none(), request)
+}
+
 /// What is in memory and may have been invalidated unheard has its place taken by what the store holds; or by what is made.
-fn let_go_of_what_is_unvouched_for<P: Protocol>(tier: &Tier<P::Value>, route: &Route<P>, lead: &Lead<P::Value>) {
-    let (memory, key) = (&route.cache.shared().memory, lead.key());
+fn let_go_of_what_is_unvouched_for<P: Protocol>(tier: &Tier<P::Value>, route: &Route<P>, key: &Key) {
+    let memory = &route.cache.shared().memory;
     let unvouched = |kept: &Kept<P::Value>| !tier.vouches_for(kept.entry.generation);
     if memory.peek(key).is_some_and(|slot| slot.variants.iter().any(unvouched)) {
         memory.update(key, clock::now(), |slot| slot.variants.retain(|kept| !unvouched(kept)));

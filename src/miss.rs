@@ -7,7 +7,7 @@ use tower_service::Service;
 
 use crate::{
     clock::{self, Instant},
-    consult::{Consult, Whence, rest},
+    consult::{Consult, Whence, rest, verify},
     demands::Demands,
     desk::Delivery,
     entry::Fields,
@@ -22,6 +22,7 @@ use crate::{
     run::{self, Job},
     service::refresh_behind,
     sighting::{Behind, Sighting, ttl},
+    slot::Slot,
     status::{CacheStatus, Detail, Outcome},
     store::tier::{Afterwards, Budget, Tier},
     telemetry::Event,
@@ -89,8 +90,12 @@ where
     let mut seeker = Seeker { route, service, key, view, status, forced, by_hand, came: clock::now(), budget };
     let flights = Arc::clone(&seeker.route.cache.shared().flights);
     let (mut alone, mut panics, mut fields) = (false, 0, None);
-    // Whether what the shared store holds will do, which is so once; and whether the answer was found there.
-    let (mut takes, mut found) = (forced.is_none(), None);
+    // How often what the shared store holds will do: what does not answer is to be replaced, and may be elsewhere by now. And
+    // whether the answer was found there.
+    let (mut takes, mut found) = (if forced.is_none() { 2 } else { 0 }, None);
+    if (role != Role::Lead || only_if_cached) && seeker.is_unvouched_for(&seen) {
+        (seen, found, request) = seeker.verify(request).await;
+    }
     loop {
         // ## Looking => (Leading | Following | done: found, stood in for, or by itself)
         if let Some((outcome, behind)) = seeker.hit(&seen)
@@ -150,11 +155,11 @@ where
             Joined::Lead(lead) => {
                 match seeker.look_again(&seen, &lead, fields.as_ref(), &request) {
                     Ok(again) => {
-                        let consult = seeker.consult(takes, together);
+                        let consult = seeker.consult(takes > 0, together);
                         match seeker.lead(lead, request, again.as_ref().unwrap_or(&seen), together, consult).await {
                             Led::Answered(answer) => return answer,
                             Led::Found(back, its, entry, whence) => {
-                                (seeker, request, takes) = (back, its, false);
+                                (seeker, request, takes) = (back, its, takes - 1);
                                 found = (whence == Whence::Store).then_some(Detail::Store);
                                 seen = seeker.look_at(entry, &request);
                             }
@@ -238,6 +243,33 @@ impl<S, P: Protocol> Seeker<S, P> {
         // Not everything that a seeker has may be shared between threads.
         let (route, key, budget) = (Arc::clone(&self.route), self.key.clone(), self.budget.clone());
         async move { route.look_anywhere(&key, request, budget.as_ref()).await }
+    }
+
+    /// Whether something may have been invalidated unheard that would answer.
+    fn is_unvouched_for(&self, seen: &Sighting<P::Value>) -> bool {
+        let unvouched = |slot: &Arc<Slot<P::Value>>| {
+            slot.variants.iter().any(|kept| !self.route.cache.shared().vouches_for(&kept.entry))
+        };
+        seen.entry().is_none() && seen.slot.as_ref().is_some_and(unvouched)
+    }
+
+    /// Has the shared store asked for it, and looks again.
+    fn verify<Req>(
+        &self,
+        request: P::Request,
+    ) -> impl Future<Output = (Sighting<P::Value>, Option<Detail>, P::Request)> + Send + use<S, P, Req>
+    where
+        P: Prepare<Req>,
+    {
+        let (route, key, budget) = (Arc::clone(&self.route), self.key.clone(), self.budget.clone());
+        async move {
+            let (mut is_there, mut request) = (false, request);
+            if let (Some(tier), Some(budget)) = (&route.cache.shared().tier, &budget) {
+                (is_there, request) = verify(tier, &route, &key, request, budget).await;
+            }
+            let seen = route.look(key::bytes(&key), &request, clock::now());
+            (seen, is_there.then_some(Detail::Store), request)
+        }
     }
 
     /// How a run of this one's consults the shared store. Who does not wait for others here waits for none elsewhere; and

@@ -14,6 +14,8 @@ use tower::Layer;
 mod http_layers;
 #[path = "stores/instances.rs"]
 mod instances;
+#[path = "stores/stress.rs"]
+mod stress;
 #[path = "stores/strict.rs"]
 mod strict;
 mod support;

@@ -115,7 +115,7 @@ async fn of_many_instances_one_refreshes_a_stale_key_whose_readers_are_answered_
 
 #[tokio::test(start_paused = true)] // P6, P70
 async fn of_many_instances_one_runs_for_a_key_that_is_too_stale_also_where_the_store_alone_knows_it() {
-    for known in [true, false] {
+    for (known, readers) in [(true, 1), (true, 2), (false, 1), (false, 2)] {
         let (store, gate) = (LocalStore::new(), Gate::new());
         let all = instances(&store, 8);
         for each in all.iter().take(if known { 8 } else { 1 }) {
@@ -125,12 +125,12 @@ async fn of_many_instances_one_runs_for_a_key_that_is_too_stale_also_where_the_s
         let mut crowds = Vec::new();
         for each in &all {
             each.origin.always(Act::AnswerAfter(gate.clone()));
-            crowds.push(crowd(&each.service, "a", 2).await);
+            crowds.push(crowd(&each.service, "a", readers).await);
         }
         assert_eq!(runs(&all), 2, "one made it, and one makes it anew");
         gate.open();
         for crowd in crowds {
-            assert_eq!(answers(crowd).await, [11; 2]);
+            assert!(answers(crowd).await.iter().all(|answer| *answer == 11));
         }
     }
 }
@@ -412,6 +412,43 @@ async fn what_may_have_been_invalidated_unheard_is_served_to_nobody_in_any_way()
     assert!(ask(&two.service, "a").await.is_err());
     two.origin.always(Act::Answer);
     assert_eq!(two.get("a").await, 21);
+}
+
+#[tokio::test(start_paused = true)] // P40, P47, P48, P72
+async fn one_who_leads_no_run_asks_too_and_is_answered() {
+    use crate::support::http::{Origin, get, get_with, request, send};
+    let store = LocalStore::new();
+    let [one, two] = [(); 2].map(|()| Cache::builder().store(store.clone()).build());
+    let origin = Origin::counting();
+    let app = origin.behind(one.layer(secs(60)).honor_request_directives());
+    get(&app, "http://a/").await;
+    one.settled().await;
+    let requests: [(_, &[(&str, &str)]); 4] = [
+        ("HEAD", &[]),
+        ("GET", &[("range", "bytes=0-0")]),
+        ("GET", &[("cache-control", "only-if-cached")]),
+        ("GET", &[("cache-control", "no-store")]),
+    ];
+    for (method, fields) in requests {
+        store.cut(false);
+        for said in ["hit; ttl=60; detail=store", "hit; ttl=60"] {
+            assert_eq!(send(&app, request(method, "http://a/", fields)).await.said(), said, "{method} {fields:?}");
+        }
+    }
+    assert_eq!(origin.runs(), 1);
+    for (method, fields) in requests {
+        let before = get(&app, "http://a/").await.text().to_owned();
+        one.settled().await;
+        store.cut(true);
+        two.purge(Scope::everything()).await.unwrap();
+        store.cut(false);
+        assert!(
+            !send(&app, request(method, "http://a/", fields)).await.said().starts_with("hit"),
+            "{method} {fields:?}"
+        );
+        assert_ne!(get_with(&app, "http://a/", &[]).await.text(), before);
+        one.settled().await;
+    }
 }
 
 #[tokio::test(start_paused = true)] // P74
