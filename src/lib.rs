@@ -64,6 +64,7 @@
 //! |---|---|---|
 //! | `axum` | yes | the path as received (`OriginalUri`) in the key; [`Tags`], [`Freshness`] and [`NoStore`] as parts of a handler's response; the client's address for the auditor |
 //! | `redis` | no | `RedisStore`: many instances behave as one cache |
+//! | `redis-cluster`, `redis-sentinel` | no | the same over a Redis Cluster; over the master that sentinels name |
 //! | `redis-tls` | no | encrypted connections to it (`rediss://`) |
 //! | `serde` | no | `Json` and `Postcard`: typed responses as bytes, for a [`Store`] |
 //! | `tracing` | no | events and warnings through `tracing` |

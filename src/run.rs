@@ -5,7 +5,7 @@
 //! the view, the deadline, the panic and the landing: what a response means is said in `settling`, who gets it in `desk`,
 //! and what others have made already in `consult`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, task};
 use tower_service::Service;
@@ -26,7 +26,7 @@ use crate::{
     settling::{Settling, back_off},
     slot::Slot,
     status::Detail,
-    store::tier::{self, Budget},
+    store::tier::{Budget, Tier},
     supervision::{Stop, Supervised},
     sync::Handle,
     telemetry::{self, End, Event},
@@ -165,6 +165,7 @@ pub(crate) fn start_telling<V: Send + Sync + 'static>(
     telling: impl Future<Output = ()> + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static {
     let running = cache.shared().running.start();
+    let patience = cache.shared().tier.as_ref().map_or(Duration::ZERO, Tier::patience);
     let (tell, told) = oneshot::channel::<()>();
     if let Ok(runtime) = Handle::try_current() {
         runtime.spawn(async {
@@ -172,8 +173,8 @@ pub(crate) fn start_telling<V: Send + Sync + 'static>(
             drop((running, tell));
         });
     }
-    async {
-        clock::timeout(tier::PATIENCE, told).await;
+    async move {
+        clock::timeout(patience, told).await;
     }
 }
 

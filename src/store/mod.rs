@@ -49,6 +49,9 @@ pub(crate) mod tier;
 
 pub(crate) use standing::Standing;
 
+/// How long a request waits for a store, unless told otherwise.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
+
 /// The remote tier behind the memory of a cache: what many instances share. Sealed: see
 /// [`LocalStore`](crate::testing::LocalStore).
 pub trait Store: Sealed + fmt::Debug + Send + Sync + 'static {
@@ -59,6 +62,12 @@ pub trait Store: Sealed + fmt::Debug + Send + Sync + 'static {
     /// Whether it can be asked, and whether all was heard that was to be heard.
     #[doc(hidden)]
     fn standing(&self) -> &Standing;
+
+    /// How long one request waits for it, all that is asked for its sake taken together.
+    #[doc(hidden)]
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
 
     /// The record of a course.
     #[doc(hidden)]

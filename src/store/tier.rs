@@ -29,8 +29,6 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// How long a request waits for the store, all that is asked for its sake taken together.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 /// How long a store that failed is not asked again.
 const REST: Duration = Duration::from_secs(1);
 /// How long a record that was made may take to be saved: nobody waits for it.
@@ -158,7 +156,12 @@ impl<V: Send + Sync + 'static> Tier<V> {
 
     /// The time that a request has for the store.
     pub(crate) fn budget(&self) -> Budget {
-        Budget::new(PATIENCE)
+        Budget::new(self.patience())
+    }
+
+    /// How long that is.
+    pub(crate) fn patience(&self) -> Duration {
+        self.store.patience()
     }
 
     /// The generation in which what is made from now on will have been made.
@@ -259,7 +262,7 @@ impl<V: Send + Sync + 'static> Tier<V> {
 
     /// Gives back the leases of runs that go on.
     pub(crate) async fn release(&self) {
-        self.in_time(PATIENCE, self.store.release()).await;
+        self.in_time(self.patience(), self.store.release()).await;
     }
 
     /// Whether the store has been told all that it was to be told.

@@ -8,7 +8,7 @@ use super::{
     names::Names,
     store::{RedisStore, Settings},
 };
-use crate::error::Error;
+use crate::{error::Error, store::PATIENCE};
 
 /// How large a record may be that is sent: 8 MiB.
 const MAX_VALUE: usize = 8 << 20;
@@ -37,11 +37,13 @@ pub struct RedisStoreBuilder {
     prefix: Box<str>,
     seal: Seal,
     max_value: usize,
+    patience: Duration,
     max_unverified: Option<Duration>,
     trust_restarts: bool,
 }
 
 /// Whose address is known.
+#[cfg_attr(not(all(feature = "redis-sentinel", feature = "redis-cluster")), allow(dead_code, reason = "not asked for"))]
 #[derive(Clone)]
 enum Whose {
     Server,
@@ -57,6 +59,7 @@ impl Default for RedisStoreBuilder {
             prefix: "cacheback".into(),
             seal: Seal::default(),
             max_value: MAX_VALUE,
+            patience: PATIENCE,
             max_unverified: None,
             trust_restarts: false,
         }
@@ -67,22 +70,24 @@ impl RedisStoreBuilder {
     /// Where the server is: `redis://user:password@host:port/database`, `rediss://…` for encryption (feature
     /// `redis-tls`), `redis+unix:///path?db=0&pass=password` for a socket. Default: `redis://127.0.0.1/`.
     ///
-    /// With [`sentinel`](Self::sentinel) only what stands beside host and port counts: user, password, database,
+    /// With `sentinel` only what stands beside host and port counts: user, password, database,
     /// encryption.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
         self
     }
 
-    /// The server is whichever one these sentinels name as the master of that name. Its user, password and database are
+    /// Feature `redis-sentinel`. The server is whichever one these sentinels name as the master of that name. Its user, password and database are
     /// those of [`url`](Self::url); those in the sentinels' URLs are for the sentinels.
+    #[cfg(feature = "redis-sentinel")]
     pub fn sentinel<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>, master: impl Into<String>) -> Self {
         self.whose = Whose::Sentinels(urls.into_iter().map(Into::into).collect(), master.into());
         self
     }
 
-    /// The servers are a cluster, of which these are some: the others are found. User, password and encryption of the
+    /// Feature `redis-cluster`. The servers are a cluster, of which these are some: the others are found. User, password and encryption of the
     /// first are those of all.
+    #[cfg(feature = "redis-cluster")]
     pub fn cluster<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.whose = Whose::Nodes(urls.into_iter().map(Into::into).collect());
         self
@@ -145,6 +150,19 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// How long a request waits for Redis, all that is asked for its sake taken together. A server that has not answered
+    /// for so long counts as dead until it answers within this time again. Default: 100 ms.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0.
+    #[track_caller]
+    pub fn patience(mut self, time: Duration) -> Self {
+        assert!(!time.is_zero(), "who waits for no time gets no answer");
+        self.patience = time;
+        self
+    }
+
     /// How long memory is served of which nobody can say whether it was invalidated elsewhere: while nothing is heard
     /// from Redis, what is in memory is looked up again as often, as soon as Redis can be asked. Default: 1 s.
     ///
@@ -183,7 +201,7 @@ impl RedisStoreBuilder {
         };
         let mut config = Config::new(place?, Names::new(&self.prefix).channel());
         config.max_unverified = self.max_unverified.unwrap_or(config.max_unverified);
-        config.trust_restarts = self.trust_restarts;
+        (config.patience, config.trust_restarts) = (self.patience, self.trust_restarts);
         let Self { prefix, seal, max_value, .. } = self;
         Ok(RedisStore::new(config, Settings { prefix, seal, max_value }))
     }
@@ -196,8 +214,42 @@ impl fmt::Debug for RedisStoreBuilder {
             .field("prefix", &self.prefix)
             .field("seal", &self.seal)
             .field("max_value", &self.max_value)
+            .field("patience", &self.patience)
             .field("max_unverified", &self.max_unverified)
             .field("trust_restarts", &self.trust_restarts)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(cacheback_model)))]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test] // P74
+    fn a_request_waits_for_as_long_as_it_was_told() {
+        let patience = |store: RedisStoreBuilder| store.connect_lazy().unwrap().patience();
+        assert_eq!(patience(RedisStore::builder()), Duration::from_millis(100));
+        let told = Duration::from_millis(250);
+        assert_eq!(patience(RedisStore::builder().patience(told)), told);
+    }
+
+    #[test] // P92
+    fn what_makes_no_sense_is_refused_where_it_is_written() {
+        let settings: [fn(RedisStoreBuilder) -> RedisStoreBuilder; 6] = [
+            |store| store.patience(Duration::ZERO),
+            |store| store.max_unverified(Duration::ZERO),
+            |store| store.max_value(0),
+            |store| store.secret(""),
+            |store| store.prefix(""),
+            |store| store.prefix("{a}"),
+        ];
+        for set in settings {
+            assert!(std::panic::catch_unwind(|| set(RedisStore::builder())).is_err());
+        }
+        for url in ["", "http://a/", "redis://", "redis://a:port/"] {
+            let error = RedisStore::connect_lazy(url).err().map(|error| error.kind());
+            assert_eq!(error, Some(crate::ErrorKind::Store), "{url}");
+        }
     }
 }

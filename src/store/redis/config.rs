@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
-use crate::error::Error;
+use crate::{error::Error, store::PATIENCE};
 
-/// How long whoever waits for an answer waits for Redis, unless told otherwise.
-const PATIENCE: Duration = Duration::from_millis(100);
 /// How long memory serves what no server has confirmed to be the last word.
 const MAX_UNVERIFIED: Duration = Duration::from_secs(1);
 

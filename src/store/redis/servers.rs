@@ -7,6 +7,7 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use redis::{Cmd, Value};
@@ -90,6 +91,11 @@ impl Servers {
 
     pub(super) fn standing(&self) -> &Arc<Standing> {
         &self.post.standing
+    }
+
+    /// How long an answer is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        self.post.config.patience
     }
 
     /// Whether keys of different slots may stand in one command: everywhere but in a cluster.

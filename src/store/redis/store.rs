@@ -389,6 +389,10 @@ impl Store for RedisStore {
         self.0.servers.standing()
     }
 
+    fn patience(&self) -> Duration {
+        self.0.servers.patience()
+    }
+
     fn fetch<'a>(&'a self, course: &'a Course) -> BoxFuture<'a, Result<Option<Found>, StoreError>> {
         Box::pin(async move {
             let (inner, name) = (&self.0, self.0.names.course(course).record);
