@@ -3,9 +3,18 @@
 
 #[path = "redis/figures.rs"]
 mod figures;
+#[path = "redis/instance.rs"]
+mod instance;
+#[path = "redis/invalidation.rs"]
+mod invalidation;
 #[path = "redis/processes.rs"]
 mod processes;
 #[path = "redis/servers/mod.rs"]
 mod servers;
+#[path = "redis/strict.rs"]
+mod strict;
+mod support;
 #[path = "redis/the_servers.rs"]
 mod the_servers;
+#[path = "redis/together.rs"]
+mod together;
