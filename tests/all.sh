@@ -11,9 +11,9 @@ step() { printf '\n== %s\n' "$*"; "$@"; }
 # What the checks need and a toolchain may lack.
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
-if ! { redis-server --version && faketime --version; } >/dev/null 2>&1; then
+if ! { redis-server --version && faketime --version && openssl version; } >/dev/null 2>&1; then
     step apt-get update -q
-    step apt-get install -qy redis-server faketime
+    step apt-get install -qy redis-server faketime openssl
 fi
 
 # Where tests write what a Redis in trouble costs.

@@ -176,7 +176,8 @@ async fn an_operator_invalidates_by_deleting_a_token_which_shows_where_memory_as
 #[tokio::test] // P33
 async fn what_is_put_on_one_instance_the_others_read_and_runs_that_began_before_do_not_replace_it() {
     let server = Server::start().await;
-    let [one, two, three] = [Instance::at(&server, "one"), Instance::at(&server, "two"), Instance::at(&server, "three")];
+    let [one, two, three] =
+        [Instance::at(&server, "one"), Instance::at(&server, "two"), Instance::at(&server, "three")];
     let (one, two, three) = tokio::join!(one, two, three);
     let uri = "http://a/page";
     three.origin.only_the_first(0);

@@ -73,20 +73,22 @@ impl Keeper<'_> {
         let every = BEAT.min(post.config.max_unverified / 2);
         let mut heard = clock::now();
         let (mut beat_at, mut errands_at) = (heard + every, heard + ERRANDS);
+        // The last question has no answer: the next one follows at once, for that is as long as the patience later.
+        let mut is_silent = false;
         loop {
             let wait = beat_at.min(errands_at).saturating_duration_since(clock::now());
             self.meanwhile(wait, post.alarm.notified()).await;
             if nodes.is_lost() {
                 return StoreError("the connection to Redis is lost".into());
             }
-            if post.standing.is_down() {
+            if post.standing.is_down() && !is_silent {
                 self.rest().await;
             }
             if post.standing.is_down() || clock::now() >= beat_at {
                 let asked = clock::now();
                 match self.meanwhile(post.config.patience, nodes.beat(&post.config)).await {
                     Some(Ok(())) => {
-                        (heard, self.verified, beat_at) = (asked, asked, asked + every);
+                        (heard, self.verified, beat_at, is_silent) = (asked, asked, asked + every, false);
                         post.standing.set_down(false);
                         if post.has_moved.swap(false, Relaxed) {
                             self.follow(nodes).await;
@@ -97,7 +99,10 @@ impl Keeper<'_> {
                         nodes.leave();
                         return StoreError("Redis does not answer".into());
                     }
-                    None => post.set_down(),
+                    None => {
+                        (beat_at, is_silent) = (asked, true);
+                        post.set_down();
+                    }
                 }
             }
             let is_due = post.is_due.swap(false, Relaxed) || clock::now() >= errands_at;

@@ -149,6 +149,8 @@ impl Line {
 async fn connection(client: TcpStream, server: SocketAddr, mut line: watch::Receiver<Line>) {
     let cuts = line.borrow().cuts;
     let Ok(server) = TcpStream::connect(server).await else { return };
+    // What waits for an acknowledgement is late: nobody has asked for that.
+    let _all = (client.set_nodelay(true), server.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let as_it_is = |_: &Line, bytes: BytesMut| (bytes.freeze(), false);
     let there = pump(from_client, to_server, line.clone(), |line| line.there, |bytes| Some(bytes.len()), as_it_is);

@@ -18,13 +18,18 @@ pub(in crate::store::redis) struct Server {
 
 impl Server {
     pub(in crate::store::redis) fn start(arguments: &[&str]) -> Self {
+        Self::prepared(|_| (), arguments).expect("a server that starts")
+    }
+
+    /// One whose directory is prepared first; none if it ends at once.
+    pub(super) fn prepared(prepare: impl Fn(&Path), arguments: &[&str]) -> Option<Self> {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let name = format!("cacheback-{}-{}", process::id(), STARTED.fetch_add(1, Relaxed));
         let directory = env::temp_dir().join(name);
         fs::create_dir_all(&directory).unwrap();
+        prepare(&directory);
         let mut server = Self { process: Self::spawn(&directory, arguments), directory };
-        server.wait();
-        server
+        server.is_there().then_some(server)
     }
 
     fn spawn(directory: &Path, arguments: &[&str]) -> Child {
@@ -38,11 +43,20 @@ impl Server {
             .expect("a server is installed")
     }
 
-    fn wait(&mut self) {
+    /// Whether it answers, once it does; or not, once it has ended.
+    fn is_there(&mut self) -> bool {
         while fs::metadata(self.directory.join("socket")).is_err() || self.client().is_err() {
-            assert_eq!(self.process.try_wait().unwrap(), None, "redis-server has ended");
+            if self.process.try_wait().unwrap().is_some() {
+                return false;
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
+        true
+    }
+
+    /// A file in its directory.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
     pub(in crate::store::redis) fn url(&self) -> String {
@@ -80,7 +94,7 @@ impl Server {
 
     pub(in crate::store::redis) fn restart(&mut self) {
         self.process = Self::spawn(&self.directory, &[]);
-        self.wait();
+        assert!(self.is_there());
     }
 }
 
