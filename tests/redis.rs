@@ -18,3 +18,5 @@ mod support;
 mod the_servers;
 #[path = "redis/together.rs"]
 mod together;
+#[path = "redis/trouble.rs"]
+mod trouble;

@@ -7,7 +7,7 @@ use cacheback::{Cache, CachebackLayer, Freshness, RedisStore, RedisStoreBuilder,
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{
-    servers::{Cluster, Proxy, Sentinels, Server, in_time, until},
+    servers::{Cluster, Nowhere, Proxy, Sentinels, Server, in_time, until},
     support::http::{Origin, Reply, get, headers, request, saying, send},
 };
 
@@ -136,6 +136,12 @@ impl Place for Server {
 }
 
 impl Place for Proxy {
+    fn store(&self) -> RedisStoreBuilder {
+        RedisStore::builder().url(self.url())
+    }
+}
+
+impl Place for Nowhere {
     fn store(&self) -> RedisStoreBuilder {
         RedisStore::builder().url(self.url())
     }

@@ -312,7 +312,9 @@ impl Inner {
             let told = [self.names.channel().into_bytes(), message.encode()];
             script(&scripts::INVALIDATE, vec![name], told)
         });
-        self.ask(deleting.collect()).await.map(drop)
+        let mut answers = self.ask(deleting.collect()).await?;
+        // What says nothing of how many have heard of it is no answer to this.
+        (0..count).try_for_each(|_| matches!(answers.next()?.value, Value::Int(_)).then_some(()).ok_or_else(odd))
     }
 
     async fn release(&self) -> Result<(), StoreError> {
