@@ -270,9 +270,10 @@ impl<V: Send + Sync + 'static> Cache<V> {
         &self.shared
     }
 
-    /// Tells this cache from others in the process.
+    /// Tells this cache from others in the process. Those that share a store are one cache: what one of them is about to
+    /// make, another one further in would wait for, and would keep its own response in the same place.
     pub(crate) fn identity(&self) -> usize {
-        Arc::as_ptr(&self.shared).addr()
+        self.shared.tier.as_ref().map_or_else(|| Arc::as_ptr(&self.shared).addr(), Tier::identity)
     }
 
     /// Invalidates in this process.
@@ -396,6 +397,11 @@ impl CacheBuilder {
     ///
     /// An invalidation reaches the store, and the memory of every cache that shares it. When it returns `Ok` the shared part
     /// is done; the memory of other processes follows within one message.
+    ///
+    /// Caches that share a store are one cache, as instances of one program are: what a layer of one has stored a layer of
+    /// another answers with, if their rules are the same. Where they nest in one process the outer one stores, as with layers
+    /// of one cache. A program that stands in front of others, or answers otherwise, belongs in a store of its own (with Redis:
+    /// under another prefix); and typed layers for different things need different keys.
     ///
     /// With [`memory(0)`](Self::memory) every read asks the store, and nothing is served that it does not vouch for at that
     /// moment: unless it fails, for then the service is called.

@@ -154,6 +154,11 @@ impl<V: Send + Sync + 'static> Tier<V> {
         Self { store, member, codec: Arc::new(codec), kind, telemetry, state: Mutex::default() }
     }
 
+    /// Tells its store from others in the process.
+    pub(crate) fn identity(&self) -> usize {
+        self.store.identity()
+    }
+
     /// The time that a request has for the store.
     pub(crate) fn budget(&self) -> Budget {
         Budget::new(self.patience())

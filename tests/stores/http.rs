@@ -10,7 +10,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support::{
     http::{Origin, get, get_with, pass, request, saying, send},
-    typed::in_time,
+    typed::{at_once, in_time},
 };
 
 /// A process with an application of its own behind a layer.
@@ -200,4 +200,25 @@ async fn layers_with_other_rules_or_of_another_mode_find_nothing_of_one_another(
     let same = Instance::new(&store, origin(), |cache| cache.layer(Freshness::new(crate::secs(9))));
     same.get("http://a/", &[]).await;
     assert_eq!(same.origin.runs(), 0, "a lifetime is no rule of keys");
+}
+
+#[tokio::test(start_paused = true)] // P91
+async fn caches_that_share_a_store_nest_as_layers_of_one_cache_do() {
+    let store = LocalStore::new();
+    let instance = |origin: Origin| {
+        let [outer, inner] = [(); 2].map(|()| Cache::builder().store(store.clone()).build());
+        let between = axum::middleware::map_response(async |response: axum::response::Response| {
+            ([("x-between", "seen")], response)
+        });
+        let app = origin.behind(inner.layer(crate::secs(60))).layer(between).layer(outer.layer(crate::secs(60)));
+        (app, outer)
+    };
+    let (app, outer) = instance(Origin::counting());
+    // The one further in does not wait for the run that it is part of.
+    assert_eq!(at_once(get(&app, "http://a/page")).await.text(), "1");
+    outer.settled().await;
+    // And what it makes is nothing that others have.
+    let (another, _) = instance(Origin::counting());
+    let found = get(&another, "http://a/page").await;
+    assert_eq!((found.said(), found.field("x-between")), ("hit; ttl=60; detail=store".into(), "seen".into()));
 }
