@@ -107,7 +107,8 @@ pub(crate) enum Afterwards<V> {
 pub(crate) struct Saving<V> {
     pub(crate) entry: Arc<Entry<V>>,
     variant: Option<Variant>,
-    /// The fields that select it and its like, if the store is still to be told.
+    /// The fields that select it and its like. The store is told each time: what it knew of them when it was asked may have
+    /// been invalidated since, or be over before this is.
     signpost: Option<Fields>,
     known: Known,
 }
@@ -137,8 +138,7 @@ impl Known {
         let (entry, known) = (Arc::clone(entry), self.clone());
         let fields = all(self.fields.as_ref(), entry.judged.fields.as_ref());
         let variant = fields.as_ref().map(variant);
-        let signpost = fields.filter(|fields| self.fields.as_ref() != Some(fields));
-        Saving { entry, variant, signpost, known }
+        Saving { entry, variant, signpost: fields, known }
     }
 }
 

@@ -83,6 +83,32 @@ async fn variants_are_kept_apart_by_all_fields_that_anybody_has_named() {
     assert_eq!(third.get("/", &de).await, "other 1 (hit; ttl=60)");
 }
 
+#[tokio::test(start_paused = true)] // P33, P44
+async fn a_variant_that_is_put_all_have_at_their_next_read() {
+    let store = LocalStore::new();
+    let [one, two] = [(); 2].map(|()| Instance::of(&store, named("made", &[("vary", "accept-language")])));
+    let de = [("accept-language", "de")];
+    one.get("http://a/page", &de).await;
+    let page = http::Request::get("http://a/page").header("accept-language", "de").body(String::new()).unwrap();
+    let response = http::Response::builder().header("vary", "accept-language").body("put".to_owned()).unwrap();
+    one.cache.layer(crate::secs(60)).put(page, response).await.unwrap();
+    assert_eq!(two.get("http://a/page", &de).await, "put (hit; ttl=60; detail=store)");
+}
+
+#[tokio::test(start_paused = true)] // P5, P44
+async fn a_variant_that_is_refreshed_again_and_again_is_found_for_as_long() {
+    let store = LocalStore::new();
+    let cache = Cache::builder().memory(0).store(store.clone()).build();
+    let stale = Freshness::new(crate::secs(30)).stale_while_revalidate(crate::secs(60));
+    let app = named("made", &[("vary", "accept-language")]).behind(cache.layer(stale));
+    for read in 0..20 {
+        let page = get_with(&app, "http://a/page", &[("accept-language", "de")]).await;
+        assert!(read == 0 || page.said().starts_with("hit"), "read {read}: {}", page.said());
+        cache.settled().await;
+        pass(40.0).await;
+    }
+}
+
 #[tokio::test(start_paused = true)] // P31, P36
 async fn a_post_has_the_store_forget_what_it_may_have_changed_before_it_is_answered() {
     let store = LocalStore::new();
