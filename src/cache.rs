@@ -298,9 +298,28 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// that began after the first time has found in the store before it was told. How much that reached.
     pub(crate) async fn invalidate_elsewhere(&self, scope: &Scope, force: Force) -> Result<usize, Error> {
         let Some(tier) = &self.shared.tier else { return Ok(0) };
+        let mut again = Again { shared: &self.shared, scope: Some((scope, force)) };
         let told = tier.invalidate(scope, force).await;
-        let again = self.shared.remove(scope, force);
-        told.map(|()| again)
+        let reached = again.remove();
+        told.map(|()| reached)
+    }
+}
+
+/// What is invalidated here once more when the store was told; or when nobody waits for that any longer.
+struct Again<'a, V> {
+    shared: &'a Shared<V>,
+    scope: Option<(&'a Scope, Force)>,
+}
+
+impl<V> Again<'_, V> {
+    fn remove(&mut self) -> usize {
+        self.scope.take().map_or(0, |(scope, force)| self.shared.remove(scope, force))
+    }
+}
+
+impl<V> Drop for Again<'_, V> {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

@@ -547,6 +547,19 @@ async fn what_one_who_lost_patience_has_begun_to_purge_is_owed() {
     assert_eq!(two.get("a").await, 20);
 }
 
+#[tokio::test(start_paused = true)] // P30, P72
+async fn what_was_found_while_one_who_lost_patience_was_purging_is_gone_as_well() {
+    let store = LocalStore::new();
+    let [_, two, _] = three_that_know(&store).await;
+    store.delay(secs(3_600));
+    let mut purge = Box::pin(two.cache.purge(a()));
+    assert!(tokio::time::timeout(millis(1), &mut purge).await.is_err());
+    store.delay(Duration::ZERO);
+    assert_eq!(two.get("a").await, 10, "the store is being told");
+    drop(purge);
+    assert_eq!(two.get("a").await, 20);
+}
+
 #[tokio::test(start_paused = true)] // P74
 async fn a_store_that_is_too_slow_to_be_told_costs_one_request_its_time_and_rests() {
     let store = LocalStore::new();
