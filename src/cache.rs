@@ -270,9 +270,10 @@ impl<V: Send + Sync + 'static> Cache<V> {
         &self.shared
     }
 
-    /// Tells this cache from others in the process.
+    /// Tells this cache from others in the process. Those that share a store are one cache: what one of them is about to
+    /// make, another one further in would wait for, and would keep its own response in the same place.
     pub(crate) fn identity(&self) -> usize {
-        Arc::as_ptr(&self.shared).addr()
+        self.shared.tier.as_ref().map_or_else(|| Arc::as_ptr(&self.shared).addr(), Tier::identity)
     }
 
     /// Invalidates in this process.
@@ -297,9 +298,28 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// that began after the first time has found in the store before it was told. How much that reached.
     pub(crate) async fn invalidate_elsewhere(&self, scope: &Scope, force: Force) -> Result<usize, Error> {
         let Some(tier) = &self.shared.tier else { return Ok(0) };
+        let mut again = Again { shared: &self.shared, scope: Some((scope, force)) };
         let told = tier.invalidate(scope, force).await;
-        let again = self.shared.remove(scope, force);
-        told.map(|()| again)
+        let reached = again.remove();
+        told.map(|()| reached)
+    }
+}
+
+/// What is invalidated here once more when the store was told; or when nobody waits for that any longer.
+struct Again<'a, V> {
+    shared: &'a Shared<V>,
+    scope: Option<(&'a Scope, Force)>,
+}
+
+impl<V> Again<'_, V> {
+    fn remove(&mut self) -> usize {
+        self.scope.take().map_or(0, |(scope, force)| self.shared.remove(scope, force))
+    }
+}
+
+impl<V> Drop for Again<'_, V> {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
@@ -396,6 +416,11 @@ impl CacheBuilder {
     ///
     /// An invalidation reaches the store, and the memory of every cache that shares it. When it returns `Ok` the shared part
     /// is done; the memory of other processes follows within one message.
+    ///
+    /// Caches that share a store are one cache, as instances of one program are: what a layer of one has stored a layer of
+    /// another answers with, if their rules are the same. Where they nest in one process the outer one stores, as with layers
+    /// of one cache. A program that stands in front of others, or answers otherwise, belongs in a store of its own (with Redis:
+    /// under another prefix); and typed layers for different things need different keys.
     ///
     /// With [`memory(0)`](Self::memory) every read asks the store, and nothing is served that it does not vouch for at that
     /// moment: unless it fails, for then the service is called.

@@ -18,6 +18,7 @@ use crate::{
     run,
     scope::Scope,
     slot::Force,
+    store::tier::side_by_side,
     telemetry::Event,
 };
 
@@ -134,10 +135,8 @@ where
 
 /// Tells the shared store what a response has invalidated.
 async fn tell<V: Send + Sync + 'static>(cache: Cache<V>, scopes: Vec<Scope>) {
-    for scope in &scopes {
-        // A failure is told where the store is asked.
-        let _failed = cache.invalidate_elsewhere(scope, Force::Purge).await;
-    }
+    // A failure is told where the store is asked.
+    side_by_side(scopes.iter().map(async |scope| _ = cache.invalidate_elsewhere(scope, Force::Purge).await)).await;
 }
 
 impl<S: Service<Req>, Req> Call<S, Req> {

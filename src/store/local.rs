@@ -160,6 +160,10 @@ impl Store for LocalStore {
         member
     }
 
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     fn standing(&self) -> &Standing {
         &self.0.standing
     }

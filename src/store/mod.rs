@@ -59,6 +59,10 @@ pub trait Store: Sealed + fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     fn join(&self, listener: Weak<dyn Listener>) -> Member;
 
+    /// Tells this store from others in the process. Its clones are the same one.
+    #[doc(hidden)]
+    fn identity(&self) -> usize;
+
     /// Whether it can be asked, and whether all was heard that was to be heard.
     #[doc(hidden)]
     fn standing(&self) -> &Standing;

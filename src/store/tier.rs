@@ -4,11 +4,14 @@
 use std::{
     any::type_name,
     fmt,
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -45,6 +48,8 @@ pub(crate) struct Tier<V> {
     kind: String,
     telemetry: Arc<Telemetry>,
     state: Mutex<State>,
+    /// One at a time tells the store what it has still to be told.
+    paying: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -107,7 +112,8 @@ pub(crate) enum Afterwards<V> {
 pub(crate) struct Saving<V> {
     pub(crate) entry: Arc<Entry<V>>,
     variant: Option<Variant>,
-    /// The fields that select it and its like, if the store is still to be told.
+    /// The fields that select it and its like. The store is told each time: what it knew of them when it was asked may have
+    /// been invalidated since, or be over before this is.
     signpost: Option<Fields>,
     known: Known,
 }
@@ -137,8 +143,7 @@ impl Known {
         let (entry, known) = (Arc::clone(entry), self.clone());
         let fields = all(self.fields.as_ref(), entry.judged.fields.as_ref());
         let variant = fields.as_ref().map(variant);
-        let signpost = fields.filter(|fields| self.fields.as_ref() != Some(fields));
-        Saving { entry, variant, signpost, known }
+        Saving { entry, variant, signpost: fields, known }
     }
 }
 
@@ -151,7 +156,20 @@ impl<V: Send + Sync + 'static> Tier<V> {
     ) -> Self {
         let kind = format!("{} {}", type_name::<C>(), type_name::<V>());
         let member = store.join(listener);
-        Self { store, member, codec: Arc::new(codec), kind, telemetry, state: Mutex::default() }
+        Self {
+            store,
+            member,
+            codec: Arc::new(codec),
+            kind,
+            telemetry,
+            state: Mutex::default(),
+            paying: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Tells its store from others in the process.
+    pub(crate) fn identity(&self) -> usize {
+        self.store.identity()
     }
 
     /// The time that a request has for the store.
@@ -255,7 +273,20 @@ impl<V: Send + Sync + 'static> Tier<V> {
     /// it is asked again.
     pub(crate) async fn invalidate(&self, scope: &Scope, force: Force) -> Result<(), Error> {
         let mut untold = Untold { tier: self, scope: Some((scope, force)) };
-        self.told(LEISURE, self.tell(scope, force)).await.map_err(|error| Error::store(error.to_string()))?;
+        let mut telling = pin!(self.tell(scope, force));
+        let told = match clock::timeout(self.patience() / 2, &mut telling).await {
+            Some(told) => told.inspect_err(|error| self.failed(error)),
+            None => {
+                // Nobody waits for it much longer. Whoever asks from here on tells it first.
+                let owed = self.owe(scope.clone(), force);
+                let told = self.told(LEISURE, telling).await;
+                if told.is_ok() {
+                    self.state().owed.retain(|(number, ..)| Some(*number) != owed);
+                }
+                told
+            }
+        };
+        told.map_err(|error| Error::store(error.to_string()))?;
         untold.scope = None;
         Ok(())
     }
@@ -270,29 +301,43 @@ impl<V: Send + Sync + 'static> Tier<V> {
         self.state().owed.is_empty() || self.asked(budget, self.pay()).await.is_some()
     }
 
-    fn owe(&self, scope: Scope, mut force: Force) {
-        let mut state = self.state();
+    /// The number of what is owed from here on, if that is this and no more.
+    fn owe(&self, scope: Scope, force: Force) -> Option<u64> {
+        let (mut state, mut strongest) = (self.state(), force);
         // What is owed already is owed once. It gets a new number: whoever pays it at this moment pays too early.
         if let Some(at) = state.owed.iter().position(|(_, owed, _)| *owed == scope)
             && let (_, _, Force::Purge) = state.owed.remove(at)
         {
-            force = Force::Purge;
+            strongest = Force::Purge;
         }
         let all = state.owed.len() >= OWED;
         if all {
             state.owed.clear();
         }
         state.last += 1;
-        let owed = if all { (state.last, Scope::everything(), Force::Expire) } else { (state.last, scope, force) };
-        state.owed.push(owed);
+        let number = state.last;
+        state.owed.push(if all { (number, Scope::everything(), Force::Expire) } else { (number, scope, strongest) });
+        (!all && strongest == force).then_some(number)
     }
 
-    /// Tells the store what it has still to be told. That is owed until the store has confirmed it.
+    /// Tells the store what it has still to be told, all at once. Each of these is owed until the store has confirmed it.
     async fn pay(&self) -> Result<(), StoreError> {
+        // Of those who find that something is owed one pays, and the others wait for that.
+        let _others = self.paying.lock().await;
         loop {
-            let Some((number, scope, force)) = self.state().owed.last().cloned() else { return Ok(()) };
-            self.tell(&scope, force).await?;
-            self.state().owed.retain(|(owed, ..)| *owed != number);
+            let owed = self.state().owed.clone();
+            if owed.is_empty() {
+                return Ok(());
+            }
+            let failure = Mutex::new(None);
+            side_by_side(owed.iter().map(async |(number, scope, force)| match self.tell(scope, *force).await {
+                Ok(()) => self.state().owed.retain(|(owed, ..)| owed != number),
+                Err(error) => *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
+            }))
+            .await;
+            if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                return Err(error);
+            }
         }
     }
 
@@ -390,9 +435,19 @@ struct Untold<'a, V: Send + Sync + 'static> {
 impl<V: Send + Sync + 'static> Drop for Untold<'_, V> {
     fn drop(&mut self) {
         if let Some((scope, force)) = self.scope.take() {
-            self.tier.owe(scope.clone(), force);
+            let _owed = self.tier.owe(scope.clone(), force);
         }
     }
+}
+
+/// Does all of these at once.
+pub(crate) async fn side_by_side<'a>(all: impl IntoIterator<Item = impl Future<Output = ()> + Send + 'a>) {
+    let mut all: Vec<BoxFuture<'a, ()>> = all.into_iter().map(|each| Box::pin(each) as BoxFuture<'a, ()>).collect();
+    poll_fn(|cx| {
+        all.retain_mut(|each| each.as_mut().poll(cx).is_pending());
+        if all.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 fn late() -> StoreError {

@@ -10,7 +10,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support::{
     http::{Origin, get, get_with, pass, request, saying, send},
-    typed::in_time,
+    typed::{at_once, in_time},
 };
 
 /// A process with an application of its own behind a layer.
@@ -81,6 +81,32 @@ async fn variants_are_kept_apart_by_all_fields_that_anybody_has_named() {
     assert!(third.get("/", &themed).await.starts_with("third 1 (fwd=vary-miss"));
     // By its own word it is the same in every language.
     assert_eq!(third.get("/", &de).await, "other 1 (hit; ttl=60)");
+}
+
+#[tokio::test(start_paused = true)] // P33, P44
+async fn a_variant_that_is_put_all_have_at_their_next_read() {
+    let store = LocalStore::new();
+    let [one, two] = [(); 2].map(|()| Instance::of(&store, named("made", &[("vary", "accept-language")])));
+    let de = [("accept-language", "de")];
+    one.get("http://a/page", &de).await;
+    let page = http::Request::get("http://a/page").header("accept-language", "de").body(String::new()).unwrap();
+    let response = http::Response::builder().header("vary", "accept-language").body("put".to_owned()).unwrap();
+    one.cache.layer(crate::secs(60)).put(page, response).await.unwrap();
+    assert_eq!(two.get("http://a/page", &de).await, "put (hit; ttl=60; detail=store)");
+}
+
+#[tokio::test(start_paused = true)] // P5, P44
+async fn a_variant_that_is_refreshed_again_and_again_is_found_for_as_long() {
+    let store = LocalStore::new();
+    let cache = Cache::builder().memory(0).store(store.clone()).build();
+    let stale = Freshness::new(crate::secs(30)).stale_while_revalidate(crate::secs(60));
+    let app = named("made", &[("vary", "accept-language")]).behind(cache.layer(stale));
+    for read in 0..20 {
+        let page = get_with(&app, "http://a/page", &[("accept-language", "de")]).await;
+        assert!(read == 0 || page.said().starts_with("hit"), "read {read}: {}", page.said());
+        cache.settled().await;
+        pass(40.0).await;
+    }
 }
 
 #[tokio::test(start_paused = true)] // P31, P36
@@ -200,4 +226,25 @@ async fn layers_with_other_rules_or_of_another_mode_find_nothing_of_one_another(
     let same = Instance::new(&store, origin(), |cache| cache.layer(Freshness::new(crate::secs(9))));
     same.get("http://a/", &[]).await;
     assert_eq!(same.origin.runs(), 0, "a lifetime is no rule of keys");
+}
+
+#[tokio::test(start_paused = true)] // P91
+async fn caches_that_share_a_store_nest_as_layers_of_one_cache_do() {
+    let store = LocalStore::new();
+    let instance = |origin: Origin| {
+        let [outer, inner] = [(); 2].map(|()| Cache::builder().store(store.clone()).build());
+        let between = axum::middleware::map_response(async |response: axum::response::Response| {
+            ([("x-between", "seen")], response)
+        });
+        let app = origin.behind(inner.layer(crate::secs(60))).layer(between).layer(outer.layer(crate::secs(60)));
+        (app, outer)
+    };
+    let (app, outer) = instance(Origin::counting());
+    // The one further in does not wait for the run that it is part of.
+    assert_eq!(at_once(get(&app, "http://a/page")).await.text(), "1");
+    outer.settled().await;
+    // And what it makes is nothing that others have.
+    let (another, _) = instance(Origin::counting());
+    let found = get(&another, "http://a/page").await;
+    assert_eq!((found.said(), found.field("x-between")), ("hit; ttl=60; detail=store".into(), "seen".into()));
 }

@@ -547,6 +547,60 @@ async fn what_one_who_lost_patience_has_begun_to_purge_is_owed() {
     assert_eq!(two.get("a").await, 20);
 }
 
+#[tokio::test(start_paused = true)] // P30, P72
+async fn what_was_found_while_one_who_lost_patience_was_purging_is_gone_as_well() {
+    let store = LocalStore::new();
+    let [_, two, _] = three_that_know(&store).await;
+    store.delay(secs(3_600));
+    let mut purge = Box::pin(two.cache.purge(a()));
+    assert!(tokio::time::timeout(millis(1), &mut purge).await.is_err());
+    store.delay(Duration::ZERO);
+    assert_eq!(two.get("a").await, 10, "the store is being told");
+    drop(purge);
+    assert_eq!(two.get("a").await, 20);
+}
+
+#[tokio::test(start_paused = true)] // P36, P74
+async fn who_has_posted_does_not_read_what_was_there_before_though_the_store_is_slow_to_be_told() {
+    use crate::support::http::{Origin, get, request, send};
+    let store = LocalStore::new();
+    let [one, two] = [(); 2].map(|()| Cache::builder().store(store.clone()).build());
+    let origin = Origin::counting();
+    let [first, second] = [&one, &two].map(|cache| origin.behind(cache.layer(secs(60))));
+    assert_eq!(get(&first, "http://a/page").await.text(), "1");
+    one.settled().await;
+    store.delay(secs(2));
+    in_time(millis(101), send(&second, request("POST", "http://a/page", &[]))).await;
+    store.delay(Duration::ZERO);
+    assert_eq!(get(&second, "http://a/page").await.text(), "3");
+    // What it was told late it was told; nothing is owed.
+    two.settled().await;
+    let before = store.operations();
+    assert_eq!(get(&second, "http://a/page").await.text(), "4");
+    two.settled().await;
+    assert_eq!(store.operations() - before, 3, "it looked, it claimed, and it saved");
+}
+
+#[tokio::test(start_paused = true)] // P74
+async fn much_that_is_owed_is_told_at_once_and_by_one_of_those_who_ask() {
+    let store = LocalStore::new();
+    let [_, two, _] = three_that_know(&store).await;
+    store.fail(true);
+    for other in 0..200 {
+        two.cache.purge(Key::from(other.to_string())).await.unwrap_err();
+    }
+    store.fail(false);
+    store.delay(millis(10));
+    let before = store.operations();
+    let mut all = tokio::task::JoinSet::new();
+    for key in ["b", "c", "d", "e"] {
+        all.spawn(ask(&two.service, key));
+    }
+    assert_eq!(in_time(millis(101), all.join_all()).await.len(), 4);
+    two.cache.settled().await;
+    assert_eq!((store.operations() - before, store.records()), (200 + 4 * 3, 1 + 4));
+}
+
 #[tokio::test(start_paused = true)] // P74
 async fn a_store_that_is_too_slow_to_be_told_costs_one_request_its_time_and_rests() {
     let store = LocalStore::new();

@@ -387,6 +387,10 @@ impl Store for RedisStore {
         member
     }
 
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     fn standing(&self) -> &Standing {
         self.0.servers.standing()
     }
