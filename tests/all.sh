@@ -36,7 +36,7 @@ fi
 PYTHON="$(cd "$python" && pwd)/bin/python"
 step env PYTHON="$PYTHON" cargo test --locked --all-features --test grpc -- --ignored
 # Servers of other versions and makes.
-step env PYTHON="$PYTHON" sh tests/redis/versions.sh
+step env PYTHON="$PYTHON" sh tests/redis/versions.sh together:: invalidation::
 step cargo test --locked --all-features --doc
 step cargo test --locked --no-default-features --lib --tests
 step env RUSTFLAGS="--cfg cacheback_model" cargo test --locked --profile model \

@@ -398,7 +398,9 @@ impl<V: Send + Sync + 'static> Tier<V> {
         }
         let answer = budget.spend(question).await.unwrap_or_else(|| Err(late()));
         let answer = answer.inspect_err(|error| self.failed(error)).ok();
-        self.state().rests_until = answer.is_none().then(|| clock::after(clock::now(), REST));
+        // One that knows by itself that it is down also knows when it is back.
+        let rests = answer.is_none() && !self.store.standing().is_down();
+        self.state().rests_until = rests.then(|| clock::after(clock::now(), REST));
         answer
     }
 

@@ -87,7 +87,7 @@ impl Scenario {
     }
 
     /// Nothing is wrong any more.
-    async fn is_over(mut self) {
+    async fn ends_well(mut self) {
         self.figures.is_back();
         until("they share again", async || self.share().await).await;
         self.figures.works_again();
@@ -138,7 +138,7 @@ async fn absent_at_start() {
     let mut scenario = Scenario::late("absent at start", &server);
     scenario.in_trouble(Breaker::Opens).await;
     server.restart_empty().await;
-    scenario.is_over().await;
+    scenario.ends_well().await;
 }
 
 #[tokio::test] // P74
@@ -156,7 +156,7 @@ async fn killed_and_started_again_empty() {
     server.kill();
     scenario.in_trouble(Breaker::Opens).await;
     server.restart_empty().await;
-    scenario.is_over().await;
+    scenario.ends_well().await;
 }
 
 #[tokio::test] // P71, P74
@@ -167,7 +167,7 @@ async fn killed_and_started_again_with_what_it_had_once() {
     server.kill();
     scenario.in_trouble(Breaker::Opens).await;
     server.start_again().await;
-    scenario.is_over().await;
+    scenario.ends_well().await;
 }
 
 #[tokio::test] // P74
@@ -177,7 +177,7 @@ async fn frozen() {
     server.stop();
     scenario.in_trouble(Breaker::Opens).await;
     server.go_on();
-    scenario.is_over().await;
+    scenario.ends_well().await;
 }
 
 #[tokio::test] // P74
@@ -188,7 +188,7 @@ async fn frozen_until_nobody_waits_for_it_any_more() {
     scenario.in_trouble(Breaker::Opens).await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     server.go_on();
-    scenario.is_over().await;
+    scenario.ends_well().await;
 }
 
 #[tokio::test] // P74
@@ -198,7 +198,7 @@ async fn out_of_memory() {
     server.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
     scenario.in_trouble(Breaker::StaysClosed).await;
     server.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    scenario.is_over().await;
+    scenario.ends_well().await;
 }
 
 #[tokio::test] // P74
@@ -208,7 +208,7 @@ async fn without_enough_replicas_to_take_writes() {
     server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
     scenario.in_trouble(Breaker::StaysClosed).await;
     server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
-    scenario.is_over().await;
+    scenario.ends_well().await;
 }
 
 #[tokio::test] // P74
@@ -218,7 +218,7 @@ async fn read_only() {
     server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
     scenario.in_trouble(Breaker::Opens).await;
     server.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
-    scenario.is_over().await;
+    scenario.ends_well().await;
 }
 
 #[tokio::test] // P74
@@ -233,10 +233,10 @@ async fn with_a_password_that_nobody_knows() {
     let mut scenario = Scenario::late("with another password", &wrong);
     scenario.in_trouble(Breaker::Opens).await;
     server.ask::<()>(&["CONFIG", "SET", "requirepass", ""]).await;
-    scenario.is_over().await;
+    scenario.ends_well().await;
     // And with the right one it was never refused.
     let server = Server::with(&["requirepass right"]).await;
-    Scenario::begin("with its password", &server).await.is_over().await;
+    Scenario::begin("with its password", &server).await.ends_well().await;
 }
 
 #[tokio::test] // P64, P74
@@ -256,7 +256,7 @@ async fn talking_nonsense() {
         proxy.answer(Some(nonsense));
         scenario.in_trouble(Breaker::Opens).await;
         proxy.answer(None);
-        scenario.is_over().await;
+        scenario.ends_well().await;
     });
     for scenario in scenarios {
         scenario.await;
@@ -271,7 +271,7 @@ async fn slow() {
     proxy.delay(Duration::from_millis(5), Duration::from_millis(5));
     scenario.in_trouble(Breaker::StaysClosed).await;
     proxy.delay(Duration::ZERO, Duration::ZERO);
-    scenario.is_over().await;
+    scenario.ends_well().await;
 }
 
 #[tokio::test] // P74
@@ -282,7 +282,7 @@ async fn too_slow() {
     proxy.delay(Duration::from_millis(300), Duration::from_millis(300));
     scenario.in_trouble(Breaker::Opens).await;
     proxy.delay(Duration::ZERO, Duration::ZERO);
-    scenario.is_over().await;
+    scenario.ends_well().await;
 }
 
 #[tokio::test] // P72, P74
@@ -294,12 +294,18 @@ async fn cut_off() {
     proxy.cut();
     scenario.in_trouble(Breaker::Opens).await;
     proxy.refuse(false);
-    scenario.is_over().await;
+    scenario.ends_well().await;
+}
+
+#[tokio::test] // P72, P74
+async fn cut_off_without_a_word() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.address()).await;
     let mut scenario = Scenario::begin("cut off: nothing comes through", &proxy).await;
     proxy.hold(true);
     scenario.in_trouble(Breaker::Opens).await;
     proxy.hold(false);
-    scenario.is_over().await;
+    scenario.ends_well().await;
 }
 
 #[tokio::test] // P71

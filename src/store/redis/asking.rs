@@ -28,6 +28,11 @@ impl Answers {
         self.0.next().ok_or_else(odd)
     }
 
+    /// All are numbers: that is what scripts give that only do something.
+    pub(super) fn done(mut self) -> Result<(), StoreError> {
+        self.0.all(|answer| matches!(answer.value, Value::Int(_))).then_some(()).ok_or_else(odd)
+    }
+
     /// So many tokens, if all are there.
     pub(super) fn tokens(&mut self, count: usize) -> Result<Option<Vec<Observed>>, StoreError> {
         let mut tokens = Vec::with_capacity(count);
