@@ -5,7 +5,7 @@ use cacheback::{ForceRefresh, Scope};
 use http::Response;
 
 use crate::{
-    instance::{Instance, crowd, runs},
+    instance::{Instance, Place, crowd, runs},
     servers::{Proxy, Server, in_time, until},
     support::http::{request, send},
 };
@@ -73,8 +73,12 @@ async fn what_another_instance_invalidates_during_a_run_is_not_stored_whether_th
 
 #[tokio::test] // P34, P72
 async fn what_one_instance_purges_goes_from_the_memory_of_the_others() {
-    let server = Server::start().await;
-    let (one, two) = (Instance::at(&server, "one").await, Instance::at(&server, "two").await);
+    a_purge_reaches_all(&Server::start().await).await;
+}
+
+/// What one instance purges, by whatever it is named, goes from the memory of the other one, and from what they share.
+pub(crate) async fn a_purge_reaches_all(place: &impl Place) {
+    let (one, two) = (Instance::at(place, "one").await, Instance::at(place, "two").await);
     for (uri, kind) in pages().zip(KINDS) {
         let old = one.get(&uri).await;
         assert_eq!((two.get(&uri).await, two.get(&uri).await), (old.clone(), old), "{kind}");
@@ -84,6 +88,7 @@ async fn what_one_instance_purges_goes_from_the_memory_of_the_others() {
         assert!(new.starts_with("two "), "{kind}: {new}");
         assert_eq!(one.get(&uri).await, new, "{kind}");
     }
+    assert_eq!(one.cache.stats().store_failures + two.cache.stats().store_failures, 0);
 }
 
 #[tokio::test] // P34, P70

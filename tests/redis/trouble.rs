@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Two instances before, in and after trouble.
-struct Scenario {
+pub(crate) struct Scenario {
     figures: Figures,
     one: Instance,
     two: Instance,
@@ -25,7 +25,7 @@ struct Scenario {
 
 /// What becomes of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Breaker {
+pub(crate) enum Breaker {
     Opens,
     /// Answers come, and some of them are refusals; or they come late, but in time.
     StaysClosed,
@@ -33,7 +33,7 @@ enum Breaker {
 
 impl Scenario {
     /// All is well at first.
-    async fn begin(name: &'static str, place: &impl Place) -> Self {
+    pub(crate) async fn begin(name: &'static str, place: &impl Place) -> Self {
         let (one, two) = (Instance::at(place, "one").await, Instance::at(place, "two").await);
         let mut scenario = Self::of(name, one, two);
         scenario.share_all().await;
@@ -55,7 +55,7 @@ impl Scenario {
     }
 
     /// Something is wrong by now.
-    async fn in_trouble(&mut self, breaker: Breaker) {
+    pub(crate) async fn in_trouble(&mut self, breaker: Breaker) {
         self.figures.trouble();
         if breaker == Breaker::StaysClosed {
             for _ in 0..10 {
@@ -87,7 +87,7 @@ impl Scenario {
     }
 
     /// Nothing is wrong any more.
-    async fn ends_well(mut self) {
+    pub(crate) async fn ends_well(mut self) {
         self.figures.is_back();
         until("they share again", async || self.share().await).await;
         self.figures.works_again();
