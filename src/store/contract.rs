@@ -167,6 +167,12 @@ async fn one_has_the_lease(store: &dyn Store, other: &dyn Store) {
     // … by a run that ends without …
     drop(second.since);
     assert_eq!(in_time(left).await, Some(Left::Ended));
+    // … by what another run saves that did not wait …
+    let hung = wanted(store).await;
+    let left = wanted(other).await.held.expect("it is held");
+    save(other, &course, record(b"by another", &[], HOUR)).await;
+    assert_eq!(in_time(left).await, Some(Left::Ended));
+    assert!(hung.held.is_none());
     // … and by an instance that gives back what it has.
     let third = wanted(store).await;
     let left = wanted(other).await.held.expect("it is held");

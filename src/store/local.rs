@@ -210,11 +210,16 @@ impl Store for LocalStore {
             self.arrive().await?;
             let (run, mut state) = (Run::of(since)?, self.state());
             let voided = state.is_voided(run.number, &course.key, &record);
-            if !voided && state.records.get(course).is_none_or(|kept| kept.number <= run.number) {
+            let is_kept = !voided && state.records.get(course).is_none_or(|kept| kept.number <= run.number);
+            if is_kept {
                 state.records.insert(course.clone(), Kept { record, number: run.number, at: run.at });
             }
-            let ended = run.lease.as_ref().filter(|lease| lease.course == *course);
-            ended.and_then(|lease| state.end(lease)).into_iter().flatten().for_each(tell);
+            let ended = match run.lease.as_ref().filter(|lease| lease.course == *course) {
+                Some(lease) => state.end(lease),
+                None if is_kept => state.leases.remove(course).map(|(_, waiting)| waiting),
+                None => None,
+            };
+            ended.into_iter().flatten().for_each(tell);
             Ok(if voided { Saved::Voided } else { Saved::Kept })
         })
     }

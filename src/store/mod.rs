@@ -15,8 +15,9 @@
 //! 4. Of two runs that claimed one after the other, the earlier one never replaces what the later one has saved.
 //! 5. `forget` lets go of what is held for a course, but for what a run has saved that claimed later.
 //! 6. An operation that was not carried out returns an error. None panics, whatever bytes come back.
-//! 7. Of those who claim a course and want a lease one has it, until its `Since` is dropped, or it saves, or an invalidation
-//!    reaches its key, or it has not been heard of for some seconds. Those who find it taken are told when it is free again.
+//! 7. Of those who claim a course and want a lease one has it, until its `Since` is dropped, or it saves, or a run without
+//!    one has saved, or an invalidation reaches its key, or it has not been heard of for some seconds. Those who find it taken
+//!    are told when it is free again.
 //! 8. Every cache that has joined hears of what the others invalidate; or its generation grows (see `Standing`).
 //!
 //! `record` is the form of what is saved, `tier` how a cache uses its store, `local` a store without a network.
@@ -82,7 +83,8 @@ pub trait Store: Sealed + fmt::Debug + Send + Sync + 'static {
     fn claim<'a>(&'a self, course: &'a Course, lease: Leasing) -> BoxFuture<'a, Result<Claimed, StoreError>>;
 
     /// Keeps the record of a run, unless an invalidation or a run came between that the store knows to be later. A lease that
-    /// the run has for this course ends with it.
+    /// the run has for this course ends with it; or that of another one, if it has none: nobody need wait any longer for who
+    /// may hang.
     #[doc(hidden)]
     fn save<'a>(
         &'a self,

@@ -246,6 +246,20 @@ async fn nobody_waits_for_another_instance_for_longer_than_for_a_run_here() {
     assert_eq!(Instance::of(&store).get("a").await / 10, 2, "a hung run keeps nobody from saving");
 }
 
+#[tokio::test(start_paused = true)] // P13, P70
+async fn a_run_that_hangs_is_waited_for_once() {
+    let store = LocalStore::new();
+    let [one, two, three] = [1, 2, 3].map(|number| set_up(&store, number, |layer| layer.wait_timeout(secs(2))));
+    let _reader = begin(&one, Act::Hang).await;
+    assert_eq!(in_time(millis(2_001), ask(&two.service, "a")).await.unwrap(), 20);
+    two.cache.settled().await;
+    // When that is over as well the first run hangs still.
+    pass(secs(200)).await;
+    assert_eq!(at_once(ask(&three.service, "a")).await.unwrap(), 30);
+    three.cache.settled().await;
+    assert_eq!(one.origin.under_way(), 1);
+}
+
 #[tokio::test(start_paused = true)] // P6
 async fn a_reader_of_what_is_too_stale_waits_for_another_instance_no_longer_than_for_a_run_here() {
     let store = LocalStore::new();

@@ -23,17 +23,20 @@ return {redis.call('GET', KEYS[1]), time[1], time[2], left}",
 );
 
 /// Keeps a record, for what is left of its time, unless there is one whose run claimed later; and gives the lease back,
-/// if it is the run's. A record of another format does not count, nor does one of a run that claims after now: the
+/// if it is the run's. Where a run has none and is kept, another one's is over: who holds it may hang, and nobody need wait
+/// any longer. A record of another format does not count, nor does one of a run that claims after now: the
 /// clock was set back since.
 ///
 /// Keys: record, lease, mark. Arguments: the lease's token, the channel, what to tell there if somebody waits; the
 /// record, the moment of the claim, and how many microseconds it lives from then on.
 pub(super) static SAVE: Script = Script::new(
     r"
-if redis.call('GET', KEYS[2]) == ARGV[1] then
-    redis.call('DEL', KEYS[2])
-    if redis.call('DEL', KEYS[3]) == 1 then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
+local function leave()
+    if redis.call('DEL', KEYS[2]) == 1 and redis.call('DEL', KEYS[3]) == 1 then
+        redis.call('PUBLISH', ARGV[2], ARGV[3])
+    end
 end
+if redis.call('GET', KEYS[2]) == ARGV[1] then leave() end
 local time = redis.call('TIME')
 local now, claimed = time[1] * 1000000 + time[2], tonumber(ARGV[5])
 local head = redis.call('GETRANGE', KEYS[1], 0, 11)
@@ -44,6 +47,7 @@ end
 local left = math.floor((ARGV[6] - math.max(0, now - claimed)) / 1000)
 if left <= 0 then return 0 end
 redis.call('SET', KEYS[1], ARGV[4], 'PX', string.format('%.0f', left))
+if ARGV[1] == '' then leave() end
 return 1",
 );
 
