@@ -374,7 +374,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Whether an entry may be served without a question to the shared store.
     pub(crate) fn vouches_for(&self, entry: &Entry<V>) -> bool {
-        self.tier.as_ref().is_none_or(|tier| tier.vouches_for(entry.generation))
+        self.tier.as_ref().is_none_or(|tier| tier.vouches_for(entry.generation.get()))
     }
 }
 

@@ -102,7 +102,11 @@ where
         asked.found = kept.and_then(|seen| seen.kept().map(|(entry, _)| (Arc::clone(entry), Whence::Memory)));
         return (asked, request);
     };
-    let_go_of_what_is_unvouched_for(tier, route, lead.key());
+    let younger = settle_what_is_unvouched_for(tier, route, lead.key(), &request, looked.found.as_ref(), generation);
+    if let Some(younger) = younger.filter(|_| how.takes()) {
+        asked.found = Some((younger, Whence::Memory));
+        return (asked, request);
+    }
     loop {
         let is_held = looked.found.is_some();
         asked.found = take(looked.found.take(), &request);
@@ -121,14 +125,16 @@ where
         };
         let left = clock::timeout(rest(patience, began), held).await;
         // One who was told that the other run has ended, or has waited for long enough, waits for no second one.
-        is_patient = left == Some(Left::Lost) && !rest(patience, began).is_zero();
+        is_patient = left == Some(Left::Lost);
         if left == Some(Left::Ended) {
-            // The fields that select may be known by now.
             let (again, its) = tier.look(budget, lead.key(), request, values).await;
             request = its;
             let Some(again) = again else { return (asked, request) };
+            // The fields that select may be known by now: then there is one run for each variant.
+            is_patient = !again.is_for_what(&looked);
             looked = again;
         }
+        is_patient &= !rest(patience, began).is_zero();
     }
 }
 
@@ -150,20 +156,48 @@ where
     let values = |fields: &Fields, request: &P::Request| route.values_of(fields, request);
     let (looked, request) = tier.look(budget, key, request, values).await;
     let Some(looked) = looked else { return (false, request) };
-    let_go_of_what_is_unvouched_for(tier, route, key);
+    let younger = settle_what_is_unvouched_for(tier, route, key, &request, looked.found.as_ref(), generation);
+    if younger.is_some() {
+        return (true, request);
+    }
     let Some(held) = looked.found else { return (false, request) };
     let variant = held.judged.fields.as_ref().map(|fields| values(fields, &request));
     let entry = route.restored(held, variant, clock::now(), began.number(), generation);
     (shared.land(key, &entry, None, route.settings.max_variants).is_none(), request)
 }
 
-/// What is in memory and may have been invalidated unheard has its place taken by what the store holds; or by what is made.
-fn let_go_of_what_is_unvouched_for<P: Protocol>(tier: &Tier<P::Value>, route: &Route<P>, key: &Key) {
-    let memory = &route.cache.shared().memory;
-    let unvouched = |kept: &Kept<P::Value>| !tier.vouches_for(kept.entry.generation);
-    if memory.peek(key).is_some_and(|slot| slot.variants.iter().any(unvouched)) {
-        memory.update(key, clock::now(), |slot| slot.variants.retain(|kept| !unvouched(kept)));
+/// What is in memory and may have been invalidated unheard has its place taken by what the store holds, or by what is made.
+/// But for what began later than what the store holds, and is of no other groups: as that was not invalidated since, this
+/// was not. It is given back.
+fn settle_what_is_unvouched_for<P, Req>(
+    tier: &Tier<P::Value>,
+    route: &Route<P>,
+    key: &Key,
+    request: &P::Request,
+    held: Option<&Held<P::Value>>,
+    generation: u64,
+) -> Option<Arc<Entry<P::Value>>>
+where
+    P: Prepare<Req>,
+{
+    let (memory, now) = (&route.cache.shared().memory, clock::now());
+    let unvouched = |kept: &Kept<P::Value>| !tier.vouches_for(kept.entry.generation.get());
+    let slot = memory.peek(key).filter(|slot| slot.variants.iter().any(unvouched))?;
+    let is_good = |kept: &&Kept<P::Value>| {
+        held.is_some_and(|held| {
+            let its = &held.judged.tags;
+            let began_later = now.saturating_duration_since(kept.entry.started) < held.claimed;
+            let is_younger = kept.entry.age(now) < held.judged.age;
+            began_later && is_younger && kept.entry.tags().iter().all(|tag| its.contains(tag))
+        })
+    };
+    let selected = slot.variants.iter().find(|kept| route.selects(&kept.entry, request));
+    let good = selected.filter(is_good).map(|kept| Arc::clone(&kept.entry));
+    if let Some(good) = &good {
+        good.generation.set(generation);
     }
+    memory.update(key, now, |slot| slot.variants.retain(|kept| !unvouched(kept)));
+    good
 }
 
 /// How good that is by now which is to be replaced.

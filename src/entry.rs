@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -25,9 +25,12 @@ pub struct Entry<V> {
     pub(crate) variant: Option<Variant>,
     /// What the value takes in memory.
     pub(crate) weight: usize,
-    /// How things stood with the shared store when the run began: see `store::Standing`.
-    pub(crate) generation: u64,
+    pub(crate) generation: Generation,
 }
+
+/// How things stood with the shared store when the run began, or when it was last found to be good: see `store::Standing`.
+#[derive(Debug, Default)]
+pub(crate) struct Generation(AtomicU64);
 
 /// The entry that a run is to replace.
 pub(crate) struct Base<V> {
@@ -73,6 +76,21 @@ impl<V> Entry<V> {
 
     pub(crate) fn tags(&self) -> &Tags {
         &self.judged.tags
+    }
+}
+
+impl Generation {
+    pub(crate) fn new(generation: u64) -> Self {
+        Self(AtomicU64::new(generation))
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// It is good by now.
+    pub(crate) fn set(&self, generation: u64) {
+        self.0.store(generation, Relaxed);
     }
 }
 

@@ -168,7 +168,7 @@ mod tests {
     use crate::{
         cache::Cache,
         clock,
-        entry::{Early, Entry},
+        entry::{Early, Entry, Generation},
         freshness::Freshness,
         key::{self, KeyBuf, UriParts},
         protocol::Judgement,
@@ -238,8 +238,16 @@ mod tests {
             judged.tags = Tags::new(["t"]);
             let (now, tags) = (clock::now(), judged.tags.clone());
             let (number, early, variant, weight) = (run.number(), Early::default(), None, 1);
-            let entry =
-                Arc::new(Entry { value: (), started: now, run: number, early, judged, variant, weight, generation: 0 });
+            let entry = Arc::new(Entry {
+                value: (),
+                started: now,
+                run: number,
+                early,
+                judged,
+                variant,
+                weight,
+                generation: Generation::default(),
+            });
             thread::scope(|threads| {
                 shared.journal.land(number, &key, &tags, |voided| {
                     assert!(!voided);

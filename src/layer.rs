@@ -8,7 +8,7 @@ use crate::{
     cache::Cache,
     clock::{self, Instant},
     elsewhere::Elsewhere,
-    entry::{Early, Entry, Fields, Variant},
+    entry::{Early, Entry, Fields, Generation, Variant},
     freshness::Freshness,
     http::{Http, Mode, StoredResponse},
     key::{self, Key, KeyBuf},
@@ -393,6 +393,7 @@ impl<P: Protocol> Route<P> {
         }
         let early = Early::after(clock::now().saturating_duration_since(started));
         let weight = self.protocol.weigh(&value);
+        let generation = Generation::new(generation);
         Arc::new(Entry { value, started, run, early, judged, variant, weight, generation })
     }
 
@@ -405,9 +406,10 @@ impl<P: Protocol> Route<P> {
         run: u64,
         generation: u64,
     ) -> Arc<Entry<P::Value>> {
-        let Held { value, judged, cost } = held;
+        let Held { value, judged, cost, .. } = held;
         let weight = self.protocol.weigh(&value);
         let early = Early::after(cost);
+        let generation = Generation::new(generation);
         Arc::new(Entry { value, started: now, run, early, judged, variant, weight, generation })
     }
 

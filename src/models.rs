@@ -30,7 +30,7 @@ use loom::{
 use crate::{
     clock,
     entry::Course,
-    entry::{Early, Entry},
+    entry::{Early, Entry, Generation},
     flight::{Landed, Landing, Lead},
     freshness::Freshness,
     key::Key,
@@ -102,5 +102,14 @@ fn entry(lead: &Lead<()>, tags: Tags) -> Arc<Entry<()>> {
     let mut judged = Judgement::storable(Freshness::from(Duration::from_secs(60)));
     judged.tags = tags;
     let (started, early) = (clock::now(), Early::default());
-    Arc::new(Entry { value: (), started, run: lead.number(), early, judged, variant: None, weight: 1, generation: 0 })
+    Arc::new(Entry {
+        value: (),
+        started,
+        run: lead.number(),
+        early,
+        judged,
+        variant: None,
+        weight: 1,
+        generation: Generation::default(),
+    })
 }

@@ -29,7 +29,8 @@ impl<P: Protocol> CachebackLayer<P> {
     /// or in `Host`.
     ///
     /// It wins over every run that started before it, wherever that is: a run that is under way is not stored when it
-    /// lands. An invalidation that comes after it wins over it as usual.
+    /// lands. An invalidation that comes after it wins over it as usual; of two that others put at the same time for one key
+    /// at most one stays.
     ///
     /// Where others share a store it waits until that has the response, for five seconds at most. That the store failed is
     /// counted ([`Stats::store_failures`](crate::Stats::store_failures)) and no error: what it held before is there still.
@@ -86,18 +87,18 @@ where
     // Boxed: what it takes to read them is not needed any more after that.
     let Made { key, judged, value, sight } = Box::pin(make(route, request, response)).await?;
     let generation = shared.tier.as_ref().map_or(0, Tier::generation);
+    let entry = route.entry(judged, value, &sight, started, run.number(), generation);
+    if entry.age(clock::now()) >= entry.freshness().gone_at() {
+        return Err(refused(Detail::NoLifetime));
+    }
+    if shared.strict().is_none() && !shared.memory.would_take(&key, &entry) {
+        return Err(refused(Detail::TooLarge));
+    }
     // The store knows as well that every run is older which has begun before, and what others have in memory.
     let (known, sight) = match &shared.tier {
         None => (None, sight),
         Some(tier) => announce(tier, &key, sight, |fields, sight| route.values(fields, sight)).await,
     };
-    let entry = route.entry(judged, value, &sight, started, run.number(), generation);
-    if entry.age(clock::now()) >= entry.freshness().gone_at() {
-        return Err(refused(Detail::NoLifetime));
-    }
-    if !shared.memory.would_take(&key, &entry) {
-        return Err(refused(Detail::TooLarge));
-    }
     // Also when it is gone again by the time that they land; and nobody comes to wait for them any more.
     shared.journal.supersede(&run, &key);
     shared.flights.detach(&Scope::from(&key));

@@ -3,7 +3,7 @@
 use std::{pin::pin, task::Wake};
 
 use super::*;
-use crate::entry::Early;
+use crate::entry::{Early, Generation};
 
 type Of = Flights<()>;
 
@@ -140,7 +140,7 @@ fn one_who_comes_after_a_purge_by_tag_is_not_handed_what_was_stored_before_it() 
         judged,
         variant: None,
         weight: 1,
-        generation: 0,
+        generation: Generation::default(),
     });
     // It is stored, and purged, and only then told to those who wait.
     assert!(!flights.journal.land(lead.number(), lead.key(), entry.tags(), |voided| voided));

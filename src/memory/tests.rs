@@ -3,7 +3,14 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{clock, entry::Early, freshness::Freshness, protocol::Judgement, scope::Tags, slot::Admission};
+use crate::{
+    clock,
+    entry::{Early, Generation},
+    freshness::Freshness,
+    protocol::Judgement,
+    scope::Tags,
+    slot::Admission,
+};
 
 fn store(memory: &Memory<()>, key: &Key, run: u64, weight: usize, tag: &str) {
     let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
@@ -17,7 +24,7 @@ fn store(memory: &Memory<()>, key: &Key, run: u64, weight: usize, tag: &str) {
         judged,
         variant: None,
         weight,
-        generation: 0,
+        generation: Generation::default(),
     });
     assert_eq!(memory.update(key, now, |slot| slot.admit(entry, None, 16)), Admission::Stored);
 }
@@ -176,7 +183,7 @@ fn variants_that_are_too_heavy_together_make_room_one_by_one() {
             judged,
             variant,
             weight: 300_000,
-            generation: 0,
+            generation: Generation::default(),
         });
         memory.update(&key, now, |slot| slot.admit(entry, None, 16));
         let kept = memory.get(crate::key::bytes(&key)).map_or(0, |slot| slot.variants.len());

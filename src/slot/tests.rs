@@ -1,7 +1,13 @@
 //! What is known of one key, as entries come and go.
 
 use super::*;
-use crate::{clock, entry::Early, freshness::Freshness, protocol::Judgement, scope::Tags};
+use crate::{
+    clock,
+    entry::{Early, Generation},
+    freshness::Freshness,
+    protocol::Judgement,
+    scope::Tags,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,7 +29,7 @@ fn entry(run: u64, variant: Option<&str>) -> Arc<Entry<&'static str>> {
         judged,
         variant,
         weight: 1,
-        generation: 0,
+        generation: Generation::default(),
     })
 }
 

@@ -99,6 +99,8 @@ pub(crate) struct Held<V> {
     /// Its age counts from now.
     pub(crate) judged: Judgement,
     pub(crate) cost: Duration,
+    /// How long ago its run claimed: what reaches it and was invalidated since would have reached it.
+    pub(crate) claimed: Duration,
 }
 
 /// What is to be done in the store once a run has landed.
@@ -387,7 +389,7 @@ impl<V: Send + Sync + 'static> Tier<V> {
         let underway = clock::now().saturating_duration_since(asked);
         judged.age = response.age.saturating_add(found.age).saturating_add(underway);
         (judged.tags, judged.fields, judged.withheld) = (response.tags, response.fields, response.withheld);
-        Some(Held { value, judged, cost: response.cost })
+        Some(Held { value, judged, cost: response.cost, claimed: found.age })
     }
 
     /// What a question is answered, if it is in time. A store that does not answer is not asked for a while; one that nobody
@@ -456,6 +458,13 @@ fn late() -> StoreError {
     StoreError("the store did not answer in time".into())
 }
 
+impl<V> Looked<V> {
+    /// Whether both were looked for in the same place.
+    pub(crate) fn is_for_what(&self, other: &Self) -> bool {
+        self.course == other.course
+    }
+}
+
 impl<V> Held<V> {
     /// The verdict on it at this moment.
     pub(crate) fn verdict(&self) -> Verdict {
@@ -510,7 +519,11 @@ fn caught<T>(work: impl FnOnce() -> Result<T, CodecError>) -> Result<T, CodecErr
 #[cfg(all(test, not(cacheback_model)))]
 mod tests {
     use super::*;
-    use crate::{entry::Early, stats::Gauges, store::local::LocalStore};
+    use crate::{
+        entry::{Early, Generation},
+        stats::Gauges,
+        store::local::LocalStore,
+    };
 
     struct Text;
 
@@ -542,7 +555,7 @@ mod tests {
             judged: Judgement::storable(Freshness::new(Duration::from_secs(60))),
             variant: None,
             weight: 1,
-            generation: 0,
+            generation: Generation::default(),
         };
         let values = |_: &Fields, _: &()| Variant::from([]);
         type Change = fn(&[u8]) -> Vec<u8>;

@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support::{
-    http::{Origin, get, get_with, pass, request, saying, send},
-    typed::{at_once, in_time},
+    http::{Clients, Origin, get, get_with, pass, request, saying, send},
+    typed::{at_once, idle, in_time},
 };
 
 /// A process with an application of its own behind a layer.
@@ -247,4 +247,24 @@ async fn caches_that_share_a_store_nest_as_layers_of_one_cache_do() {
     let (another, _) = instance(Origin::counting());
     let found = get(&another, "http://a/page").await;
     assert_eq!((found.said(), found.field("x-between")), ("hit; ttl=60; detail=store".into(), "seen".into()));
+}
+
+#[tokio::test(start_paused = true)] // P44, P70
+async fn instances_that_learn_that_there_are_variants_run_once_for_each() {
+    let store = LocalStore::new();
+    let all = [(); 4].map(|()| Instance::of(&store, named("page", &[("vary", "accept-language")])));
+    let runs = || all.iter().map(|instance| instance.origin.runs()).sum::<usize>();
+    all.iter().for_each(|instance| instance.origin.only_the_first(0));
+    let mut clients = Clients::new();
+    for (instance, language) in all.iter().zip(["de", "en", "en", "en"]) {
+        clients.get(&instance.app, "http://a/page", &[("accept-language", language)]).await;
+    }
+    idle().await;
+    assert_eq!(runs(), 1);
+    all[0].origin.release();
+    idle().await;
+    assert_eq!(runs(), 2, "one of three");
+    all.iter().for_each(|instance| instance.origin.release());
+    clients.answers().await;
+    assert_eq!(runs(), 2);
 }

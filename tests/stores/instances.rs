@@ -720,3 +720,39 @@ async fn an_instance_that_is_dropped_leaves_nothing_behind() {
     assert_eq!(std::sync::Arc::strong_count(&alive), 1);
     assert_eq!(at_once(ask(&other.service, "a")).await.unwrap(), 20);
 }
+
+#[tokio::test(start_paused = true)] // P33
+async fn what_may_not_be_put_takes_nothing_away_from_others() {
+    let store = LocalStore::new();
+    let [one, two] = [1, 2].map(|number| set_up(&store, number, |layer| layer));
+    assert_eq!((two.get("a").await, one.get("a").await), (20, 20));
+    let large = layer().freshness(freshness()).weigh(|_| 1 << 40).over_cache(&one.cache);
+    large.put(Get("a"), 99).await.unwrap_err();
+    assert_eq!((store.records(), two.cache.peek(a()).len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)] // P25, P74
+async fn what_is_newer_here_than_in_the_store_stays_when_that_is_back() {
+    let store = LocalStore::new();
+    let one = set_up(&store, 1, |layer| layer);
+    assert_eq!(one.get("a").await, 10);
+    pass(secs(5)).await;
+    store.fail(true);
+    assert_eq!(one.service.refresh(Get("a")).await.unwrap(), 11);
+    one.cache.settled().await;
+    store.fail(false);
+    pass(secs(1)).await;
+    store.cut(false);
+    assert_eq!((one.get("a").await, one.origin.runs()), (11, 2));
+    // But not if it was invalidated meanwhile.
+    pass(secs(5)).await;
+    store.fail(true);
+    assert_eq!(one.service.refresh(Get("a")).await.unwrap(), 12);
+    one.cache.settled().await;
+    store.fail(false);
+    pass(secs(1)).await;
+    store.cut(true);
+    set_up(&store, 2, |layer| layer).cache.purge(a()).await.unwrap();
+    store.cut(false);
+    assert_eq!(one.get("a").await, 13);
+}
