@@ -87,8 +87,13 @@ where
     let (began, patience) = (clock::now(), how.patience());
     let mut is_patient = !patience.is_zero();
     let values = |fields: &Fields, request: &P::Request| route.values_of(fields, request);
+    let surpasses = |held: &Held<P::Value>, here: Verdict| {
+        // What is fresh is replaced ahead of its time: by what was made later, by more than the way to the store may take.
+        let late = |base: &Base<P::Value>| held.judged.age + 2 * tier.patience() < base.entry.age(clock::now());
+        held.verdict() < here || (held.verdict(), here) == (Verdict::Fresh, Verdict::Fresh) && base.is_some_and(late)
+    };
     let take = |held: Option<Held<P::Value>>, request: &P::Request| {
-        let better = held.filter(|held| how.takes() && held.verdict() < here(route, lead, base))?;
+        let better = held.filter(|held| how.takes() && surpasses(held, here(route, lead, base)))?;
         let variant = better.judged.fields.as_ref().map(|fields| values(fields, request));
         let entry = route.restored(better, variant, clock::now(), lead.number(), generation);
         let (shared, most) = (route.cache.shared(), route.settings.max_variants);

@@ -152,6 +152,45 @@ async fn a_run_that_is_forced_neither_waits_for_another_instance_nor_takes_what_
     assert_eq!(Instance::of(&store).get("a").await, 21, "it began later");
 }
 
+#[tokio::test(start_paused = true)] // P8, P70
+async fn of_many_instances_one_refreshes_what_is_due_early() {
+    for (memory, one_by_one) in [(1 << 20, true), (1 << 20, false), (0, true), (0, false)] {
+        let store = LocalStore::new();
+        let all = [1, 2, 3].map(|number| {
+            let cache = Cache::builder().memory(memory).store(store.clone()).build_for(Number);
+            over(&cache, number, |layer| layer.early_refresh(1.0))
+        });
+        // What costs nothing is never due early; what costs a second is when a fifth of one is left, in five of six reads.
+        let gate = Gate::new();
+        let readers = [begin(&all[0], Act::AnswerAfter(gate.clone())).await, crowd(&all[1].service, "a", 1).await];
+        let third = crowd(&all[2].service, "a", 1).await;
+        pass(secs(1)).await;
+        gate.open();
+        for reader in readers.into_iter().chain([third]) {
+            assert_eq!(answers(reader).await, [10]);
+        }
+        all_settled(&all).await;
+        pass(millis(28_800)).await;
+        let gate = Gate::new();
+        for each in &all {
+            each.origin.always(Act::AnswerAfter(gate.clone()));
+        }
+        for each in &all {
+            for _ in 0..40 {
+                at_once(ask(&each.service, "a")).await.unwrap();
+            }
+            if one_by_one {
+                gate.open();
+                each.cache.settled().await;
+            }
+        }
+        idle().await;
+        gate.open();
+        all_settled(&all).await;
+        assert_eq!(runs(&all), 2, "memory {memory}, one by one: {one_by_one}");
+    }
+}
+
 // ## When the one that runs brings nothing
 
 #[tokio::test(start_paused = true)] // P12, P15, P16
