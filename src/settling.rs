@@ -53,7 +53,11 @@ impl<P: Protocol> Settling<'_, P> {
         let most = self.route.settings.max_variants;
         let shared = self.route.cache.shared();
         let refusal = shared.land(self.lead.key(), &entry, self.base.map(|base| &base.entry), most);
-        let refusal = refusal.or_else(|| (!self.is_kept()).then_some(Detail::StoreDown));
+        let refusal = refusal.or_else(|| {
+            // Where the store has been asked, it does not hold what was validated.
+            let detail = if self.asked.may_hold { Detail::StoreDown } else { Detail::Invalidated };
+            (!self.is_kept()).then_some(detail)
+        });
         match refusal {
             None => {
                 shared.telemetry.tell(Event::Stored);
@@ -89,14 +93,18 @@ impl<P: Protocol> Settling<'_, P> {
         self.route.entry(judged, value, sight, self.started, self.lead.number(), self.asked.generation)
     }
 
-    /// What was stored is still what the service would answer.
+    /// What was stored is still what the service would answer. Where the shared store does not hold it any more, it may have
+    /// been invalidated unheard: memory keeps it as what it was, and nobody else is given it.
     pub(crate) fn settle<Request, Response, Error>(
-        &self,
+        mut self,
         desk: &Desk<P::Value, Request, Response, Error>,
         validated: Validated<Response, P::Value>,
         sight: &P::Sight,
     ) {
         let Validated { judged, value, response } = validated;
+        if let Some(base) = self.base.filter(|_| self.is_lost()) {
+            (self.asked.known, self.asked.generation) = (None, base.entry.generation.get());
+        }
         let judged = self.conclude(judged, value, sight);
         let stored = judged.class == Class::Storable && judged.detail.is_none();
         desk.hand_over(response, self.status, &judged, stored);
@@ -129,6 +137,11 @@ impl<P: Protocol> Settling<'_, P> {
     /// Whether there is a place to keep what is stored: memory; or the shared store, if that knows of the run.
     pub(crate) fn is_kept(&self) -> bool {
         self.asked.known.is_some() || self.route.cache.shared().strict().is_none()
+    }
+
+    /// Whether the shared store knows of the run and holds nothing for it.
+    fn is_lost(&self) -> bool {
+        self.asked.known.is_some() && !self.asked.may_hold
     }
 
     /// Has the entry saved in the shared store, if that knows of the run.

@@ -199,6 +199,34 @@ async fn what_was_found_is_validated_and_what_was_validated_is_saved_again() {
     assert_eq!(three.origin.runs(), 0);
 }
 
+#[tokio::test(start_paused = true)] // P46, P72
+async fn what_was_invalidated_unheard_is_not_brought_back_by_its_validation() {
+    for memory in [1 << 20, 0] {
+        let store = LocalStore::new();
+        let stale = Freshness::new(crate::secs(30)).stale_while_revalidate(crate::secs(60));
+        let [one, two] = [(); 2].map(|()| Cache::builder().memory(memory).store(store.clone()).build());
+        let origin = Origin::new(|seen| {
+            let fields = [("etag", "\"a\"")];
+            if seen.headers.contains_key("if-none-match") {
+                (StatusCode::NOT_MODIFIED, fields, String::new()).into_response()
+            } else {
+                (fields, seen.run.to_string()).into_response()
+            }
+        });
+        let app = origin.behind(one.layer(stale));
+        get(&app, "http://a/").await;
+        one.settled().await;
+        pass(40.0).await;
+        store.cut(true);
+        assert_eq!(get(&app, "http://a/").await.text(), "1");
+        two.purge(Scope::everything()).await.unwrap();
+        one.settled().await;
+        assert_eq!((origin.last().field("if-none-match"), store.records()), ("\"a\"".into(), 0));
+        store.cut(false);
+        assert_eq!(get(&app, "http://a/").await.text(), "3");
+    }
+}
+
 #[tokio::test(start_paused = true)] // P15, P43
 async fn what_is_one_s_own_is_not_in_the_store() {
     let store = LocalStore::new();
