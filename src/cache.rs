@@ -208,8 +208,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.shared.running.settled().await;
     }
 
-    /// Begins no refresh any more, and waits for those under way, and until a shared store has what runs have made: for the
-    /// end of a program. Hits go on, stale ones too, and so do runs that somebody waits for. Whether all of that ended within
+    /// Begins no refresh any more, and waits for those under way, and until a shared store has what runs have made, and has been
+    /// told what it could not be told before, if it can be by now: for the end of a program. Hits go on, stale ones too, and so do runs that somebody waits for. Whether all of that ended within
     /// `deadline`; what did not goes on.
     ///
     /// A cache that was drained stays so.
@@ -218,6 +218,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
         let all = async {
             self.shared.permits.all_back().await;
             self.shared.saving.settled().await;
+            if let Some(tier) = &self.shared.tier {
+                tier.pay_at_last().await;
+            }
         };
         let all = clock::timeout(deadline, all).await.is_some();
         if let Some(tier) = &self.shared.tier {

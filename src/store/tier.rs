@@ -293,6 +293,11 @@ impl<V: Send + Sync + 'static> Tier<V> {
         Ok(())
     }
 
+    /// Tells the store what it has still to be told, if it can be told: nobody comes to ask it any more.
+    pub(crate) async fn pay_at_last(&self) {
+        let _told = self.pay().await.inspect_err(|error| self.failed(error));
+    }
+
     /// Gives back the leases of runs that go on.
     pub(crate) async fn release(&self) {
         self.in_time(self.patience(), self.store.release()).await;

@@ -740,6 +740,22 @@ async fn a_drain_gives_leases_back_and_one_other_instance_takes_over_at_once() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P27, P72
+async fn a_drain_tells_the_store_what_it_could_not_be_told_before() {
+    let store = LocalStore::new();
+    let [one, two, _] = three_that_know(&store).await;
+    store.fail(true);
+    two.cache.purge(a()).await.unwrap_err();
+    assert!(two.cache.drain(secs(1)).await, "in vain");
+    store.fail(false);
+    assert!(two.cache.drain(secs(1)).await);
+    assert_eq!((store.records(), one.get("a").await), (0, 11));
+    // One that does not answer is waited for no longer than it may take.
+    store.delay(secs(3_600));
+    one.cache.purge(a()).await.unwrap_err();
+    assert!(!in_time(millis(1_101), one.cache.drain(secs(1))).await);
+}
+
 // ## What is left behind
 
 #[tokio::test(start_paused = true)]
