@@ -191,7 +191,9 @@ where
     let is_good = |kept: &&Kept<P::Value>| {
         held.is_some_and(|held| {
             let its = &held.judged.tags;
-            let began_later = now.saturating_duration_since(kept.entry.started) < held.claimed;
+            // Of what was found there itself nobody here knows when it began.
+            let began_later =
+                !kept.entry.judged.found && now.saturating_duration_since(kept.entry.started) < held.claimed;
             let is_younger = kept.entry.age(now) < held.judged.age;
             began_later && is_younger && kept.entry.tags().iter().all(|tag| its.contains(tag))
         })
