@@ -99,7 +99,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// * Ages come from its clock. The clocks of instances do not matter.
 /// * A user that is restricted needs the keys `~cacheback:*`, the channel `&cacheback:push`, and the commands `GET MGET SET DEL
 ///   EXISTS GETRANGE SETRANGE PTTL PEXPIRE TIME EVAL EVALSHA PUBLISH SUBSCRIBE INFO PING HELLO CLIENT`; in a cluster also
-///   `CLUSTER ASKING`.
+///   `CLUSTER ASKING`, and `SELECT` where the URL names a database.
 /// * Whoever can write there can change what is served, unless instances share a [secret](RedisStoreBuilder::secret).
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);

@@ -51,11 +51,11 @@ async fn no_connection_ends_because_much_is_read_at_once() {
 async fn a_user_who_may_do_what_is_documented_needs_no_more() {
     let server = Server::start(&[]);
     let allowed = "get mget set del exists getrange setrange pttl pexpire time eval evalsha publish subscribe info ping \
-                   hello client";
+                   hello client select";
     let allowed = allowed.split_whitespace().map(|name| format!(" +{name}")).collect::<String>();
     server.answer(&format!("ACL SETUSER u on >p ~cacheback:* &cacheback:push -@all{allowed}"));
     let path = server.url().replace("redis+unix://", "");
-    let store = RedisStore::connect(&format!("redis+unix://{path}?user=u&pass=p")).await.unwrap();
+    let store = RedisStore::connect(&format!("redis+unix://{path}?db=1&user=u&pass=p")).await.unwrap();
     let me = store.join(Weak::<Nobody>::new());
     let it = course("it");
     save(&store, &it, Bytes::from_static(b"it"), &["tag"]).await;
