@@ -111,7 +111,8 @@ impl RedisStoreBuilder {
 
     /// What all instances know and nobody else. Records are sealed with it (HMAC-SHA256, together with their names):
     /// what others have written into Redis, changed there or put under another name is not read. It does not keep
-    /// anybody from reading records, or from deleting them. Default: records are not sealed.
+    /// anybody from reading records, from deleting them, or from putting back under its own name what was there before,
+    /// together with the tokens that were. Default: records are not sealed.
     ///
     /// Instances with different secrets, or with none, do not read each other's records.
     ///

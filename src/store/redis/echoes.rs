@@ -13,8 +13,18 @@ const LATE: Duration = Duration::from_secs(2);
 const MANY: usize = 1_024;
 
 /// What was heard lately.
-#[derive(Debug, Default)]
-pub(super) struct Echoes(HashMap<Vec<u8>, Heard>);
+#[derive(Debug)]
+pub(super) struct Echoes {
+    heard: HashMap<Vec<u8>, Heard>,
+    /// At so many those that are over are looked for.
+    looked_for_at: usize,
+}
+
+impl Default for Echoes {
+    fn default() -> Self {
+        Self { heard: HashMap::new(), looked_for_at: MANY }
+    }
+}
 
 #[derive(Debug)]
 struct Heard {
@@ -34,11 +44,13 @@ impl Heard {
 impl Echoes {
     /// Whether others have told this already as often as this one does.
     pub(super) fn is_echo(&mut self, by: u64, message: &[u8]) -> bool {
-        if self.0.len() >= MANY || self.0.get(message).is_some_and(Heard::is_over) {
-            self.0.retain(|_, heard| !heard.is_over());
+        if self.heard.len() >= self.looked_for_at || self.heard.get(message).is_some_and(Heard::is_over) {
+            self.heard.retain(|_, heard| !heard.is_over());
+            // Not with each message, where so many are heard that none of them is over.
+            self.looked_for_at = MANY.max(self.heard.len() * 2);
         }
         let first = || Heard { first: clock::now(), said: 0, told: HashMap::new() };
-        let heard = self.0.entry(message.into()).or_insert_with(first);
+        let heard = self.heard.entry(message.into()).or_insert_with(first);
         let told = heard.told.entry(by).or_default();
         *told += 1;
         let is_echo = *told <= heard.said;
@@ -84,10 +96,25 @@ mod tests {
         let mut echoes = Echoes::default();
         let mut hear = |many: usize| {
             (0..many).for_each(|number| _ = echoes.is_echo(1, &number.to_be_bytes()));
-            echoes.0.len()
+            echoes.heard.len()
         };
         assert_eq!(hear(MANY), MANY);
         clock::sleep(LATE).await;
         assert_eq!(hear(1), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn among_many_at_once_those_that_are_over_are_seldom_looked_for() {
+        let mut echoes = Echoes::default();
+        let mut looked = Vec::new();
+        for number in 0..64 * MANY {
+            _ = echoes.is_echo(1, &number.to_be_bytes());
+            looked.push(echoes.looked_for_at);
+        }
+        looked.dedup();
+        assert_eq!(looked.len(), 7, "{looked:?}");
+        clock::sleep(LATE).await;
+        (0..=64 * MANY).for_each(|number| _ = echoes.is_echo(2, &(number + 64 * MANY).to_be_bytes()));
+        assert!(echoes.heard.len() <= 64 * MANY + 1);
     }
 }

@@ -1,8 +1,11 @@
 //! A connection to one server, for as long as the server lives and is master.
 //!
-//! It is never made again in silence: what comes over it comes from one life of one server, which its era names. Pushes
-//! come over it too, in the order in which the server did things: a message is heard before the answer to whatever was
-//! asked after it was sent.
+//! It is never made again in silence: what comes over it comes from one life of one server, which its era names.
+//!
+//! It is a pair: one for all that is asked, and one over which messages are heard and nothing else. A server ends a
+//! connection that has subscribed once 32 MiB of answers are on their way over it (`client-output-buffer-limit pubsub`),
+//! and a few large records, or many small ones, that are read at once are more than that. Whoever loses one of the two has
+//! lost both.
 
 use std::{
     collections::HashSet,
@@ -18,7 +21,7 @@ use redis::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{config::Config, servers::Command, tls};
+use super::{config::Config, masters::together, servers::Command, tls};
 use crate::store::StoreError;
 
 /// Which life of which server.
@@ -30,7 +33,8 @@ pub(super) struct Link {
     pub(super) name: String,
     pub(super) info: ConnectionInfo,
     pub(super) era: Era,
-    connection: MultiplexedConnection,
+    asks: MultiplexedConnection,
+    hears: MultiplexedConnection,
     /// The scripts that the server has been given over it. It may have thrown them away since: then it says so.
     given: Mutex<HashSet<&'static str>>,
     is_lost: Arc<AtomicBool>,
@@ -87,11 +91,14 @@ impl Link {
         };
         // All timers are ours.
         let settings = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let mut connection = connect(info, &settings.set_push_sender(hear)).await?;
-        connection.subscribe(&config.channel).await.map_err(failed)?;
-        let era = identify(&mut connection, config.trust_restarts).await?;
+        let settings = settings.set_push_sender(hear);
+        // One after the other, and what is asked comes later than the first message that could be heard.
+        let mut hears = connect(info, &settings).await?;
+        hears.subscribe(&config.channel).await.map_err(failed)?;
+        let asks = connect(info, &settings).await?;
+        let era = identify([&asks, &hears], config.trust_restarts).await?;
         let (name, info) = (info.addr().to_string(), info.clone());
-        Ok(Self { name, info, era, connection, given: Mutex::default(), is_lost })
+        Ok(Self { name, info, era, asks, hears, given: Mutex::default(), is_lost })
     }
 
     /// Sends commands in one go. The answers come in their order; what the server refuses is an answer like any other.
@@ -113,7 +120,7 @@ impl Link {
             });
         }
         let count = pipeline.len();
-        let answers = self.connection.clone().send_packed_commands(&pipeline, 0, count).await;
+        let answers = self.asks.clone().send_packed_commands(&pipeline, 0, count).await;
         let mut answers = self.unless_lost(answers.map_err(failed))?.into_iter();
         let answers = commands.iter().map_while(|(command, how)| {
             let answer = if how.asking { answers.nth(1) } else { answers.next() }?;
@@ -129,7 +136,7 @@ impl Link {
 
     /// Whether the server is still the one that it was, and answers.
     pub(super) async fn beat(&self, config: &Config) -> Result<(), StoreError> {
-        let era = self.unless_lost(identify(&mut self.connection.clone(), config.trust_restarts).await)?;
+        let era = self.unless_lost(identify([&self.asks, &self.hears], config.trust_restarts).await)?;
         self.unless_lost(if era == self.era {
             Ok(())
         } else {
@@ -178,8 +185,17 @@ async fn connect(info: &ConnectionInfo, settings: &AsyncConnectionConfig) -> Res
     client.get_multiplexed_async_connection_with_config(settings).await.map_err(failed)
 }
 
-/// The era of a master that answers. A server that refuses what it is asked is none.
-async fn identify(connection: &mut MultiplexedConnection, trust_restarts: bool) -> Result<Era, StoreError> {
+/// The era of a master that answers over both connections. A server that refuses what it is asked is none.
+async fn identify(both: [&MultiplexedConnection; 2], trust_restarts: bool) -> Result<Era, StoreError> {
+    let eras = together(both.map(|connection| identified(connection.clone(), trust_restarts))).await;
+    let eras = eras.into_iter().collect::<Result<Vec<_>, _>>()?;
+    match eras.as_slice() {
+        [asked, heard] if asked == heard => Ok(*asked),
+        _ => Err(StoreError("the connections to Redis end in different lives of a server".into())),
+    }
+}
+
+async fn identified(mut connection: MultiplexedConnection, trust_restarts: bool) -> Result<Era, StoreError> {
     let mut questions = redis::pipe();
     // Redis 6.2 tells one section at a time. A server that is loading tells them, and nothing else: hence the third question.
     questions.cmd("INFO").arg("server").cmd("INFO").arg("replication").cmd("PING");

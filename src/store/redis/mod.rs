@@ -24,13 +24,14 @@
 //!
 //! # What is heard
 //!
-//! An invalidation is told over pub/sub, on the connection that everything else goes over. Redis could also remember
-//! what each client has read and tell it when that changes (client tracking). We weighed both: a message says which
-//! scope it was and whether it was a hard one, where tracking names a key, of which an invalidation of a path would
-//! need one for each response; it wakes those who wait for a lease; it costs the server no table of all that anybody
-//! has read, which is bounded and, once full, invalidates what nobody asked to be; and it says nothing when something
-//! merely runs out or is evicted. What both lack is a promise that they arrive. So memory is told by its *generation*
-//! when a message may have been missed, and asks here before it serves again what is older.
+//! An invalidation is told over pub/sub, on a connection beside that which everything else goes over. Redis could
+//! also remember what each client has read and tell it when that changes (client tracking). We weighed both: a
+//! message says which scope it was and whether it was a hard one, where tracking names a key, of which an
+//! invalidation of a path would need one for each response; it wakes those who wait for a lease; it costs the server
+//! no table of all that anybody has read, which is bounded and, once full, invalidates what nobody asked to be; and
+//! it says nothing when something merely runs out or is evicted. What both lack is a promise that they arrive. So
+//! memory is told by its *generation* when a message may have been missed, and asks here before it serves again what
+//! is older.
 //!
 //! What is guaranteed, what is kept under which name, and what Redis must be, is told to users: see [`RedisStore`].
 //!

@@ -93,12 +93,16 @@ end
 return values",
 );
 
-/// Puts something else into one of the buckets. Buckets that are not there hold nothing that anybody has seen.
+/// Puts something else into one of the buckets. Buckets that are not there hold nothing that anybody has seen: a server
+/// without room, which refuses to write, forgets all of them.
 ///
 /// Keys: the buckets. Arguments: where, and 8 random bytes.
 pub(super) static STIR: Script = Script::new(
     r"
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('SETRANGE', KEYS[1], ARGV[1], ARGV[2]) end
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    local written = redis.pcall('SETRANGE', KEYS[1], ARGV[1], ARGV[2])
+    if type(written) == 'table' then redis.call('DEL', KEYS[1]) end
+end
 return 1",
 );
 

@@ -70,7 +70,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// | healthy | when `purge` or `expire` has returned `Ok` the shared part is done, and other instances' memory follows within one message | one per key among all instances | find what any instance has stored |
 /// | cut off from some instances | those return an error, and tell Redis before they read from it again; their memory is looked up again once it is older than [`max_unverified`](RedisStoreBuilder::max_unverified) and Redis can be asked | one per key and instance there | are answered from memory, or by the service |
 /// | dead, frozen, read-only | an error; what is in the instance's own memory is gone all the same | one per key and instance | wait 100 ms at most, and not at all once that was noticed |
-/// | full, and evicts nothing | as when it is healthy; but those of tags and groups return an error | one per key and instance | find what is there still |
+/// | full, and evicts nothing | as when it is healthy | one per key and instance | find what is there still, but for a second after one was refused room |
 /// | started again, or another one took its place | nothing from before is read, unless [restarts are trusted](RedisStoreBuilder::trust_restarts) | as when it is healthy | are misses once |
 ///
 /// # What is kept there
@@ -99,7 +99,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// * Ages come from its clock. The clocks of instances do not matter.
 /// * A user that is restricted needs the keys `~cacheback:*`, the channel `&cacheback:push`, and the commands `GET MGET SET DEL
 ///   EXISTS GETRANGE SETRANGE PTTL PEXPIRE TIME EVAL EVALSHA PUBLISH SUBSCRIBE INFO PING HELLO CLIENT`; in a cluster also
-///   `CLUSTER ASKING`.
+///   `CLUSTER ASKING`, and `SELECT` where the URL names a database.
 /// * Whoever can write there can change what is served, unless instances share a [secret](RedisStoreBuilder::secret).
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);
