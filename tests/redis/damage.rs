@@ -13,6 +13,11 @@ use crate::{
 const PAGE: &str = "http://a/page";
 const OTHER: &str = "http://a/other";
 
+/// For tests that count failures: on a busy machine it may take a while until a server has its turn.
+fn patient(server: &Server) -> RedisStoreBuilder {
+    server.store().patience(Duration::from_secs(20))
+}
+
 /// The names of records.
 async fn records(server: &Server) -> Vec<String> {
     server.ask(&["KEYS", "*:r"]).await
@@ -63,21 +68,21 @@ async fn is_a_miss(server: &Server, place: &RedisStoreBuilder, changes: &[(&str,
 #[tokio::test] // P64, P76
 async fn what_is_not_what_was_written_is_a_miss_and_no_failure() {
     let server = Server::start().await;
-    is_a_miss(&server, &server.store(), &CHANGES).await;
+    is_a_miss(&server, &patient(&server), &CHANGES).await;
     let flips: [(&str, Change); 4] = [
         ("a bit at the beginning", |bytes, _| flipped(bytes, 5)),
         ("a bit in the proof", |bytes, _| flipped(bytes, 20)),
         ("a bit in the middle", |bytes, _| flipped(bytes, bytes.len() / 2)),
         ("a bit at the end", |bytes, _| flipped(bytes, bytes.len() - 1)),
     ];
-    is_a_miss(&server, &server.store(), &flips).await;
-    is_a_miss(&server, &server.store().secret("known to us"), &CHANGES).await;
+    is_a_miss(&server, &patient(&server), &flips).await;
+    is_a_miss(&server, &patient(&server).secret("known to us"), &CHANGES).await;
 }
 
 #[tokio::test] // P64
 async fn the_variants_of_a_page_are_not_taken_for_one_another() {
     let server = Server::start().await;
-    let instances = [server.store(), server.store().secret("known to us")].map(async |place| {
+    let instances = [patient(&server), patient(&server).secret("known to us")].map(async |place| {
         let origin = Origin::new(|seen| {
             ([("vary", "accept-language")], format!("{} {}", seen.field("accept-language"), seen.run))
         });
@@ -118,7 +123,8 @@ async fn the_variants_of_a_page_are_not_taken_for_one_another() {
 #[tokio::test] // P64, P71
 async fn tokens_that_are_none_are_a_miss_and_made_anew() {
     let server = Server::start().await;
-    let (one, two) = (Instance::strict(&server, "one").await, Instance::strict(&server, "two").await);
+    let (one, two) =
+        (Instance::strict(&patient(&server), "one").await, Instance::strict(&patient(&server), "two").await);
     let page = "http://a/tagged/page";
     one.get(page).await;
     let names = server.ask::<Vec<String>>(&["KEYS", "cacheback:t:*"]).await;
@@ -146,16 +152,17 @@ async fn tokens_that_are_none_are_a_miss_and_made_anew() {
 #[tokio::test] // P64, P72
 async fn messages_that_nobody_understands_are_as_good_as_missed() {
     let server = Server::start().await;
-    let (one, two) = (Instance::at(&server, "one").await, Instance::at(&server, "two").await);
-    assert_eq!((one.get(PAGE).await, two.get(PAGE).await), ("one 1".to_owned(), "one 1".to_owned()));
+    let one = Instance::at(&patient(&server), "one").await;
     for message in
         ["", "x", "\u{1}12345678abcdefgh", "\u{1}12345678abcdefgh\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}"]
     {
-        assert!(!two.reply(PAGE).await.said().ends_with("detail=store"), "it is known to be good");
-        assert_eq!(server.ask::<usize>(&["PUBLISH", "cacheback:push", message]).await, 2);
-        until("memory is looked up again", async || two.reply(PAGE).await.said().ends_with("detail=store")).await;
+        let old = one.get(PAGE).await;
+        // Nobody is told of that: memory looks there again because of the message alone.
+        assert_eq!(server.ask::<usize>(&["DEL", "cacheback:t:uri://a/page"]).await, 1);
+        assert_eq!(server.ask::<usize>(&["PUBLISH", "cacheback:push", message]).await, 1);
+        until("memory is looked up again", async || one.get(PAGE).await != old).await;
     }
-    assert_eq!((one.origin.runs(), two.origin.runs(), two.get(PAGE).await), (1, 0, "one 1".to_owned()));
+    assert_eq!(one.cache.stats().store_failures, 0);
 }
 
 fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
@@ -226,7 +233,7 @@ async fn what_is_larger_than_it_may_be_is_not_sent() {
 async fn many_misses_share_one_connection_and_nobody_goes_through_all_keys() {
     let server = Server::start().await;
     let before: usize = clients(&server).await;
-    let instance = Instance::at(&server, "one").await;
+    let instance = Instance::at(&patient(&server), "one").await;
     let pages: Vec<String> = (0..100).map(|page| format!("http://a/tagged/{page}")).collect();
     let readers = pages.iter().map(|page| {
         let (instance, page) = (instance.clone(), page.clone());
@@ -259,7 +266,7 @@ async fn clients(server: &Server) -> usize {
 #[tokio::test] // P71
 async fn whatever_is_lost_is_a_miss_and_nothing_else() {
     let server = Server::start().await;
-    let (one, two) = (Instance::at(&server, "one").await, Instance::strict(&server, "two").await);
+    let (one, two) = (Instance::at(&server, "one").await, Instance::strict(&patient(&server), "two").await);
     let names = {
         one.get("http://a/tagged/page").await;
         server.ask::<Vec<String>>(&["KEYS", "*"]).await
