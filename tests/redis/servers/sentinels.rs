@@ -46,6 +46,11 @@ impl Sentinels {
         self.sentinels.iter().map(Server::url).collect()
     }
 
+    /// The master of the beginning, and its replica.
+    pub(crate) fn servers(&mut self) -> &mut [Server; 2] {
+        &mut self.servers
+    }
+
     /// Who is master, as the first Sentinel says.
     pub(crate) async fn master(&mut self) -> &mut Server {
         let address = master_says(&self.sentinels[0]).await;

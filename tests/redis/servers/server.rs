@@ -126,6 +126,13 @@ impl Server {
         self.is_frozen = false;
     }
 
+    /// A replica loses touch with its master, and keeps what it has so far. It may take over all the same.
+    pub(crate) async fn lose_touch(&self) {
+        self.ask::<()>(&["CONFIG", "SET", "masterauth", "what nobody wants to know"]).await;
+        self.ask::<()>(&["CLIENT", "KILL", "TYPE", "master"]).await;
+        until("the line is down", async || self.info("master_link_status").await.as_deref() == Some("down")).await;
+    }
+
     /// Writes a snapshot, which is what it has when it starts again.
     pub(crate) async fn save(&self) {
         self.ask::<()>(&["SAVE"]).await;
