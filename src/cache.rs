@@ -12,13 +12,13 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
+    builder::CacheBuilder,
     clock,
-    codec::Codec,
     entry::Entry,
     error::Error,
     flight::Flights,
     freshness::Freshness,
-    http::{Http, Mode, Packed, StoredResponse},
+    http::{Http, Mode, StoredResponse},
     journal::Journal,
     key::Key,
     layer::CachebackLayer,
@@ -29,7 +29,7 @@ use crate::{
     slot::{Admission, Force, Slot},
     stats::{Gauges, Stats},
     status::Detail,
-    store::{Listener, Store, tier::Tier},
+    store::{Listener, tier::Tier},
     telemetry::{Event, Telemetry},
 };
 
@@ -86,15 +86,6 @@ pub(crate) struct Shared<V> {
     is_strict: bool,
 }
 
-/// Sets up a [`Cache`]. From [`Cache::builder`]. `S` is the store behind its memory, if it is to have one.
-#[derive(Debug)]
-#[must_use]
-pub struct CacheBuilder<S = ()> {
-    memory: usize,
-    max_refreshes: usize,
-    store: S,
-}
-
 /// What an invalidation did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -123,7 +114,7 @@ impl Cache {
 
     /// Sets up a cache: 64 MiB of memory and 64 background refreshes at a time, unless told otherwise.
     pub fn builder() -> CacheBuilder {
-        CacheBuilder { memory: 64 << 20, max_refreshes: 64, store: () }
+        CacheBuilder::default()
     }
 
     /// A layer for a router or a route, in application mode: see [`CachebackLayer::new`].
@@ -239,11 +230,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.shared.telemetry.stats(&Gauges { bytes, keys, runs, refreshes, store_is_down })
     }
 
-    pub(crate) fn from_builder(CacheBuilder { memory, max_refreshes, .. }: CacheBuilder) -> Self {
-        Self::of(memory, max_refreshes, |_, _| None)
-    }
-
-    fn of(
+    pub(crate) fn of(
         memory: usize,
         max_refreshes: usize,
         tier: impl FnOnce(&Arc<Telemetry>, Weak<dyn Listener>) -> Option<Tier<V>>,
@@ -385,80 +372,6 @@ impl<V: Send + Sync + 'static> Listener for Shared<V> {
     fn invalidated(&self, scope: &Scope, force: Force) {
         let entries = self.remove(scope, force);
         self.telemetry.tell(Event::Invalidated { purged: force == Force::Purge, entries });
-    }
-}
-
-impl<S> CacheBuilder<S> {
-    /// How much memory responses may take, in bytes, with all that is known about them; default 64 MiB. Tables, and what
-    /// is under way, come to a quarter more at most. It is divided into parts of 8 MiB and more: a single response that is
-    /// larger than seven eighths of such a part, or of the whole where that is less, is not stored.
-    ///
-    /// 0 is for a cache with a [store](CacheBuilder::store) alone: memory keeps no response then, and every read asks that.
-    pub fn memory(mut self, bytes: usize) -> Self {
-        self.memory = bytes;
-        self
-    }
-
-    /// How many background refreshes run at a time; default 64. Over it a refresh is dropped and counted. A layer among
-    /// others never holds more of them than are left free for the others.
-    pub fn max_refreshes(mut self, refreshes: usize) -> Self {
-        self.max_refreshes = refreshes;
-        self
-    }
-}
-
-impl CacheBuilder {
-    /// Puts a store behind the memory, which several caches share: what one of them has made the others find there instead
-    /// of calling their service.
-    ///
-    /// A hit does not ask the store, as long as this cache hears what the others invalidate. A run asks it first: of several
-    /// caches one runs for a key, and the others wait for that. One request waits no longer than 100 ms for the store, all
-    /// that is asked for its sake taken together. What a run makes is saved when everybody has it. If the store fails, that
-    /// is counted ([`Stats::store_failures`]) and told as a warning (feature `tracing`), and the service is called as
-    /// without it.
-    ///
-    /// An invalidation reaches the store, and the memory of every cache that shares it. When it returns `Ok` the shared part
-    /// is done; the memory of other processes follows within one message.
-    ///
-    /// Caches that share a store are one cache, as instances of one program are: what a layer of one has stored a layer of
-    /// another answers with, if their rules are the same. Where they nest in one process the outer one stores, as with layers
-    /// of one cache. A program that stands in front of others, or answers otherwise, belongs in a store of its own (with Redis:
-    /// under another prefix); and typed layers for different things need different keys.
-    ///
-    /// With [`memory(0)`](Self::memory) every read asks the store, and nothing is served that it does not vouch for at that
-    /// moment: unless it fails, for then the service is called.
-    pub fn store(self, store: impl Store) -> CacheBuilder<Arc<dyn Store>> {
-        let Self { memory, max_refreshes, store: () } = self;
-        CacheBuilder { memory, max_refreshes, store: Arc::new(store) }
-    }
-
-    /// The cache, for typed layers with responses of this type (see [`CachebackLayer::over_cache`]).
-    #[must_use]
-    pub fn build_for<V: Send + Sync + 'static>(self) -> Cache<V> {
-        Cache::from_builder(self)
-    }
-
-    /// The cache.
-    #[must_use]
-    pub fn build(self) -> Cache {
-        Cache::from_builder(self)
-    }
-}
-
-impl CacheBuilder<Arc<dyn Store>> {
-    /// The cache, for typed layers with responses of this type (see [`CachebackLayer::over_cache`]). The codec makes bytes
-    /// of them.
-    #[must_use]
-    pub fn build_for<V: Send + Sync + 'static>(self, codec: impl Codec<V>) -> Cache<V> {
-        let Self { memory, max_refreshes, store } = self;
-        let tier = |telemetry: &_, listener| Some(Tier::new(store, codec, Arc::clone(telemetry), listener));
-        Cache::of(memory, max_refreshes, tier)
-    }
-
-    /// The cache.
-    #[must_use]
-    pub fn build(self) -> Cache {
-        self.build_for(Packed)
     }
 }
 

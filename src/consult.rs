@@ -14,8 +14,8 @@ use crate::{
     protocol::{Prepare, Protocol},
     slot::Kept,
     store::{
-        Leasing, Left,
-        tier::{Begun, Budget, Held, Known, Tier},
+        Budget, Leasing, Left,
+        tier::{Begun, Held, Known, Tier},
     },
 };
 

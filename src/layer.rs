@@ -17,7 +17,7 @@ use crate::{
     service::Cacheback,
     sighting::Sighting,
     slot::Slot,
-    store::tier::{Budget, Held},
+    store::{Budget, tier::Held},
     sync::Handle,
     telemetry::BypassWatch,
 };

@@ -82,17 +82,20 @@
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
 //!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back).
-//! * **Engine**: `cache` (shared state, the handle), `layer` (a route's settings), `sighting` (what was found for a request),
-//!   `service` (answers from memory), `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for
-//!   one), `placeholder` (or does neither), `run` (the run itself; the only file that spawns, but for the keeper of connections to Redis), `elsewhere` (a runtime for
-//!   those behind readers), `consult` (asks the shared store first), `settling` (what a response means), `desk` (who gets
-//!   it), `supervision` (of a run's deadline, its panics, and whether anybody wants it), `audit` (behind a fresh hit).
+//! * **Engine**: `cache` (shared state, the handle), `builder` (what is set of it), `layer` (a route's settings),
+//!   `sighting` (what was found for a request), `service` (answers from memory), `put`, `peek` and `explain` (by
+//!   hand), `future`, `miss` (leads a run or waits for one), `seeker` (what it can do on the way), `placeholder` (or
+//!   does neither), `run` (the run itself; the only file that spawns, but for the keeper of connections to Redis),
+//!   `elsewhere` (a runtime for those behind readers), `consult` (asks the shared store first), `settling` (what a
+//!   response means), `desk` (who gets it), `supervision` (of a run's deadline, its panics, and whether anybody
+//!   wants it), `audit` (behind a fresh hit).
 //! * **Protocols**: `typed`, `http` with a file for each group of rules (in `http/audit` those of the auditor), and `grpc`,
 //!   which stores what `http` stores.
 //! * Beside them `telemetry` and `stats`: every event once, and counted; `testing`, for the tests of users; and `models`:
 //!   what threads share, in every order of its steps. `guide` holds pages of docs.
 
 mod audit;
+mod builder;
 mod cache;
 mod clock;
 mod codec;
@@ -125,6 +128,7 @@ mod protocol;
 mod put;
 mod run;
 mod scope;
+mod seeker;
 mod service;
 mod settling;
 mod sighting;
@@ -140,7 +144,8 @@ pub mod testing;
 mod typed;
 
 pub use crate::{
-    cache::{Cache, CacheBuilder, Reached},
+    builder::CacheBuilder,
+    cache::{Cache, Reached},
     codec::{Codec, CodecError},
     error::{Error, ErrorKind},
     explain::{Explanation, Plan},

@@ -26,7 +26,7 @@ use crate::{
     settling::{Settling, back_off},
     slot::Slot,
     status::Detail,
-    store::tier::{Budget, Tier},
+    store::{Budget, tier::Tier},
     supervision::{Stop, Supervised},
     sync::Handle,
     telemetry::{self, End, Event},

@@ -22,7 +22,7 @@ use crate::{
     protocol::{Capture, Prepare, Prepared, Protocol},
     run::{self, Job},
     sighting::{Behind, Sighting},
-    store::tier::{Budget, Tier},
+    store::{Budget, tier::Tier},
     telemetry::Event,
 };
 

@@ -122,7 +122,7 @@ async fn a_request_is_keyed_by_what_is_read_of_it() {
         counter.fetch_add(1, SeqCst);
         ready(Ok::<_, Infallible>(message * 10))
     });
-    let cache = Cache::from_builder(Cache::builder());
+    let cache = <Cache>::builder().build_for();
     let layer = CachebackLayer::over(cache.clone(), ByMessage, Freshness::from(Duration::from_secs(60)));
     let mut service = layer.layer(service);
     let mut ask = |message: Option<u32>| {

@@ -39,6 +39,7 @@ use crate::{
     slot::Force,
 };
 
+mod budget;
 #[cfg(test)]
 mod contract;
 pub(crate) mod local;
@@ -48,7 +49,7 @@ pub(crate) mod redis;
 pub(crate) mod standing;
 pub(crate) mod tier;
 
-pub(crate) use standing::Standing;
+pub(crate) use self::{budget::Budget, standing::Standing};
 
 /// How long a request waits for a store, unless told otherwise.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(100);

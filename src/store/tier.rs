@@ -7,10 +7,7 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::Poll,
     time::Duration,
 };
@@ -26,7 +23,7 @@ use crate::{
     scope::{Scope, Tags},
     slot::Force,
     store::{
-        BoxFuture, Claimed, Found, Leasing, Left, Listener, Member, Record, Saved, Since, Store, StoreError,
+        BoxFuture, Budget, Claimed, Found, Leasing, Left, Listener, Member, Record, Saved, Since, Store, StoreError,
         record::{Contents, Response},
     },
     telemetry::Telemetry,
@@ -61,10 +58,6 @@ struct State {
     /// The last of the numbers.
     last: u64,
 }
-
-/// What is left of the time that one request waits for the store.
-#[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<AtomicU64>);
 
 /// What the store says of a run that is to begin, and by what it knows the run again.
 pub(crate) struct Begun<V> {
@@ -118,25 +111,6 @@ pub(crate) struct Saving<V> {
     /// been invalidated since, or be over before this is.
     signpost: Option<Fields>,
     known: Known,
-}
-
-impl Budget {
-    fn new(time: Duration) -> Self {
-        Self(Arc::new(AtomicU64::new(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))))
-    }
-
-    fn is_spent(&self) -> bool {
-        self.0.load(Relaxed) == 0
-    }
-
-    /// What an operation gives within the time that is left, which is less by what it took.
-    async fn spend<T>(&self, operation: impl Future<Output = T>) -> Option<T> {
-        let (left, began) = (self.0.load(Relaxed), clock::now());
-        let done = clock::timeout(Duration::from_nanos(left), operation).await;
-        let took = u64::try_from(clock::now().saturating_duration_since(began).as_nanos()).unwrap_or(u64::MAX);
-        let _before = self.0.fetch_update(Relaxed, Relaxed, |left| Some(left.saturating_sub(took)));
-        done
-    }
 }
 
 impl Known {
@@ -522,67 +496,4 @@ fn caught<T>(work: impl FnOnce() -> Result<T, CodecError>) -> Result<T, CodecErr
 }
 
 #[cfg(all(test, not(cacheback_model)))]
-mod tests {
-    use super::*;
-    use crate::{
-        entry::{Early, Generation},
-        stats::Gauges,
-        store::local::LocalStore,
-    };
-
-    struct Text;
-
-    struct Deaf;
-
-    impl Listener for Deaf {
-        fn invalidated(&self, _: &Scope, _: Force) {}
-    }
-
-    impl Codec<String> for Text {
-        fn encode(&self, value: &String) -> Result<Vec<u8>, CodecError> {
-            Ok(value.clone().into_bytes())
-        }
-
-        fn decode(&self, bytes: &[u8]) -> Result<String, CodecError> {
-            Ok(std::str::from_utf8(bytes)?.to_owned())
-        }
-    }
-
-    #[tokio::test(start_paused = true)] // P64
-    async fn bytes_that_are_no_record_are_nothing_and_no_failure() {
-        let (store, key) = (LocalStore::new(), Key::from("k"));
-        let tier = Tier::new(Arc::new(store.clone()), Text, Arc::default(), Weak::<Deaf>::new());
-        let entry = |value: &str| Entry {
-            value: value.to_owned(),
-            started: clock::now(),
-            run: 1,
-            early: Early::after(Duration::from_secs(2)),
-            judged: Judgement::storable(Freshness::new(Duration::from_secs(60))),
-            variant: None,
-            weight: 1,
-            generation: Generation::default(),
-        };
-        let values = |_: &Fields, _: &()| Variant::from([]);
-        type Change = fn(&[u8]) -> Vec<u8>;
-        let changes: [(Change, bool); 4] = [
-            (<[u8]>::to_vec, true),
-            (|_| Vec::new(), false),
-            (|bytes| bytes[1..].to_vec(), false),
-            (|bytes| bytes.iter().map(|byte| byte ^ 1).collect(), false),
-        ];
-        for (change, sound) in changes {
-            let looked = tier.look(&tier.budget(), &key, (), values).await.0.unwrap();
-            let known = tier.begin(&tier.budget(), &looked, Leasing::Wanted).await.unwrap().known;
-            tier.after(&key, Afterwards::Save(known.saving(&Arc::new(entry("value")), |fields| values(fields, &()))))
-                .await;
-            store.corrupt(change);
-            let found = tier.look(&tier.budget(), &key, (), values).await.0.unwrap().found;
-            assert_eq!(
-                found.map(|held| (held.value, held.cost)),
-                sound.then(|| ("value".to_owned(), Duration::from_secs(2)))
-            );
-        }
-        let failures = tier.telemetry.stats(&Gauges::default()).store_failures;
-        assert_eq!(failures, 0);
-    }
-}
+mod tests;

@@ -127,7 +127,7 @@ impl CachebackLayer {
             placeholder: None,
             on_outcome: None,
         };
-        let cache = Cache::from_builder(Cache::builder());
+        let cache = <Cache>::builder().build_for();
         CachebackLayer::over(cache, protocol, Freshness::new(Duration::from_secs(60)))
     }
 }

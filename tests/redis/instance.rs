@@ -123,6 +123,11 @@ pub(crate) async fn connected(place: &impl Place) -> RedisStore {
     in_time("a connection", place.store().connect()).await.unwrap()
 }
 
+/// A busy machine is no trouble with Redis: what is to be answered may take its time.
+fn patient() -> RedisStoreBuilder {
+    RedisStore::builder().patience(Duration::from_secs(5))
+}
+
 impl Place for RedisStoreBuilder {
     fn store(&self) -> RedisStoreBuilder {
         self.clone()
@@ -131,30 +136,30 @@ impl Place for RedisStoreBuilder {
 
 impl Place for Server {
     fn store(&self) -> RedisStoreBuilder {
-        RedisStore::builder().url(self.url())
+        patient().url(self.url())
     }
 }
 
 impl Place for Proxy {
     fn store(&self) -> RedisStoreBuilder {
-        RedisStore::builder().url(self.url())
+        patient().url(self.url())
     }
 }
 
 impl Place for Nowhere {
     fn store(&self) -> RedisStoreBuilder {
-        RedisStore::builder().url(self.url())
+        patient().url(self.url())
     }
 }
 
 impl Place for Cluster {
     fn store(&self) -> RedisStoreBuilder {
-        RedisStore::builder().cluster(self.urls())
+        patient().cluster(self.urls())
     }
 }
 
 impl Place for Sentinels {
     fn store(&self) -> RedisStoreBuilder {
-        RedisStore::builder().sentinel(self.urls(), "main")
+        patient().sentinel(self.urls(), "main")
     }
 }

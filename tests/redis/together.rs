@@ -55,6 +55,17 @@ async fn two_instances_and_eight_run_once_for_a_key_that_none_has() {
     let servers = [Server::start().await, Server::start().await];
     a_cold_key_has_one_run(&servers[0], 2).await;
     a_cold_key_has_one_run(&servers[1], 8).await;
+    for server in &servers {
+        // Who waited was told, once for all, and did not wait until the lease was over.
+        assert_eq!(told(server).await, 1);
+    }
+}
+
+/// How often anything was told on a server.
+async fn told(server: &Server) -> usize {
+    let stats: String = server.ask(&["INFO", "commandstats"]).await;
+    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_publish:calls="));
+    calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
 }
 
 #[tokio::test] // P5, P70

@@ -11,6 +11,9 @@ use crate::{
     support::http::Reply,
 };
 
+/// How long a request waits, unless told otherwise: the figures are about this.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Two instances before, in and after trouble.
 pub(crate) struct Scenario {
     figures: Figures,
@@ -34,7 +37,8 @@ pub(crate) enum Breaker {
 impl Scenario {
     /// All is well at first.
     pub(crate) async fn begin(name: &'static str, place: &impl Place) -> Self {
-        let (one, two) = (Instance::at(place, "one").await, Instance::at(place, "two").await);
+        let place = place.store().patience(PATIENCE);
+        let (one, two) = (Instance::at(&place, "one").await, Instance::at(&place, "two").await);
         let mut scenario = Self::of(name, one, two);
         scenario.share_all().await;
         for page in [&mut scenario.kept, &mut scenario.gone] {
@@ -46,7 +50,8 @@ impl Scenario {
 
     /// It begins with trouble.
     fn late(name: &'static str, place: &impl Place) -> Self {
-        Self::of(name, Instance::lazy(place, "one"), Instance::lazy(place, "two"))
+        let place = place.store().patience(PATIENCE);
+        Self::of(name, Instance::lazy(&place, "one"), Instance::lazy(&place, "two"))
     }
 
     fn of(name: &'static str, one: Instance, two: Instance) -> Self {

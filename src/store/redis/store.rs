@@ -37,9 +37,9 @@ use crate::{
 };
 
 /// How long tokens are needed after a claim, at least: a run that takes longer may be made in vain.
-const TOKENS: Duration = Duration::from_secs(600);
+const TOKENS: Duration = Duration::from_secs(300);
 /// How much longer than the record that they cover.
-const LONGER: Duration = Duration::from_secs(300);
+const LONGER: Duration = Duration::from_secs(60);
 /// How long the buckets are.
 const BUCKETS: Duration = Duration::from_secs(24 * 3_600);
 /// Nothing is kept for longer: ten years.
@@ -83,7 +83,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// | a response, or which fields select among its variants | `cacheback:{H}:r`, `cacheback:{H}:r:V` | string | its own, less up to 1/64 |
 /// | who runs for it | `cacheback:{H}:l`, `cacheback:{H}:l:V` | string, 8 bytes | 5 s, renewed |
 /// | that somebody waits for that | `cacheback:{H}:w`, `cacheback:{H}:w:V` | string | 10 s |
-/// | what an invalidation deletes | `cacheback:t:all`, `cacheback:t:key:user:42`, `cacheback:t:uri://host/path?query`, `cacheback:t:path:/path`, `cacheback:t:below:/path`, `cacheback:t:tag:quotes`, `cacheback:t:group:quotes@host`, `cacheback:t:namespace:acme`; on all hosts without `//host`; `#` and a hash for what is long or unprintable | string, 8 bytes | at least 10 minutes, and 5 minutes more than what they cover |
+/// | what an invalidation deletes | `cacheback:t:all`, `cacheback:t:key:user:42`, `cacheback:t:uri://host/path?query`, `cacheback:t:path:/path`, `cacheback:t:below:/path`, `cacheback:t:tag:quotes`, `cacheback:t:group:quotes@host`, `cacheback:t:namespace:acme`; on all hosts without `//host`; `#` and a hash for what is long or unprintable | string, 8 bytes | at least 5 minutes, and a minute more than what they cover |
 /// | what an invalidation of a tag changes | `cacheback:b` | string, 2,048 bytes | at least a day |
 /// | what instances tell each other | `cacheback:push` | channel | |
 ///
@@ -96,6 +96,9 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 ///   [cluster](RedisStoreBuilder::cluster). Nothing but strings, scripts and pub/sub is used.
 /// * Any `maxmemory-policy` will do. With one that evicts, what is evicted is a miss, and never an old response. With
 ///   `noeviction` a full Redis refuses what is new, and instances cache for themselves until there is room.
+/// * Each URL that is looked up leaves names of what could reach it, whether its response is stored or not: five that are its
+///   own and up to two for each part of its path, of some hundred bytes each, for five minutes or longer.
+/// * There are two connections to each server, whatever the number of requests: one for messages.
 /// * Ages come from its clock. The clocks of instances do not matter.
 /// * A user that is restricted needs the keys `~cacheback:*`, the channel `&cacheback:push`, and the commands `GET MGET SET DEL
 ///   EXISTS GETRANGE SETRANGE PTTL PEXPIRE TIME EVAL EVALSHA PUBLISH SUBSCRIBE INFO PING HELLO CLIENT`; in a cluster also
