@@ -92,8 +92,8 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 ///
 /// # What Redis must be
 ///
-/// * Redis 6.2 or later, or Valkey: one server, one behind [Sentinel](RedisStoreBuilder::sentinel), or a
-///   [cluster](RedisStoreBuilder::cluster). Nothing but strings, scripts and pub/sub is used.
+/// * Redis 6.2 or later, or Valkey: one server, one behind Sentinel (feature `redis-sentinel`), or a
+///   cluster (feature `redis-cluster`). Nothing but strings, scripts and pub/sub is used.
 /// * Any `maxmemory-policy` will do. With one that evicts, what is evicted is a miss, and never an old response. With
 ///   `noeviction` a full Redis refuses what is new, and instances cache for themselves until there is room.
 /// * Each URL that is looked up leaves names of what could reach it, whether its response is stored or not: five that are its
