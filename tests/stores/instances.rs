@@ -197,13 +197,18 @@ async fn of_many_instances_one_refreshes_what_is_due_early() {
 async fn where_one_instance_s_run_brings_nothing_to_store_the_others_go_on_by_themselves_at_once() {
     type Made = fn(Gate) -> Act;
     for made in [Act::FailAfter as Made, Act::PanicAfter, Act::AnswerAfter] {
-        let (store, gate) = (LocalStore::new(), Gate::new());
+        let (store, gate, others) = (LocalStore::new(), Gate::new(), Gate::new());
         let all = [1, 2, 3].map(|number| set_up(&store, number, |layer| layer.admit(|_, number| *number != 10)));
         let [one, two, three] = &all;
         let reader = begin(one, made(gate.clone())).await;
         let waiting = [crowd(&two.service, "a", 3).await, crowd(&three.service, "a", 3).await];
         assert_eq!(runs(&all), 1);
+        two.origin.always(Act::AnswerAfter(others.clone()));
+        three.origin.always(Act::AnswerAfter(others.clone()));
         gate.open();
+        idle().await;
+        assert_eq!(runs(&all), 3, "none waits for a second one");
+        others.open();
         // What becomes of the one who leads is none of the others' business.
         drop(reader);
         for crowd in waiting {
@@ -297,6 +302,19 @@ async fn a_run_that_hangs_is_waited_for_once() {
     assert_eq!(at_once(ask(&three.service, "a")).await.unwrap(), 30);
     three.cache.settled().await;
     assert_eq!(one.origin.under_way(), 1);
+}
+
+#[tokio::test(start_paused = true)] // P13
+async fn one_who_has_waited_for_a_run_here_that_waited_elsewhere_does_not_wait_there_again() {
+    let store = LocalStore::new();
+    let [one, two] = [1, 2].map(|number| set_up(&store, number, |layer| layer.wait_timeout(secs(2))));
+    let _reader = begin(&one, Act::Hang).await;
+    two.origin.next_time(Act::Hang);
+    let leads = crowd(&two.service, "a", 1).await;
+    let follows = crowd(&two.service, "a", 1).await;
+    pass(millis(2_001)).await;
+    assert_eq!((two.origin.runs(), answers(follows).await), (2, vec![21]));
+    drop(leads);
 }
 
 #[tokio::test(start_paused = true)] // P6

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use cacheback::{Cache, ErrorKind, Freshness, Key, Placeholder, Plan, Scope, grpc, testing::LocalStore};
+use cacheback::{Cache, Detail, ErrorKind, Freshness, Key, Placeholder, Plan, Scope, grpc, testing::LocalStore};
 use http_body::Frame;
 use tokio::{
     sync::mpsc,
@@ -300,7 +300,7 @@ async fn what_is_invalidated_while_it_is_made_is_not_stored() {
         gate.open();
         assert_eq!(answers(reader).await, [10, 10]);
         one.cache.settled().await;
-        assert_eq!(one.get("a").await, 11);
+        assert_eq!((one.get("a").await, one.stats().refused_for(Detail::Invalidated)), (11, 1));
     }
 }
 
