@@ -184,3 +184,30 @@ async fn what_nobody_understands_may_have_been_an_invalidation() {
     assert_eq!(server.answer("PUBLISH cacheback:push nonsense"), Value::Int(1));
     until(|| store.standing().generation() > generation).await;
 }
+
+#[tokio::test] // P70
+async fn a_lease_that_has_run_out_ends_no_other() {
+    let server = Server::start(&[]);
+    let [slow, store] = instances(&server).await;
+    let lease = String::from_utf8(Names::new("cacheback").course(&course()).lease).unwrap();
+    let wanted = async |store: &RedisStore| {
+        let claimed = store.claim(&course(), Leasing::Wanted).await.unwrap();
+        assert!(claimed.held.is_none());
+        claimed.since
+    };
+    let first = wanted(&slow).await;
+    assert!((1..=5_000).contains(&lasts(&server, &lease)));
+    server.answer(&format!("DEL {lease}"));
+    let _second = wanted(&store).await;
+    slow.release().await.unwrap();
+    assert!(lasts(&server, &lease) > 0, "it is the other's");
+    server.answer(&format!("DEL {lease}"));
+    let third = wanted(&slow).await;
+    server.answer(&format!("DEL {lease}"));
+    let _fourth = wanted(&store).await;
+    let record = Record { bytes: Bytes::new(), tags: Tags::default(), time_to_live: Duration::from_secs(60) };
+    for late in [first, third] {
+        assert_eq!(slow.save(&course(), record.clone(), &late).await.unwrap(), Saved::Kept);
+        assert!(lasts(&server, &lease) > 0, "it is the other's still");
+    }
+}
