@@ -60,3 +60,26 @@ impl Buckets {
         self.era == later.era && self.bytes.get(at..at + 8) == later.bytes.get(at..at + 8)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test] // P71
+    fn buckets_agree_on_a_tag_if_its_own_is_the_same_and_of_the_same_life_of_a_server() {
+        let read = |era, changed: Option<usize>| {
+            let mut bytes = vec![0; Buckets::LENGTH];
+            changed.iter().for_each(|at| bytes[*at] = 1);
+            Buckets::read(Answer { value: redis::Value::BulkString(bytes), era: [era; 16] }).unwrap()
+        };
+        let (before, at) = (read(1, None), tokens::bucket("t") * 8);
+        assert!(before.agree(&read(1, None), "t"));
+        for others in [at - 1, at + 8] {
+            assert!(before.agree(&read(1, Some(others)), "t"));
+        }
+        for own in [at, at + 7] {
+            assert!(!before.agree(&read(1, Some(own)), "t"));
+        }
+        assert!(!before.agree(&read(2, None), "t"));
+    }
+}
