@@ -267,6 +267,19 @@ async fn a_replica_is_refused_and_so_is_a_master_that_becomes_one() {
 }
 
 #[tokio::test]
+async fn a_server_that_begins_another_life_unnoticed_is_asked_who_it_is() {
+    let server = Server::start(&[]);
+    let (servers, _notes) = servers(config(&server.url()));
+    let era = one(&servers, "SET a 1").await.unwrap().era;
+    // No connection ends with it.
+    let mut both = redis::pipe();
+    both.cmd("REPLICAOF").arg("127.0.0.1").arg(1).cmd("REPLICAOF").arg("NO").arg("ONE");
+    both.exec(&mut server.client().unwrap()).unwrap();
+    let another = async { while eventually(&servers, "GET a").await.era == era {} };
+    clock::timeout(LONG, another).await.expect("it says who it is");
+}
+
+#[tokio::test]
 async fn passwords_are_given() {
     let server = Server::start(&[]);
     server.answer("CONFIG SET requirepass secret");

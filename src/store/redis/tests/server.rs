@@ -45,7 +45,7 @@ impl Server {
 
     /// Whether it answers, once it does; or not, once it has ended.
     fn is_there(&mut self) -> bool {
-        while fs::metadata(self.directory.join("socket")).is_err() || self.client().is_err() {
+        while fs::metadata(self.file("socket")).is_err() || self.client().is_err() {
             if self.process.try_wait().unwrap().is_some() {
                 return false;
             }
@@ -60,7 +60,7 @@ impl Server {
     }
 
     pub(in crate::store::redis) fn url(&self) -> String {
-        format!("redis+unix://{}", self.directory.join("socket").display())
+        format!("redis+unix://{}", self.file("socket").display())
     }
 
     pub(in crate::store::redis) fn client(&self) -> redis::RedisResult<redis::Connection> {

@@ -2,7 +2,7 @@
 
 use std::sync::{
     OnceLock,
-    atomic::{AtomicBool, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
 use super::{
@@ -70,6 +70,30 @@ async fn whoever_has_moved_is_followed() {
 }
 
 #[tokio::test]
+async fn what_is_sent_once_more_is_sent_in_its_order() {
+    static ECHO: Script = Script::new("return ARGV[1]");
+    let ports = Arc::<OnceLock<[u16; 2]>>::default();
+    let (known, to) = (Arc::clone(&ports), Arc::clone(&ports));
+    let first = Scripted::start(move |words| match words.split(' ').next() {
+        Some("CLUSTER") => Some(halves(known.get().unwrap()[0], known.get().unwrap()[1])),
+        Some("EVALSHA") => Some("-NOSCRIPT unknown\r\n".into()),
+        _ => None,
+    });
+    let second = Scripted::start(move |words| {
+        words.starts_with("GET").then(|| format!("-MOVED 0 127.0.0.1:{}\r\n", to.get().unwrap()[0]))
+    });
+    ports.set([first.port, second.port]).unwrap();
+    let (servers, _notes) = cluster(&[&first]);
+    let key = low_keys().next().unwrap();
+    servers.ask(vec![script(&ECHO, &key, "x")]).await.unwrap();
+    // One comes back from the one node, one from the other, and the first of them is answered last.
+    servers.ask(vec![plain("GET foo"), script(&ECHO, &key, "y")]).await.unwrap();
+    let words = first.asked().into_iter().filter(|words| !words.starts_with("CLUSTER"));
+    let words = words.filter_map(|words| Some(words.split_once(' ')?.0.to_owned()));
+    assert_eq!(words.collect::<Vec<_>>(), ["EVAL", "EVALSHA", "GET", "EVAL"]);
+}
+
+#[tokio::test]
 async fn a_node_that_is_new_is_found_when_a_key_has_moved_there() {
     let ports = Arc::<OnceLock<[u16; 3]>>::default();
     let is_there = Arc::<AtomicBool>::default();
@@ -83,7 +107,13 @@ async fn a_node_that_is_new_is_found_when_a_key_has_moved_there() {
             _ => None,
         }
     });
-    let (second, third) = (Scripted::start(|_| None), Scripted::start(|_| None));
+    let subscribed = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&subscribed);
+    let second = Scripted::start(move |words| {
+        counted.fetch_add(usize::from(words.starts_with("SUBSCRIBE")), Relaxed);
+        None
+    });
+    let third = Scripted::start(|_| None);
     ports.set([first.port, second.port, third.port]).unwrap();
     let (servers, _notes) = cluster(&[&first]);
     servers.connect().await.unwrap();
@@ -93,6 +123,9 @@ async fn a_node_that_is_new_is_found_when_a_key_has_moved_there() {
     is_there.store(true, Relaxed);
     assert_eq!(eventually(&servers, &get).await.value, Value::Okay);
     assert_eq!(third.asked(), [get]);
+    // Whoever is connected is asked too where the masters are, and stays connected.
+    assert!(second.asked().contains(&"CLUSTER SLOTS".to_owned()));
+    assert_eq!(subscribed.load(Relaxed), 1);
     assert!(servers.standing().generation() > generation);
 }
 
