@@ -6,7 +6,7 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
-use smallvec::SmallVec;
+use crate::room::Room;
 
 /// What identifies a stored response.
 ///
@@ -23,7 +23,7 @@ pub struct Key(Arc<[u8]>);
 
 /// A key under construction, on the stack as long as it is short.
 #[derive(Default)]
-pub struct KeyBuf(SmallVec<[u8; 256]>);
+pub struct KeyBuf(Room<256>);
 
 /// The URI that a key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl KeyBuf {
         // NOTE: as `part` writes what `message_query` makes, without the copy.
         self.mark(u32::try_from(message.len() + 1).unwrap_or(u32::MAX - 1));
         self.0.push(MESSAGE);
-        self.0.extend_from_slice(message);
+        self.0.extend(message);
     }
 
     /// Begins as all keys of this path with this query do.
@@ -123,27 +123,27 @@ impl KeyBuf {
 
     /// Appends what others are to follow.
     pub(crate) fn append(&mut self, parts: &Self) {
-        self.0.extend_from_slice(&parts.0);
+        self.0.extend(parts.as_slice());
     }
 
     /// Makes the key somebody's own bytes.
     pub(crate) fn raw(&mut self, key: &Key) {
         self.0.clear();
-        self.0.extend_from_slice(&key.0);
+        self.0.extend(&key.0);
     }
 
     /// Appends a part, or the fact that there is none.
     pub(crate) fn part(&mut self, part: Option<&[u8]>) {
-        let Some(part) = part else { return self.0.extend_from_slice(&ABSENT) };
+        let Some(part) = part else { return self.0.extend(&ABSENT) };
         // No request carries a part of 4 GiB; were there one, its length would still not be mistaken for "absent".
         let length = u32::try_from(part.len()).unwrap_or(u32::MAX - 1);
-        self.0.extend_from_slice(&length.to_be_bytes());
-        self.0.extend_from_slice(part);
+        self.0.extend(&length.to_be_bytes());
+        self.0.extend(part);
     }
 
     /// Appends a number that says what follows, or how many of it.
     pub(crate) fn mark(&mut self, mark: u32) {
-        self.0.extend_from_slice(&mark.to_be_bytes());
+        self.0.extend(&mark.to_be_bytes());
     }
 
     /// Appends a byte that says what kind of part follows.
@@ -152,7 +152,7 @@ impl KeyBuf {
     }
 
     pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.0
+        self.0.as_slice()
     }
 
     pub(crate) fn to_key(&self) -> Key {

@@ -126,6 +126,7 @@ mod permits;
 mod placeholder;
 mod protocol;
 mod put;
+mod room;
 mod run;
 mod scope;
 mod seeker;

@@ -456,6 +456,41 @@ fn split(reference: &str) -> Result<(Option<Box<[u8]>>, &str, Option<&str>), Err
 ///
 /// A request in origin-form has no scheme; its default port is that of `http`.
 pub(crate) fn normal_authority<'a>(authority: &'a [u8], scheme: Option<&str>) -> Cow<'a, [u8]> {
+    spelt(authority, characters(authority), scheme)
+}
+
+/// The same of what names a host, and nothing but a host: `None` if it does not.
+pub(crate) fn authority_of_host<'a>(authority: &'a [u8], scheme: Option<&str>) -> Option<Cow<'a, [u8]>> {
+    let characters = characters(authority);
+    (characters & NO_HOST == 0).then(|| spelt(authority, characters, scheme))
+}
+
+/// An upper-case letter.
+const UPPER: u8 = 1;
+/// What no host has in its name.
+const NO_HOST: u8 = 2;
+
+/// Which kinds of characters there are in an authority.
+fn characters(authority: &[u8]) -> u8 {
+    static KINDS: [u8; 256] = {
+        let mut kinds = [0; 256];
+        let mut at = 0;
+        while at < kinds.len() {
+            let byte = at as u8;
+            kinds[at] = match byte {
+                b'A'..=b'Z' => UPPER,
+                b'@' | b'/' | b'?' | b'#' | b',' | b'\\' => NO_HOST,
+                _ if byte.is_ascii_graphic() => 0,
+                _ => NO_HOST,
+            };
+            at += 1;
+        }
+        kinds
+    };
+    authority.iter().fold(0, |characters, byte| characters | KINDS[usize::from(*byte)])
+}
+
+fn spelt<'a>(authority: &'a [u8], characters: u8, scheme: Option<&str>) -> Cow<'a, [u8]> {
     let default_port: &[u8] =
         if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) { b":443" } else { b":80" };
     let mut authority = authority;
@@ -463,11 +498,7 @@ pub(crate) fn normal_authority<'a>(authority: &'a [u8], scheme: Option<&str>) ->
     while let Some(host) = authority.strip_suffix(default_port).or(authority.strip_suffix(b":")) {
         authority = host;
     }
-    if authority.iter().any(u8::is_ascii_uppercase) {
-        Cow::Owned(authority.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(authority)
-    }
+    if characters & UPPER != 0 { Cow::Owned(authority.to_ascii_lowercase()) } else { Cow::Borrowed(authority) }
 }
 
 #[cfg(test)]

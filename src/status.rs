@@ -3,10 +3,10 @@
 
 use std::fmt;
 
-use smallvec::SmallVec;
+use crate::room::Room;
 
 /// Room for a field's text on the stack.
-pub(crate) type Text = SmallVec<[u8; 128]>;
+pub(crate) type Text = Room<128>;
 
 /// The greatest integer that a structured field holds (RFC 9651 §3.3.1).
 const GREATEST: i64 = 999_999_999_999_999;
@@ -248,26 +248,26 @@ impl Outcome {
     /// Each follows a semicolon: the name of the cache goes before them.
     pub(crate) fn write(&self, out: &mut Text) {
         if self.status != CacheStatus::Unsatisfied {
-            out.extend_from_slice(b"; ");
-            out.extend_from_slice(self.status.as_str().as_bytes());
+            out.extend(b"; ");
+            out.extend(self.status.as_str().as_bytes());
         }
         if let Some(status) = self.forward_status {
-            out.extend_from_slice(b"; fwd-status=");
+            out.extend(b"; fwd-status=");
             write_integer(out, i64::from(status));
         }
         if let Some(ttl) = self.ttl {
-            out.extend_from_slice(b"; ttl=");
+            out.extend(b"; ttl=");
             write_integer(out, ttl.clamp(-GREATEST, GREATEST));
         }
         if self.stored {
-            out.extend_from_slice(b"; stored");
+            out.extend(b"; stored");
         }
         if self.collapsed {
-            out.extend_from_slice(b"; collapsed");
+            out.extend(b"; collapsed");
         }
         if let Some(detail) = self.detail {
-            out.extend_from_slice(b"; detail=");
-            out.extend_from_slice(detail.as_str().as_bytes());
+            out.extend(b"; detail=");
+            out.extend(detail.as_str().as_bytes());
         }
     }
 }
@@ -291,9 +291,9 @@ impl CacheStatus {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = Text::new();
+        let mut out = Text::default();
         self.write(&mut out);
-        f.write_str(String::from_utf8_lossy(&out).trim_start_matches("; "))
+        f.write_str(String::from_utf8_lossy(out.as_slice()).trim_start_matches("; "))
     }
 }
 
@@ -312,7 +312,7 @@ fn write_integer(out: &mut Text, value: i64) {
     if value < 0 {
         out.push(b'-');
     }
-    out.extend_from_slice(&digits[at..]);
+    out.extend(&digits[at..]);
 }
 
 #[cfg(test)]

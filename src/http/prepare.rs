@@ -46,6 +46,8 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         let outer = outer.map(|rules| self.rules.are_kept_by(rules));
 
         let mut keyed = self.key(&request, &survey, key);
+        let (asks, has_directives) = (survey.asks(), survey.has_directives());
+        let authorized = survey.is_authorized(&self.rules);
         let mut most_stale = None;
         if keyed.is_ok() && (self.when.is_some() || self.rules.key_by.is_some() || self.max_stale.is_some()) {
             (request, keyed, most_stale) = self.ask(request, key);
@@ -66,11 +68,10 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
                 Prepared::Forward(request, After::Say { outcome, nested })
             }
             (None, Ok(())) => {
-                let no_store = survey.has_directives() && cache_control::request_no_store(request.headers());
-                let asked = survey.asks().then(|| Asked::take(request.headers(), head));
+                let no_store = has_directives && cache_control::request_no_store(request.headers());
+                let asked = asks.then(|| Asked::take(request.headers(), head));
                 let forced = request.extensions().get::<ForceRefresh>().is_some();
-                let authorized = survey.is_authorized(&self.rules);
-                let demanding = survey.has_directives() && self.honors_directives;
+                let demanding = has_directives && self.honors_directives;
                 let mut demands = if demanding { directives::demands(request.headers()).map(Box::new) } else { None };
                 if most_stale.is_some() {
                     demands.get_or_insert_default().most_stale = most_stale;
@@ -158,7 +159,12 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
 
 impl Http {
     /// Writes the key of a request, or says why it has none.
-    pub(super) fn key<B>(&self, request: &Request<B>, survey: &Survey, key: &mut KeyBuf) -> Result<(), Detail> {
+    pub(super) fn key<'a, B>(
+        &self,
+        request: &'a Request<B>,
+        survey: &Survey<'a>,
+        key: &mut KeyBuf,
+    ) -> Result<(), Detail> {
         match survey.refusal().or_else(|| survey.uncovered(&self.rules)) {
             Some(detail) => Err(detail),
             None => survey.key(request.into(), &self.rules, key),

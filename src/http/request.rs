@@ -18,7 +18,7 @@ use crate::{
         rules::{KeyRules, received_uri},
     },
     key::{KeyBuf, UriParts},
-    scope::normal_authority,
+    scope::authority_of_host,
     status::Detail,
 };
 
@@ -49,15 +49,18 @@ enum Matter {
 #[derive(Clone)]
 pub(crate) struct FieldTable {
     places: Box<[Option<(HeaderName, Matter)>]>,
+    /// With which letters the names of each length begin that matter, a bit each: most others are told by that alone.
+    letters: [u32; 32],
     /// Whether names that begin like those of credentials are taken for some.
     families: bool,
 }
 
 /// What one pass over the fields found.
 #[derive(Debug, Default)]
-pub(crate) struct Survey {
+pub(crate) struct Survey<'a> {
     found: u16,
     hosts: u8,
+    host: Option<&'a HeaderValue>,
     pub(crate) content: bool,
 }
 
@@ -85,7 +88,8 @@ impl FieldTable {
         };
         let names = own.len() + OVERRIDES.len() + known.len() + credentials.len() + keyed.len();
         let places = vec![None; (names * 4).next_power_of_two()].into();
-        let mut table = Self { places, families: mode == Mode::Application };
+        let families = mode == Mode::Application;
+        let mut table = Self { places, letters: [if families { letter(b"x") } else { 0 }; 32], families };
         own.into_iter().for_each(|(name, matter)| table.insert(name, matter));
         OVERRIDES.iter().for_each(|name| table.insert(name.clone(), Matter::Override));
         table.insert(header::AUTHORIZATION, Matter::Authorization);
@@ -96,6 +100,8 @@ impl FieldTable {
     }
 
     fn insert(&mut self, name: HeaderName, matter: Matter) {
+        let bytes = name.as_str().as_bytes();
+        self.letters[bytes.len().min(31)] |= letter(bytes);
         let mut place = self.place(name.as_str());
         while self.places[place].as_ref().is_some_and(|(taken, _)| *taken != name) {
             place = (place + 1) & (self.places.len() - 1);
@@ -107,6 +113,10 @@ impl FieldTable {
     }
 
     fn get(&self, name: &HeaderName) -> Option<Matter> {
+        let bytes = name.as_str().as_bytes();
+        if self.letters[bytes.len().min(31)] & letter(bytes) == 0 {
+            return None;
+        }
         let mut place = self.place(name.as_str());
         while let Some((known, matter)) = &self.places[place] {
             if known == name {
@@ -126,21 +136,29 @@ impl FieldTable {
     }
 }
 
+/// The bit of the letter that a name begins with. Some letters share one.
+fn letter(name: &[u8]) -> u32 {
+    1 << (name.first().copied().unwrap_or_default() & 31)
+}
+
 impl Matter {
     fn is_framing(self) -> bool {
         !matches!(self, Self::Keyed | Self::Credential | Self::Authorization | Self::Cookie | Self::Override)
     }
 }
 
-impl Survey {
+impl<'a> Survey<'a> {
     /// The one pass.
-    pub(crate) fn of(headers: &HeaderMap, table: &FieldTable) -> Self {
+    pub(crate) fn of(headers: &'a HeaderMap, table: &FieldTable) -> Self {
         let mut survey = Self::default();
         for (name, value) in headers {
             let Some(matter) = table.get(name) else { continue };
             survey.found |= 1 << matter as u16;
             match matter {
-                Matter::Host => survey.hosts = survey.hosts.saturating_add(1),
+                Matter::Host => {
+                    survey.hosts = survey.hosts.saturating_add(1);
+                    survey.host = Some(value);
+                }
                 Matter::Length => survey.content |= value.as_bytes() != b"0",
                 Matter::Coding => survey.content = true,
                 _ => {}
@@ -194,9 +212,9 @@ impl Survey {
     }
 
     /// Writes the key of the request, or says why it has none.
-    pub(crate) fn key(&self, parts: Request<'_>, rules: &KeyRules, key: &mut KeyBuf) -> Result<(), Detail> {
-        let authority = self.authority(parts)?;
-        let (received, seen) = received_uri(parts.uri, parts.extensions);
+    pub(crate) fn key(&self, request: Request<'a>, rules: &KeyRules, key: &mut KeyBuf) -> Result<(), Detail> {
+        let authority = self.authority(request)?;
+        let Request { received, seen, headers } = request;
         let mut query = Vec::new();
         let uri = UriParts {
             path: path(received),
@@ -205,7 +223,7 @@ impl Survey {
         };
         key.uri(uri, rules.namespace.as_deref().map(str::as_bytes));
         key.part(Some(&rules.fingerprint));
-        // NOTE: `received_uri` gives a second URI only where it differs.
+        // NOTE: there is a second URI only where it differs.
         key.part(seen.map(|seen| seen.path().as_bytes()));
         if let Some(seen) = seen {
             key.part(rules.query.keyed(seen.query(), &mut query));
@@ -217,17 +235,17 @@ impl Survey {
             }
         }
         for name in &rules.key_headers {
-            write_field(parts.headers, name, key);
+            write_field(headers, name, key);
         }
         for name in &rules.key_cookies {
-            rules.write_cookie(parts.headers, name, key);
+            rules.write_cookie(headers, name, key);
         }
         // A rule may have made a credential of one of these.
         if self.has(Matter::Override) || self.has(Matter::Credential) {
             for (index, name) in (0..).zip(&OVERRIDES) {
-                if parts.headers.contains_key(name) {
+                if headers.contains_key(name) {
                     key.kind(index);
-                    write_field(parts.headers, name, key);
+                    write_field(headers, name, key);
                 }
             }
         }
@@ -238,21 +256,17 @@ impl Survey {
 
     /// The one authority of the request: of its URI, else of its only `Host`. The URI is the one that was received: a
     /// middleware that rewrites the path leaves no authority there, and HTTP/2 sends no `Host`.
-    pub(crate) fn authority<'a>(&self, parts: Request<'a>) -> Result<Option<Cow<'a, [u8]>>, Detail> {
-        let (received, _) = received_uri(parts.uri, parts.extensions);
-        let scheme = received.scheme_str();
-        let normal = |authority: &'a [u8]| {
-            let normal = normal_authority(authority, scheme);
-            if is_authority(authority) { Ok(normal) } else { Err(Detail::Authority) }
-        };
-        let own = received.authority().map(|authority| normal(authority.as_str().as_bytes())).transpose()?;
+    pub(crate) fn authority(&self, request: Request<'a>) -> Result<Option<Cow<'a, [u8]>>, Detail> {
+        let scheme = request.received.scheme_str();
+        let normal = |authority| authority_of_host(authority, scheme).ok_or(Detail::Authority);
+        let own = request.received.authority().map(|authority| normal(authority.as_str().as_bytes())).transpose()?;
         if own.as_deref().is_some_and(<[u8]>::is_empty) {
             // A port and no host (RFC 9110 §4.2.1).
             return Err(Detail::Authority);
         }
         let host = match self.hosts {
             0 => None,
-            1 => parts.headers.get(header::HOST).map(|host| normal(host.as_bytes())).transpose()?,
+            1 => self.host.map(|host| normal(host.as_bytes())).transpose()?,
             _ => return Err(Detail::Authority),
         };
         match (own, host) {
@@ -263,23 +277,27 @@ impl Survey {
     }
 }
 
-/// A request without its body.
+/// What of a request's head its key is made of.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
-    pub(crate) uri: &'a Uri,
+    /// The URI as it was received.
+    pub(crate) received: &'a Uri,
+    /// The URI as it is seen here, where that is another.
+    seen: Option<&'a Uri>,
     pub(crate) headers: &'a HeaderMap,
-    pub(crate) extensions: &'a http::Extensions,
 }
 
 impl<'a> From<&'a Parts> for Request<'a> {
     fn from(parts: &'a Parts) -> Self {
-        Self { uri: &parts.uri, headers: &parts.headers, extensions: &parts.extensions }
+        let (received, seen) = received_uri(&parts.uri, &parts.extensions);
+        Self { received, seen, headers: &parts.headers }
     }
 }
 
 impl<'a, B> From<&'a http::Request<B>> for Request<'a> {
     fn from(request: &'a http::Request<B>) -> Self {
-        Self { uri: request.uri(), headers: request.headers(), extensions: request.extensions() }
+        let (received, seen) = received_uri(request.uri(), request.extensions());
+        Self { received, seen, headers: request.headers() }
     }
 }
 
@@ -335,21 +353,6 @@ pub(crate) fn is_safe(method: &Method) -> bool {
 /// The path of a request; `*` and an authority alone have one too, which no page has.
 pub(crate) fn path(uri: &Uri) -> &[u8] {
     uri.path().as_bytes()
-}
-
-/// Whether this names a host, and nothing but a host.
-fn is_authority(bytes: &[u8]) -> bool {
-    static HOST: [bool; 256] = {
-        let mut host = [false; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            host[byte] =
-                (byte as u8).is_ascii_graphic() && !matches!(byte as u8, b'@' | b'/' | b'?' | b'#' | b',' | b'\\');
-            byte += 1;
-        }
-        host
-    };
-    bytes.iter().all(|byte| HOST[usize::from(*byte)])
 }
 
 /// All lines of a field, and how many they are: none is not one that is empty.

@@ -424,14 +424,14 @@ fn copy(fields: &[(&HeaderName, &HeaderValue)], to: &mut HeaderMap) {
 /// One member of `Cache-Status` (RFC 9211 §2), after what is there already.
 fn member(said: &[u8], name: &str, outcome: &Outcome) -> HeaderValue {
     // Written on the stack, allocated once and to its size.
-    let mut value = Text::new();
+    let mut value = Text::default();
     if !said.is_empty() {
-        value.extend_from_slice(said);
-        value.extend_from_slice(b", ");
+        value.extend(said);
+        value.extend(b", ");
     }
-    value.extend_from_slice(name.as_bytes());
+    value.extend(name.as_bytes());
     outcome.write(&mut value);
-    HeaderValue::from_bytes(&value).unwrap_or_else(|_| HeaderValue::from_static("cacheback"))
+    HeaderValue::from_bytes(value.as_slice()).unwrap_or_else(|_| HeaderValue::from_static("cacheback"))
 }
 
 /// An age in whole seconds (RFC 9111 §5.1). Those below ten thousand are written already: a hit allocates none.

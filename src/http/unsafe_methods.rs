@@ -7,7 +7,7 @@ use crate::{
     http::{
         groups,
         request::{Request, Survey, path},
-        rules::{KeyRules, QueryRule, received_uri},
+        rules::{KeyRules, QueryRule},
     },
     key::UriParts,
     scope::{Scope, normal_authority},
@@ -27,7 +27,7 @@ impl Target {
     /// The target as its pages are keyed; none where the authority cannot be told.
     pub(crate) fn of(request: Request<'_>, rules: &KeyRules) -> Option<Self> {
         let authority = Survey::of(request.headers, &rules.table).authority(request).ok()?;
-        let (received, _) = received_uri(request.uri, request.extensions);
+        let received = request.received;
         let mut room = Vec::new();
         Some(Self {
             scheme: received.scheme_str().map(Into::into),

@@ -35,9 +35,10 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 proptest! {
     #[test] // P49
     fn rfc9211_2_whatever_is_said_is_one_member_with_its_parameters(outcome in outcome()) {
-        let mut text = Text::from_slice(b"cacheback");
+        let mut text = Text::default();
+        text.extend(b"cacheback");
         outcome.write(&mut text);
-        let list: List = Parser::new(&text[..]).parse().unwrap();
+        let list: List = Parser::new(text.as_slice()).parse().unwrap();
         let [ListEntry::Item(member)] = &list[..] else { panic!("{list:?}") };
         prop_assert_eq!(member.bare_item.as_token().unwrap().as_str(), "cacheback");
         let said = |name: &str| member.params.iter().find(|(key, _)| key.as_str() == name).map(|(_, value)| value);
@@ -82,8 +83,8 @@ fn an_outcome_prints_as_parameters_of_rfc_9211() {
 #[test]
 fn integers_of_every_size_are_written_as_fmt_writes_them() {
     for value in [0, 1, -1, 10, 999, i64::MAX, i64::MIN] {
-        let mut out = Text::new();
+        let mut out = Text::default();
         write_integer(&mut out, value);
-        assert_eq!(&out[..], value.to_string().as_bytes());
+        assert_eq!(out.as_slice(), value.to_string().as_bytes());
     }
 }

@@ -1,0 +1,170 @@
+//! What is measured, by whatever measures it: one request, one response, and those who answer it.
+//!
+//! The request is a GET with eight fields, the response a 200 with six fields and a body of 1 KiB unless a case says
+//! otherwise, read to its end. A case is called over and over; what it needs is made before.
+
+#![allow(dead_code, reason = "each bench uses some of it")]
+
+pub(crate) mod ideal;
+
+use std::{
+    convert::Infallible,
+    hint::black_box,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use axum::{Router, body::Body, routing::get};
+use bytes::Bytes;
+use cacheback::{CachebackLayer, Freshness, Key};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::Full;
+use tower::{Layer, Service, service_fn};
+
+pub(crate) const KIB: usize = 1_024;
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+
+/// One who answers, called once.
+pub(crate) type Call = Box<dyn FnMut() + Send>;
+
+/// Makes and drops the request: what is to be taken off the others.
+pub(crate) fn harness() -> Call {
+    Box::new(|| drop(black_box(request::<Full<Bytes>>())))
+}
+
+/// The least that a correct cache does for a hit: see `ideal`.
+pub(crate) fn ideal(body: usize) -> Call {
+    let mut service = ideal::Ideal::new(response(body));
+    Box::new(move || read(ready(service.call(request::<Full<Bytes>>())).unwrap_or_else(|never| match never {})))
+}
+
+/// An axum handler that has nothing to do.
+pub(crate) fn handler(body: usize) -> Call {
+    routed(router(body))
+}
+
+/// A hit of a layer around nothing.
+pub(crate) fn hit(layer: &CachebackLayer, body: usize) -> Call {
+    let inner =
+        service_fn(move |_: Request<Full<Bytes>>| async move { Ok::<_, Infallible>(response(body).map(Full::new)) });
+    let mut service = layer.layer(inner);
+    fill(service.call(request::<Full<Bytes>>()));
+    Box::new(move || read(ready(service.call(request::<Full<Bytes>>())).unwrap_or_else(|never| match never {})))
+}
+
+/// A fresh hit.
+pub(crate) fn fresh(body: usize) -> Call {
+    hit(&CachebackLayer::new(HOUR), body)
+}
+
+/// A stale hit of a reader who starts no refresh, as one is under way.
+pub(crate) fn stale(body: usize) -> Call {
+    hit(&CachebackLayer::new(Freshness::new(Duration::ZERO)), body)
+}
+
+/// A fresh hit within a router, as its routes are called.
+pub(crate) fn in_a_router(body: usize) -> Call {
+    routed(router(body).layer(CachebackLayer::new(HOUR)))
+}
+
+/// A fresh hit of a typed layer.
+pub(crate) fn typed() -> Call {
+    let layer = CachebackLayer::typed::<u32, Arc<str>>(|id| Key::from(&id.to_be_bytes()[..])).freshness(HOUR);
+    let mut service = layer.layer(service_fn(|_: u32| async { Ok::<_, Infallible>(Arc::from("user 42")) }));
+    fill(service.call(42));
+    Box::new(move || drop(black_box(ready(service.call(42)))))
+}
+
+/// A look-up in the engine of the memory tier, by a borrow, and no more.
+pub(crate) fn lookup() -> Call {
+    let cache = quick_cache::sync::Cache::<Box<[u8]>, Arc<str>, _, ahash::RandomState>::with(
+        1_000,
+        1 << 20,
+        quick_cache::UnitWeighter,
+        ahash::RandomState::new(),
+        quick_cache::sync::DefaultLifecycle::default(),
+    );
+    cache.insert(42_u32.to_be_bytes().into(), Arc::from("user 42"));
+    Box::new(move || drop(black_box(cache.get(&black_box(42_u32).to_be_bytes()[..]))))
+}
+
+pub(crate) fn response(body: usize) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(vec![b'q'; body]));
+    *response.headers_mut() = headers();
+    response
+}
+
+pub(crate) fn headers() -> HeaderMap {
+    [
+        ("content-type", "application/json"),
+        ("etag", "\"33a64df5\""),
+        ("last-modified", "Sat, 21 Nov 2026 07:28:00 GMT"),
+        ("x-content-type-options", "nosniff"),
+        ("content-language", "en"),
+        ("date", "Sun, 22 Nov 2026 07:28:00 GMT"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+    .collect()
+}
+
+pub(crate) fn request<B: Default>() -> Request<B> {
+    thread_local! {
+        static HEAD: Request<()> = Request::get("/quotes/42")
+            .header("host", "quotes.example")
+            .header("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0")
+            .header("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+            .header("accept-language", "en-US,en;q=0.5")
+            .header("accept-encoding", "gzip, deflate, br, zstd")
+            .header("referer", "https://quotes.example/")
+            .header("sec-fetch-mode", "navigate")
+            .header("connection", "keep-alive")
+            .body(())
+            .expect("a request");
+    }
+    HEAD.with(|head| head.clone().map(|()| B::default()))
+}
+
+pub(crate) fn router(body: usize) -> Router {
+    let body = Bytes::from(vec![b'q'; body]);
+    let quote = move || async move { (headers(), body) };
+    Router::new().route("/quotes/{id}", get(quote))
+}
+
+/// As a server does it: the state is put in once, not with each request.
+fn routed(app: Router) -> Call {
+    let mut app = app.into_service::<Body>();
+    fill(app.call(request::<Body>()));
+    Box::new(move || read(ready(app.call(request::<Body>())).unwrap_or_else(|never| match never {})))
+}
+
+/// Drives the first run, which lives in a task of its own. Afterwards nothing drives the runtime that the bench has
+/// entered: the refresh that a stale hit starts there goes on for ever.
+fn fill<T>(first: impl Future<Output = T> + Send) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+            runtime.block_on(async { drop(first.await) });
+        });
+    });
+}
+
+/// Polls what is ready at once.
+pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("a hit is ready at once"),
+    }
+}
+
+/// Reads a response to its end.
+pub(crate) fn read<B: http_body::Body>(response: Response<B>) {
+    let (head, body) = response.into_parts();
+    let mut body = pin!(body);
+    while let Some(frame) = ready(std::future::poll_fn(|cx| body.as_mut().poll_frame(cx))) {
+        black_box(frame.is_ok());
+    }
+    black_box(head);
+}
