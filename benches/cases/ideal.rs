@@ -75,7 +75,15 @@ impl Ideal {
             let mut headers = HeaderMap::with_capacity(8);
             headers.insert(header::AGE, HeaderValue::from_static("0"));
             headers.insert("cache-status", HeaderValue::from_static(""));
-            headers.extend(self.0.otherwise.headers().clone());
+            // Copies, as of what comes from a connection: a part of its buffer would keep all of it alive.
+            let fields = self.0.otherwise.headers();
+            let values = Bytes::from(fields.values().map(HeaderValue::as_bytes).collect::<Vec<_>>().concat());
+            let mut at = 0;
+            for (name, value) in fields {
+                let value = values.slice(at..at + value.len());
+                at += value.len();
+                headers.insert(name.clone(), HeaderValue::from_maybe_shared(value).expect("a value"));
+            }
             let (body, lifetime) = (self.0.otherwise.body().clone(), super::HOUR);
             let stored = Arc::new(Stored { headers, body, since: Instant::now(), lifetime });
             shard.write().expect("no panic").insert(key.into(), Arc::clone(&stored));

@@ -6,7 +6,7 @@
 //!   it demands of what is stored) and `range`.
 //! * A response is judged by `policy`, which reads `cache_control` or what `targeted` finds in its place, `statuses`, and
 //!   `groups`; its body goes through `body`.
-//! * `stored` keeps it, less what is `unstored`, and gives it out again: with `conditional` for clients that have it already,
+//! * `stored` keeps it, less what is `unstored` and with what is `known`, and gives it out again: with `conditional` for clients that have it already,
 //!   with `partial` for those who want a part; `etag` gives it a name, `validation` asks the service whether it is still
 //!   the same.
 //! * `unsafe_methods` purges, `parts` is what handlers and layers say to one another, `setters` is what a user says to a
@@ -37,6 +37,7 @@ mod etag;
 #[cfg(all(test, not(cacheback_model)))]
 mod fuzz;
 pub(crate) mod groups;
+mod known;
 mod partial;
 pub(crate) mod parts;
 mod placeholder;

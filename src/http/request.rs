@@ -1,6 +1,10 @@
 //! What a request says that matters to a cache: one pass over its fields, and the key.
 
-use std::{borrow::Cow, fmt};
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use http::{
     HeaderMap, HeaderValue, Method, Uri,
@@ -49,8 +53,6 @@ enum Matter {
 #[derive(Clone)]
 pub(crate) struct FieldTable {
     places: Box<[Option<(HeaderName, Matter)>]>,
-    /// With which letters the names of each length begin that matter, a bit each: most others are told by that alone.
-    letters: [u32; 32],
     /// Whether names that begin like those of credentials are taken for some.
     families: bool,
 }
@@ -88,8 +90,7 @@ impl FieldTable {
         };
         let names = own.len() + OVERRIDES.len() + known.len() + credentials.len() + keyed.len();
         let places = vec![None; (names * 4).next_power_of_two()].into();
-        let families = mode == Mode::Application;
-        let mut table = Self { places, letters: [if families { letter(b"x") } else { 0 }; 32], families };
+        let mut table = Self { places, families: mode == Mode::Application };
         own.into_iter().for_each(|(name, matter)| table.insert(name, matter));
         OVERRIDES.iter().for_each(|name| table.insert(name.clone(), Matter::Override));
         table.insert(header::AUTHORIZATION, Matter::Authorization);
@@ -100,9 +101,7 @@ impl FieldTable {
     }
 
     fn insert(&mut self, name: HeaderName, matter: Matter) {
-        let bytes = name.as_str().as_bytes();
-        self.letters[bytes.len().min(31)] |= letter(bytes);
-        let mut place = self.place(name.as_str());
+        let Spread { mut place, .. } = self.spread(&name);
         while self.places[place].as_ref().is_some_and(|(taken, _)| *taken != name) {
             place = (place + 1) & (self.places.len() - 1);
         }
@@ -113,32 +112,47 @@ impl FieldTable {
     }
 
     fn get(&self, name: &HeaderName) -> Option<Matter> {
-        let bytes = name.as_str().as_bytes();
-        if self.letters[bytes.len().min(31)] & letter(bytes) == 0 {
-            return None;
-        }
-        let mut place = self.place(name.as_str());
+        let Spread { mut place, is_spelt } = self.spread(name);
         while let Some((known, matter)) = &self.places[place] {
             if known == name {
                 return Some(*matter);
             }
             place = (place + 1) & (self.places.len() - 1);
         }
-        (self.families && is_of_a_family(name.as_str())).then_some(Matter::Credential)
+        (is_spelt && self.families && is_of_a_family(name.as_str())).then_some(Matter::Credential)
     }
 
-    /// Spreads names by their length and three of their letters. The table's length is a power of two.
-    fn place(&self, name: &str) -> usize {
-        let bytes = name.as_bytes();
-        let at = |index: usize| bytes.get(index).map_or(0, |byte| usize::from(*byte));
-        let last = bytes.len().saturating_sub(1);
-        (bytes.len() * 31 + at(0) * 7 + at(last) * 13 + at(last / 2) * 57) & (self.places.len() - 1)
+    /// The first place for a name. The table's length is a power of two.
+    fn spread(&self, name: &HeaderName) -> Spread {
+        let mut spread = Spread::default();
+        name.hash(&mut spread);
+        Spread { place: spread.place & (self.places.len() - 1), ..spread }
     }
 }
 
-/// The bit of the letter that a name begins with. Some letters share one.
-fn letter(name: &[u8]) -> u32 {
-    1 << (name.first().copied().unwrap_or_default() & 31)
+/// Spreads names over places: a standard name has a number of its own in `http`, of others length and three letters tell.
+#[derive(Default)]
+struct Spread {
+    place: usize,
+    /// It is none of the standard names, to which no family belongs.
+    is_spelt: bool,
+}
+
+impl Hasher for Spread {
+    fn write(&mut self, name: &[u8]) {
+        let at = |index: usize| name.get(index).map_or(0, |byte| usize::from(*byte));
+        let last = name.len().saturating_sub(1);
+        self.place = name.len() * 31 + at(0) * 7 + at(last) * 13 + at(last / 2) * 57;
+        self.is_spelt = true;
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.place = self.place.wrapping_mul(31).wrapping_add_signed(number);
+    }
+
+    fn finish(&self) -> u64 {
+        self.place as u64
+    }
 }
 
 impl Matter {

@@ -24,7 +24,7 @@ use crate::{
         body::{Body, Fill},
         cache_control::members,
         conditional::{is_same_tag, to_not_modified},
-        content_length, etag, partial,
+        content_length, etag, known, partial,
         request::View,
         targeted::OWN,
         unstored::{Omitted, is_among},
@@ -191,7 +191,7 @@ impl StoredResponse {
     /// Adds the body. Its length is stated from now on, unless trailers follow it.
     pub(crate) fn complete(mut self, body: Bytes, trailers: Option<HeaderMap>, omitted: &Omitted) -> Self {
         if trailers.is_none() && has_content(self.status) {
-            self.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+            self.headers.insert(header::CONTENT_LENGTH, number(body.len() as u64));
         }
         self.body = body;
         self.trailers = trailers.map(|trailers| {
@@ -408,13 +408,17 @@ fn exact_copy(value: &HeaderValue) -> HeaderValue {
 }
 
 /// Appends copies of fields. Their values may be slices of a connection's read buffer, which a stored slice would keep
-/// alive: they are copied, all into one allocation of their exact size.
+/// alive: they are copied, all that are not `known` into one allocation of their exact size.
 fn copy(fields: &[(&HeaderName, &HeaderValue)], to: &mut HeaderMap) {
-    let values = Bytes::from(fields.iter().map(|(_, value)| value.as_bytes()).collect::<Vec<_>>().concat());
+    let known = fields.iter().map(|(name, value)| known::value(name, value.as_bytes())).collect::<Vec<_>>();
+    let own = fields.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|((_, value), _)| value.as_bytes());
+    let own = Bytes::from(own.collect::<Vec<_>>().concat());
     let mut at = 0;
-    for (name, value) in fields {
-        let bytes = values.slice(at..at + value.len());
-        at += value.len();
+    for ((name, value), known) in fields.iter().zip(known) {
+        let bytes = known.map(Bytes::from_static).unwrap_or_else(|| {
+            at += value.len();
+            own.slice(at - value.len()..at)
+        });
         let mut copy = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| (*value).clone());
         copy.set_sensitive(value.is_sensitive());
         to.append((*name).clone(), copy);
@@ -434,33 +438,37 @@ fn member(said: &[u8], name: &str, outcome: &Outcome) -> HeaderValue {
     HeaderValue::from_bytes(value.as_slice()).unwrap_or_else(|_| HeaderValue::from_static("cacheback"))
 }
 
-/// An age in whole seconds (RFC 9111 §5.1). Those below ten thousand are written already: a hit allocates none.
+/// An age in whole seconds (RFC 9111 §5.1).
 pub(crate) fn age_value(age: Duration) -> HeaderValue {
+    number(age.as_secs().min(1 << 31))
+}
+
+/// A number. Those below ten thousand are written already: a hit allocates none.
+fn number(number: u64) -> HeaderValue {
     static WRITTEN: [[u8; 4]; 10_000] = {
         let mut written = [[0; 4]; 10_000];
-        let mut age = 0;
-        while age < written.len() {
-            let (mut place, mut rest) = (4, age);
+        let mut number = 0;
+        while number < written.len() {
+            let (mut place, mut rest) = (4, number);
             while place > 0 {
                 place -= 1;
-                written[age][place] = b'0' + (rest % 10) as u8;
+                written[number][place] = b'0' + (rest % 10) as u8;
                 rest /= 10;
             }
-            age += 1;
+            number += 1;
         }
         written
     };
-    let seconds = age.as_secs().min(1 << 31);
-    let zeros = match seconds {
+    let zeros = match number {
         0..10 => 3,
         10..100 => 2,
         100..1_000 => 1,
         _ => 0,
     };
-    let written = usize::try_from(seconds).ok().and_then(|at| WRITTEN.get(at));
+    let written = usize::try_from(number).ok().and_then(|at| WRITTEN.get(at));
     match written.and_then(|digits| std::str::from_utf8(&digits[zeros..]).ok()) {
         Some(digits) => HeaderValue::from_static(digits),
-        None => HeaderValue::from(seconds),
+        None => HeaderValue::from(number),
     }
 }
 

@@ -1,0 +1,101 @@
+//! Values that many responses have, kept once for as long as the program runs: to clone one is to copy a pointer.
+//!
+//! The values of other fields are parts of an allocation of their response, and a clone counts one more reader of that. A
+//! hit clones each field, and when several threads read one response these counts are what they wait for. So the values of
+//! fields that have few different ones are told apart from the rest, and never freed: they are short, and not many. What
+//! comes when there is no more room is kept as other values are.
+
+use std::sync::{LazyLock, PoisonError, RwLock};
+
+use http::header::{self, HeaderName};
+
+/// How many there are at most.
+const MOST: usize = 1_024;
+/// How long one is at most, in bytes.
+const LONGEST: usize = 128;
+
+/// The fields whose values are few.
+static FEW: [HeaderName; 23] = [
+    header::ACCEPT_RANGES,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+    header::ALLOW,
+    header::ALT_SVC,
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_SECURITY_POLICY,
+    header::CONTENT_TYPE,
+    header::REFERRER_POLICY,
+    header::SERVER,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::VARY,
+    header::VIA,
+    header::X_CONTENT_TYPE_OPTIONS,
+    header::X_DNS_PREFETCH_CONTROL,
+    header::X_FRAME_OPTIONS,
+    header::X_XSS_PROTECTION,
+    HeaderName::from_static("permissions-policy"),
+];
+
+/// The one copy of a value, where there is one or room for it.
+pub(super) fn value(name: &HeaderName, value: &[u8]) -> Option<&'static [u8]> {
+    static KNOWN: LazyLock<RwLock<Vec<&'static [u8]>>> = LazyLock::new(RwLock::default);
+    if value.len() > LONGEST || !FEW.contains(name) {
+        return None;
+    }
+    keep(&KNOWN, value)
+}
+
+/// They are sorted.
+fn keep(known: &RwLock<Vec<&'static [u8]>>, value: &[u8]) -> Option<&'static [u8]> {
+    let find = |known: &[&'static [u8]]| known.binary_search_by(|one| (**one).cmp(value));
+    let read = known.read().unwrap_or_else(PoisonError::into_inner);
+    if let Ok(at) = find(&read) {
+        return Some(read[at]);
+    }
+    if read.len() >= MOST {
+        return None;
+    }
+    drop(read);
+    let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+    match find(&known) {
+        Ok(at) => Some(known[at]),
+        Err(_) if known.len() >= MOST => None,
+        Err(at) => {
+            let kept: &'static [u8] = Box::leak(value.into());
+            known.insert(at, kept);
+            Some(kept)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_kept_once_and_there_is_an_end_to_them() {
+        let known = RwLock::default();
+        for round in 0..2 {
+            for number in 0..MOST {
+                let text = number.to_string();
+                let kept = keep(&known, text.as_bytes()).unwrap();
+                assert_eq!((kept, round), (text.as_bytes(), round));
+            }
+            assert_eq!(known.read().unwrap().len(), MOST);
+            assert_eq!(keep(&known, b"one more"), None);
+        }
+        assert_eq!(keep(&known, b"7").map(<[u8]>::as_ptr), keep(&known, b"7").map(<[u8]>::as_ptr));
+    }
+
+    #[test]
+    fn what_is_long_or_of_many_values_is_not_kept() {
+        assert_eq!(value(&header::CONTENT_TYPE, &[b'x'; LONGEST + 1]), None);
+        assert_eq!(value(&header::ETAG, b"\"1\""), None);
+        assert_eq!(value(&header::VARY, b"accept"), Some(&b"accept"[..]));
+    }
+}
