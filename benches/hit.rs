@@ -51,6 +51,7 @@ fn cases() -> Vec<Case> {
         ("bare axum handler", cases::handler(KIB)),
         ("fresh hit", cases::fresh(KIB)),
         ("fresh hit, 1 MiB", cases::fresh(KIB * KIB)),
+        ("fresh hit, no extensions", cases::without_extensions(KIB)),
         ("stale hit while a refresh runs", cases::stale(KIB)),
         ("fresh hit in an axum router", cases::in_a_router(KIB)),
         ("look-up in the engine", cases::lookup()),

@@ -15,12 +15,13 @@ const CALLS: u64 = 1_000;
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let _entered = runtime.enter();
-    let cases: [(&str, Call); 9] = [
+    let cases: [(&str, Call); 10] = [
         ("harness", cases::harness()),
         ("ideal hit", cases::ideal(KIB)),
         ("bare axum handler", cases::handler(KIB)),
         ("fresh hit", cases::fresh(KIB)),
         ("fresh hit, 1 MiB", cases::fresh(KIB * KIB)),
+        ("fresh hit, no extensions", cases::without_extensions(KIB)),
         ("stale hit", cases::stale(KIB)),
         ("fresh hit in a router", cases::in_a_router(KIB)),
         ("look-up in the engine", cases::lookup()),

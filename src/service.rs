@@ -1,4 +1,7 @@
 //! The service: always ready, and answering from memory before anything else happens.
+//!
+//! What is no hit leaves by a function of its own, which is not inlined: the futures that wait are large, and a hit would
+//! make room for them.
 
 use std::{
     fmt,
@@ -19,7 +22,7 @@ use crate::{
     key::{self, Key, KeyBuf},
     layer::Route,
     miss,
-    protocol::{Capture, Prepare, Prepared, Protocol},
+    protocol::{Capture, Later, Prepare, Prepared, Protocol},
     run::{self, Job},
     sighting::{Behind, Sighting},
     store::{Budget, tier::Tier},
@@ -124,6 +127,7 @@ where
 }
 
 /// Serves a request of which is known whether it is looked up.
+#[inline]
 fn serve<S, P, Req>(
     route: &Arc<Route<P>>,
     inner: &S,
@@ -145,33 +149,97 @@ where
         Prepared::Forward(request, after) => {
             return ResponseFuture::forward(inner.clone(), request, after, Arc::clone(route));
         }
-        Prepared::Later(later) => {
-            let (route, inner) = (Arc::clone(route), inner.clone());
-            return ResponseFuture::wait(async move {
-                let (prepared, key) = later.await;
-                let answer = serve::<S, P, Req>(&route, &inner, prepared, &key, forced);
-                answer.await
-            });
-        }
+        Prepared::Later(later) => return serve_later(route, inner, later, forced),
     };
     route.watch.looked_up();
     if forced {
         route.protocol.force(&mut view);
     }
     if route.cache.shared().strict().is_some() && !route.protocol.is_forced(&view) && run::can_start() {
-        let (route, inner, key) = (Arc::clone(route), inner.clone(), key.to_key());
-        return ResponseFuture::wait(async move {
-            let budget = route.cache.shared().tier.as_ref().map(Tier::budget);
-            let (seen, request) = route.look_anywhere(&key, request, budget.as_ref()).await;
-            let answer = answer_from::<S, P, Req>(&route, &inner, request, view, || key, seen, budget);
-            answer.await
-        });
+        return answer_strictly(route, inner, request, view, key.to_key());
     }
     let seen = route.look(key.as_slice(), &request, clock::now());
     answer_from(route, inner, request, view, || key.to_key(), seen, None)
 }
 
+/// Serves a request of which that is not known before some of it was read.
+#[inline(never)]
+fn serve_later<S, P, Req>(
+    route: &Arc<Route<P>>,
+    inner: &S,
+    later: Later<P, P::Request>,
+    forced: bool,
+) -> ResponseFuture<S, P, Req>
+where
+    P: Prepare<Req> + Capture<S::Response>,
+    P::Response: Send + 'static,
+    S: Service<P::Request> + Clone + Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+    S::Future: Send,
+    Req: 'static,
+{
+    let (route, inner) = (Arc::clone(route), inner.clone());
+    ResponseFuture::wait(async move {
+        let (prepared, key) = later.await;
+        let answer = serve::<S, P, Req>(&route, &inner, prepared, &key, forced);
+        answer.await
+    })
+}
+
+/// Answers a request with what the shared store holds for it, or as one for which nothing was found.
+#[inline(never)]
+fn answer_strictly<S, P, Req>(
+    route: &Arc<Route<P>>,
+    inner: &S,
+    request: P::Request,
+    view: P::View,
+    key: Key,
+) -> ResponseFuture<S, P, Req>
+where
+    P: Prepare<Req> + Capture<S::Response>,
+    P::Response: Send + 'static,
+    S: Service<P::Request> + Clone + Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+    S::Future: Send,
+    Req: 'static,
+{
+    let (route, inner) = (Arc::clone(route), inner.clone());
+    ResponseFuture::wait(async move {
+        let budget = route.cache.shared().tier.as_ref().map(Tier::budget);
+        let (seen, request) = route.look_anywhere(&key, request, budget.as_ref()).await;
+        let answer = answer_from::<S, P, Req>(&route, &inner, request, view, || key, seen, budget);
+        answer.await
+    })
+}
+
+/// Answers a request for which nothing was found that answers it at once.
+#[inline(never)]
+fn answer_missed<S, P, Req>(
+    route: &Arc<Route<P>>,
+    inner: &S,
+    request: P::Request,
+    view: P::View,
+    key: Key,
+    seen: Sighting<P::Value>,
+    budget: Option<Budget>,
+) -> ResponseFuture<S, P, Req>
+where
+    P: Prepare<Req> + Capture<S::Response>,
+    P::Response: Send + 'static,
+    S: Service<P::Request> + Clone + Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+    S::Future: Send,
+    Req: 'static,
+{
+    let (route, inner) = (Arc::clone(route), inner.clone());
+    ResponseFuture::wait(miss::answer(route, inner, key, request, view, seen, budget))
+}
+
 /// Answers a request with what was seen for it, or as one for which nothing was found.
+#[inline]
 fn answer_from<S, P, Req>(
     route: &Arc<Route<P>>,
     inner: &S,
@@ -193,8 +261,7 @@ where
     let demands = route.protocol.demands(&view);
     let hit = if route.protocol.is_forced(&view) { None } else { seen.answer(&route.settings, demands) };
     let (Some((outcome, behind)), Some((entry, age))) = (hit, seen.kept()) else {
-        let (route, inner) = (Arc::clone(route), inner.clone());
-        return ResponseFuture::wait(miss::answer(route, inner, key(), request, view, seen, budget));
+        return answer_missed(route, inner, request, view, key(), seen, budget);
     };
     route.cache.shared().telemetry.tell(Event::Answered(outcome));
     let replay = |spare| route.protocol.replay(entry, age, &view, outcome, spare);
@@ -215,6 +282,7 @@ where
 }
 
 /// Starts the run that refreshes an entry behind its reader, unless one is under way, failed lately, or is one too many.
+#[inline(never)]
 pub(crate) fn refresh_behind<S, P, Req>(
     route: &Arc<Route<P>>,
     service: &S,

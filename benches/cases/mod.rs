@@ -1,7 +1,8 @@
 //! What is measured, by whatever measures it: one request, one response, and those who answer it.
 //!
-//! The request is a GET with eight fields, the response a 200 with six fields and a body of 1 KiB unless a case says
-//! otherwise, read to its end. A case is called over and over; what it needs is made before.
+//! The request is a GET with eight fields and, in its extensions, the address of the client, as a server puts it there;
+//! the response a 200 with six fields and a body of 1 KiB unless a case says otherwise, read to its end. A case is called
+//! over and over; what it needs is made before.
 
 #![allow(dead_code, reason = "each bench uses some of it")]
 
@@ -10,13 +11,14 @@ pub(crate) mod ideal;
 use std::{
     convert::Infallible,
     hint::black_box,
+    net::SocketAddr,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use axum::{Router, body::Body, routing::get};
+use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
 use bytes::Bytes;
 use cacheback::{CachebackLayer, Freshness, Key};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -45,23 +47,32 @@ pub(crate) fn handler(body: usize) -> Call {
     routed(router(body))
 }
 
-/// A hit of a layer around nothing.
-pub(crate) fn hit(layer: &CachebackLayer, body: usize) -> Call {
+/// A hit of a layer around nothing, which has stored the response.
+fn hit(layer: &CachebackLayer, body: usize, request: fn() -> Request<Full<Bytes>>) -> Call {
     let inner =
         service_fn(move |_: Request<Full<Bytes>>| async move { Ok::<_, Infallible>(response(body).map(Full::new)) });
     let mut service = layer.layer(inner);
-    fill(service.call(request::<Full<Bytes>>()));
-    Box::new(move || read(ready(service.call(request::<Full<Bytes>>())).unwrap_or_else(|never| match never {})))
+    fill(service.call(request()));
+    Box::new(move || read(ready(service.call(request())).unwrap_or_else(|never| match never {})))
 }
 
 /// A fresh hit.
 pub(crate) fn fresh(body: usize) -> Call {
-    hit(&CachebackLayer::new(HOUR), body)
+    hit(&CachebackLayer::new(HOUR), body, request)
+}
+
+/// A fresh hit of a request without extensions: the response, which has one, gets a map of its own.
+pub(crate) fn without_extensions(body: usize) -> Call {
+    hit(&CachebackLayer::new(HOUR), body, || {
+        let mut request = request();
+        *request.extensions_mut() = http::Extensions::new();
+        request
+    })
 }
 
 /// A stale hit of a reader who starts no refresh, as one is under way.
 pub(crate) fn stale(body: usize) -> Call {
-    hit(&CachebackLayer::new(Freshness::new(Duration::ZERO)), body)
+    hit(&CachebackLayer::new(Freshness::new(Duration::ZERO)), body, request)
 }
 
 /// A fresh hit within a router, as its routes are called.
@@ -121,6 +132,7 @@ pub(crate) fn request<B: Default>() -> Request<B> {
             .header("referer", "https://quotes.example/")
             .header("sec-fetch-mode", "navigate")
             .header("connection", "keep-alive")
+            .extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 49_152))))
             .body(())
             .expect("a request");
     }
