@@ -54,6 +54,8 @@ fn cases() -> Vec<Case> {
         ("fresh hit, no extensions", cases::without_extensions(KIB)),
         ("stale hit while a refresh runs", cases::stale(KIB)),
         ("fresh hit in an axum router", cases::in_a_router(KIB)),
+        ("bare axum handler, new pages", cases::handler_of_new_pages(KIB)),
+        ("miss", cases::miss(KIB)),
         ("look-up in the engine", cases::lookup()),
         ("fresh hit, typed", cases::typed()),
     ]

@@ -168,10 +168,8 @@ impl Borrow<[u8]> for Key {
 
 impl From<&[u8]> for Key {
     fn from(bytes: &[u8]) -> Self {
-        let mut key = Vec::with_capacity(1 + bytes.len());
-        key.push(RAW);
-        key.extend_from_slice(bytes);
-        Self(Arc::from(key))
+        // Of known length: one allocation.
+        Self([RAW].iter().chain(bytes).copied().collect())
     }
 }
 

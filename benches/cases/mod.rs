@@ -80,6 +80,17 @@ pub(crate) fn in_a_router(body: usize) -> Call {
     routed(router(body).layer(CachebackLayer::new(HOUR)))
 }
 
+/// A handler that has nothing to do, asked for another page each time.
+pub(crate) fn handler_of_new_pages(body: usize) -> Call {
+    asked_for_new_pages(router(body))
+}
+
+/// A miss: the same within a layer, which stores each page.
+pub(crate) fn miss(body: usize) -> Call {
+    let cache = cacheback::Cache::builder().memory(1 << 30).build();
+    asked_for_new_pages(router(body).layer(cache.layer(HOUR)))
+}
+
 /// A fresh hit of a typed layer.
 pub(crate) fn typed() -> Call {
     let layer = CachebackLayer::typed::<u32, Arc<str>>(|id| Key::from(&id.to_be_bytes()[..])).freshness(HOUR);
@@ -150,6 +161,24 @@ fn routed(app: Router) -> Call {
     let mut app = app.into_service::<Body>();
     fill(app.call(request::<Body>()));
     Box::new(move || read(ready(app.call(request::<Body>())).unwrap_or_else(|never| match never {})))
+}
+
+/// In a runtime that runs the tasks of runs.
+fn asked_for_new_pages(app: Router) -> Call {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let (mut app, mut page) = (app.into_service::<Body>(), 0_u32);
+    Box::new(move || {
+        page += 1;
+        let mut request = request::<Body>();
+        *request.uri_mut() = format!("/quotes/{page}").parse().expect("a URI");
+        let answer = app.call(request);
+        runtime.block_on(async {
+            let response = answer.await.unwrap_or_else(|never| match never {});
+            read(response);
+            // The run that has stored it ends.
+            tokio::task::yield_now().await;
+        });
+    })
 }
 
 /// Drives the first run, which lives in a task of its own. Afterwards nothing drives the runtime that the bench has
