@@ -53,6 +53,7 @@ fn cases() -> Vec<Case> {
         ("fresh hit, 1 MiB", cases::fresh(KIB * KIB)),
         ("fresh hit, no extensions", cases::without_extensions(KIB)),
         ("stale hit while a refresh runs", cases::stale(KIB)),
+        ("stale hit, one more field", cases::stale_by_the_layer(KIB)),
         ("fresh hit in an axum router", cases::in_a_router(KIB)),
         ("bare axum handler, new pages", cases::handler_of_new_pages(KIB)),
         ("miss", cases::miss(KIB)),

@@ -15,7 +15,7 @@ const CALLS: u64 = 1_000;
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let _entered = runtime.enter();
-    let cases: [(&str, Call); 12] = [
+    let cases: [(&str, Call); 13] = [
         ("harness", cases::harness()),
         ("ideal hit", cases::ideal(KIB)),
         ("bare axum handler", cases::handler(KIB)),
@@ -23,6 +23,7 @@ fn main() {
         ("fresh hit, 1 MiB", cases::fresh(KIB * KIB)),
         ("fresh hit, no extensions", cases::without_extensions(KIB)),
         ("stale hit", cases::stale(KIB)),
+        ("stale hit, one more field", cases::stale_by_the_layer(KIB)),
         ("fresh hit in a router", cases::in_a_router(KIB)),
         ("bare axum handler, new pages", cases::handler_of_new_pages(KIB)),
         ("miss", cases::miss(KIB)),

@@ -26,7 +26,17 @@ pub struct Entry<V> {
     /// What the value takes in memory.
     pub(crate) weight: usize,
     pub(crate) generation: Generation,
+    pub(crate) refreshing: Refreshing,
 }
+
+/// Until when a run is taken to be under way that refreshes an entry behind its readers: in nanoseconds after the entry
+/// started, and 0 if none is. While there is one its readers have nothing to do but to read. It is a hint: who finds none
+/// asks the flights.
+#[derive(Debug, Default)]
+pub(crate) struct Refreshing(AtomicU64);
+
+/// A run that refreshes an entry behind its readers. When it has ended, however it ends, it is under way no more.
+pub(crate) struct Refresh<V>(Arc<Entry<V>>);
 
 /// How things stood with the shared store when the run began, or when it was last found to be good: see `store::Standing`.
 #[derive(Debug, Default)]
@@ -39,6 +49,8 @@ pub(crate) struct Base<V> {
     pub(crate) servable: bool,
     /// Whether the service may say that it is still the same, in place of a response.
     pub(crate) validate: bool,
+    /// It is replaced behind its readers.
+    pub(crate) _refresh: Option<Refresh<V>>,
 }
 
 /// What a refresh ahead of expiry goes by.
@@ -77,6 +89,38 @@ impl<V> Entry<V> {
     pub(crate) fn tags(&self) -> &Tags {
         &self.judged.tags
     }
+
+    /// Whether a run is under way that refreshes it, so that nobody else need begin one.
+    pub(crate) fn is_being_refreshed(&self, now: Instant) -> bool {
+        let until = self.refreshing.0.load(Relaxed);
+        until > 0 && nanos(now.saturating_duration_since(self.started)) < until
+    }
+}
+
+impl Refreshing {
+    /// No run that is under way counts any more: what it brings was invalidated.
+    pub(crate) fn forget(&self) {
+        self.0.store(0, Relaxed);
+    }
+}
+
+impl<V> Refresh<V> {
+    /// Begins now. Once it is `overdue` it counts for nobody.
+    pub(crate) fn begin(entry: Arc<Entry<V>>, now: Instant, overdue: Duration) -> Self {
+        let until = now.saturating_duration_since(entry.started).saturating_add(overdue);
+        entry.refreshing.0.store(nanos(until), Relaxed);
+        Self(entry)
+    }
+}
+
+impl<V> Drop for Refresh<V> {
+    fn drop(&mut self) {
+        self.0.refreshing.forget();
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Generation {

@@ -247,6 +247,7 @@ mod tests {
                 variant,
                 weight,
                 generation: Generation::default(),
+                refreshing: Default::default(),
             });
             thread::scope(|threads| {
                 shared.journal.land(number, &key, &tags, |voided| {

@@ -8,15 +8,16 @@ use crate::{
     cache::Cache,
     clock::{self, Instant},
     elsewhere::Elsewhere,
-    entry::{Early, Entry, Fields, Generation, Variant},
-    freshness::Freshness,
+    entry::{Early, Entry, Fields, Generation, Refreshing, Variant},
+    freshness::{Freshness, Verdict},
     http::{Http, Mode, StoredResponse},
     key::{self, Key, KeyBuf},
     permits::Share,
     protocol::{Judgement, Prepare, Protocol, Role},
     service::Cacheback,
-    sighting::Sighting,
+    sighting::{Behind, Sighting},
     slot::Slot,
+    status::Outcome,
     store::{Budget, tier::Held},
     sync::Handle,
     telemetry::BypassWatch,
@@ -317,6 +318,26 @@ impl<P: Protocol> Route<P> {
         Sighting::new(slot, selected, now, vouched)
     }
 
+    /// Whether what was seen answers this request at once: with which outcome, and what is to be done behind it.
+    pub(crate) fn hit<Req>(&self, view: &P::View, seen: &Sighting<P::Value>) -> Option<(Outcome, Behind)>
+    where
+        P: Prepare<Req>,
+    {
+        if self.protocol.is_forced(view) {
+            return None;
+        }
+        let (outcome, behind) = seen.answer(&self.settings, self.protocol.demands(view))?;
+        Some((
+            outcome,
+            match behind {
+                Behind::Nothing if seen.verdict() == Verdict::Fresh && self.protocol.is_sampled(view) => Behind::Audit,
+                // One who would be alone on his run asks whether there is one like it.
+                Behind::Refresh if seen.is_being_refreshed() && !self.protocol.keeps_apart(view) => Behind::Nothing,
+                behind => behind,
+            },
+        ))
+    }
+
     /// Looks a request up where this cache keeps responses: in memory; or in the shared store alone. Gives the request back.
     pub(crate) async fn look_anywhere<Req>(
         &self,
@@ -394,7 +415,17 @@ impl<P: Protocol> Route<P> {
         let early = Early::after(clock::now().saturating_duration_since(started));
         let weight = self.protocol.weigh(&value);
         let generation = Generation::new(generation);
-        Arc::new(Entry { value, started, run, early, judged, variant, weight, generation })
+        Arc::new(Entry {
+            value,
+            started,
+            run,
+            early,
+            judged,
+            variant,
+            weight,
+            generation,
+            refreshing: Refreshing::default(),
+        })
     }
 
     /// An entry of what the shared store held, as if the run had made it that found it.
@@ -410,7 +441,17 @@ impl<P: Protocol> Route<P> {
         let weight = self.protocol.weigh(&value);
         let early = Early::after(cost);
         let generation = Generation::new(generation);
-        Arc::new(Entry { value, started: now, run, early, judged, variant, weight, generation })
+        Arc::new(Entry {
+            value,
+            started: now,
+            run,
+            early,
+            judged,
+            variant,
+            weight,
+            generation,
+            refreshing: Refreshing::default(),
+        })
     }
 
     /// Whether a run for this request may take the place of the entry. Who asks for himself alone leaves it to others, unless

@@ -111,5 +111,6 @@ fn entry(lead: &Lead<()>, tags: Tags) -> Arc<Entry<()>> {
         variant: None,
         weight: 1,
         generation: Generation::default(),
+        refreshing: Default::default(),
     })
 }

@@ -77,6 +77,11 @@ pub(crate) fn fill_behind<S, P, Req>(
     let Some(permit) = route.share.take() else {
         return route.cache.shared().telemetry.tell(Event::RefreshDropped);
     };
-    let base = seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate: true });
+    let base = seen.base().map(|(entry, servable)| Base {
+        entry: Arc::clone(entry),
+        servable,
+        validate: true,
+        _refresh: None,
+    });
     run::start(Job::behind(Arc::clone(route), service.clone(), request, lead, base, permit));
 }

@@ -137,7 +137,7 @@ pub trait Prepare<Req>: Protocol {
 
     /// What the response may use of a request that nobody will be called with.
     #[doc(hidden)]
-    fn spare(&self, request: Self::Request) -> Self::Spare;
+    fn spare(&self, request: &mut Self::Request) -> Self::Spare;
 
     /// The one view that every storable run has of its request, whoever sent it and why ever it runs. `cache` is the
     /// identity that a layer further in recognises; `stored` is what the service is to be asked about, whether it is still

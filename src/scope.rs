@@ -494,6 +494,9 @@ fn spelt<'a>(authority: &'a [u8], characters: u8, scheme: Option<&str>) -> Cow<'
     let default_port: &[u8] =
         if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) { b":443" } else { b":80" };
     let mut authority = authority;
+    if !authority.last().is_some_and(|last| matches!(last, b':' | b'0' | b'3')) && characters & UPPER == 0 {
+        return Cow::Borrowed(authority);
+    }
     // Once more where that is not the end of it: what is spelt so must be its own spelling.
     while let Some(host) = authority.strip_suffix(default_port).or(authority.strip_suffix(b":")) {
         authority = host;

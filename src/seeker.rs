@@ -156,7 +156,8 @@ impl<S, P: Protocol> Seeker<S, P> {
     {
         // One who asks for a new response is not content with the word that the old one is as good.
         let validate = !self.by_hand;
-        let base = seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate });
+        let base =
+            seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate, _refresh: None });
         let (job, interest, mut delivery) = Job::lead(
             Arc::clone(&self.route),
             self.service.clone(),

@@ -1,7 +1,4 @@
 //! The service: always ready, and answering from memory before anything else happens.
-//!
-//! What is no hit leaves by a function of its own, which is not inlined: the futures that wait are large, and a hit would
-//! make room for them.
 
 use std::{
     fmt,
@@ -15,16 +12,17 @@ use crate::{
     audit,
     cache::Cache,
     clock,
-    entry::{Base, Course},
+    entry::{Base, Course, Refresh},
     flight::Boarding,
     freshness::Verdict,
     future::ResponseFuture,
     key::{self, Key, KeyBuf},
     layer::Route,
     miss,
-    protocol::{Capture, Later, Prepare, Prepared, Protocol},
+    protocol::{Capture, Prepare, Prepared, Protocol},
     run::{self, Job},
     sighting::{Behind, Sighting},
+    status::Outcome,
     store::{Budget, tier::Tier},
     telemetry::Event,
 };
@@ -126,12 +124,12 @@ where
     }
 }
 
-/// Serves a request of which is known whether it is looked up.
-#[inline]
+/// Serves a request of which is known whether it is looked up. A hit with nothing to be done behind it looks at the request
+/// where it is: moving one costs as much as looking it up.
 fn serve<S, P, Req>(
     route: &Arc<Route<P>>,
     inner: &S,
-    prepared: Prepared<P, P::Request>,
+    mut prepared: Prepared<P, P::Request>,
     key: &KeyBuf,
     forced: bool,
 ) -> ResponseFuture<S, P, Req>
@@ -144,51 +142,43 @@ where
     S::Future: Send,
     Req: 'static,
 {
-    let (request, mut view) = match prepared {
-        Prepared::Lookup(request, view) => (request, view),
-        Prepared::Forward(request, after) => {
-            return ResponseFuture::forward(inner.clone(), request, after, Arc::clone(route));
+    let mut seen = None;
+    if let Prepared::Lookup(request, view) = &mut prepared {
+        route.watch.looked_up();
+        if forced {
+            route.protocol.force(view);
         }
-        Prepared::Later(later) => return serve_later(route, inner, later, forced),
-    };
-    route.watch.looked_up();
-    if forced {
-        route.protocol.force(&mut view);
+        if route.cache.shared().strict().is_none() || route.protocol.is_forced(view) || !run::can_start() {
+            let found = route.look(key.as_slice(), request, clock::now());
+            let hit = route.hit(view, &found);
+            if let (Some((outcome, Behind::Nothing)), Some((entry, age))) = (hit, found.kept()) {
+                route.cache.shared().telemetry.tell(Event::Answered(outcome));
+                let spare = route.protocol.spare(request);
+                return ResponseFuture::done(route.protocol.replay(entry, age, view, outcome, spare));
+            }
+            seen = Some((found, hit));
+        }
     }
-    if route.cache.shared().strict().is_some() && !route.protocol.is_forced(&view) && run::can_start() {
-        return answer_strictly(route, inner, request, view, key.to_key());
+    match (prepared, seen) {
+        (Prepared::Lookup(request, view), Some((seen, hit))) => {
+            answer_from(route, inner, request, view, || key.to_key(), seen, hit, None)
+        }
+        (Prepared::Lookup(request, view), None) => answer_strictly(route, inner, request, view, key.to_key()),
+        (Prepared::Forward(request, after), _) => {
+            ResponseFuture::forward(inner.clone(), request, after, Arc::clone(route))
+        }
+        (Prepared::Later(later), _) => {
+            let (route, inner) = (Arc::clone(route), inner.clone());
+            ResponseFuture::wait(async move {
+                let (prepared, key) = later.await;
+                let answer = serve::<S, P, Req>(&route, &inner, prepared, &key, forced);
+                answer.await
+            })
+        }
     }
-    let seen = route.look(key.as_slice(), &request, clock::now());
-    answer_from(route, inner, request, view, || key.to_key(), seen, None)
-}
-
-/// Serves a request of which that is not known before some of it was read.
-#[inline(never)]
-fn serve_later<S, P, Req>(
-    route: &Arc<Route<P>>,
-    inner: &S,
-    later: Later<P, P::Request>,
-    forced: bool,
-) -> ResponseFuture<S, P, Req>
-where
-    P: Prepare<Req> + Capture<S::Response>,
-    P::Response: Send + 'static,
-    S: Service<P::Request> + Clone + Send + 'static,
-    S::Response: Send,
-    S::Error: Send,
-    S::Future: Send,
-    Req: 'static,
-{
-    let (route, inner) = (Arc::clone(route), inner.clone());
-    ResponseFuture::wait(async move {
-        let (prepared, key) = later.await;
-        let answer = serve::<S, P, Req>(&route, &inner, prepared, &key, forced);
-        answer.await
-    })
 }
 
 /// Answers a request with what the shared store holds for it, or as one for which nothing was found.
-#[inline(never)]
 fn answer_strictly<S, P, Req>(
     route: &Arc<Route<P>>,
     inner: &S,
@@ -209,44 +199,23 @@ where
     ResponseFuture::wait(async move {
         let budget = route.cache.shared().tier.as_ref().map(Tier::budget);
         let (seen, request) = route.look_anywhere(&key, request, budget.as_ref()).await;
-        let answer = answer_from::<S, P, Req>(&route, &inner, request, view, || key, seen, budget);
+        let hit = route.hit(&view, &seen);
+        let answer = answer_from::<S, P, Req>(&route, &inner, request, view, || key, seen, hit, budget);
         answer.await
     })
 }
 
-/// Answers a request for which nothing was found that answers it at once.
-#[inline(never)]
-fn answer_missed<S, P, Req>(
-    route: &Arc<Route<P>>,
-    inner: &S,
-    request: P::Request,
-    view: P::View,
-    key: Key,
-    seen: Sighting<P::Value>,
-    budget: Option<Budget>,
-) -> ResponseFuture<S, P, Req>
-where
-    P: Prepare<Req> + Capture<S::Response>,
-    P::Response: Send + 'static,
-    S: Service<P::Request> + Clone + Send + 'static,
-    S::Response: Send,
-    S::Error: Send,
-    S::Future: Send,
-    Req: 'static,
-{
-    let (route, inner) = (Arc::clone(route), inner.clone());
-    ResponseFuture::wait(miss::answer(route, inner, key, request, view, seen, budget))
-}
-
-/// Answers a request with what was seen for it, or as one for which nothing was found.
-#[inline]
+/// Answers a request with what was seen for it, if that is a hit, and does what is to be done behind it; or answers as one
+/// for which nothing was found.
+#[allow(clippy::too_many_arguments, reason = "all that is known of a request")]
 fn answer_from<S, P, Req>(
     route: &Arc<Route<P>>,
     inner: &S,
-    request: P::Request,
+    mut request: P::Request,
     view: P::View,
     key: impl FnOnce() -> Key,
     seen: Sighting<P::Value>,
+    hit: Option<(Outcome, Behind)>,
     budget: Option<Budget>,
 ) -> ResponseFuture<S, P, Req>
 where
@@ -258,20 +227,19 @@ where
     S::Future: Send,
     Req: 'static,
 {
-    let demands = route.protocol.demands(&view);
-    let hit = if route.protocol.is_forced(&view) { None } else { seen.answer(&route.settings, demands) };
     let (Some((outcome, behind)), Some((entry, age))) = (hit, seen.kept()) else {
-        return answer_missed(route, inner, request, view, key(), seen, budget);
+        let (route, inner) = (Arc::clone(route), inner.clone());
+        return ResponseFuture::wait(miss::answer(route, inner, key(), request, view, seen, budget));
     };
     route.cache.shared().telemetry.tell(Event::Answered(outcome));
     let replay = |spare| route.protocol.replay(entry, age, &view, outcome, spare);
     ResponseFuture::done(match behind {
-        Behind::Nothing if seen.verdict() == Verdict::Fresh && route.protocol.is_sampled(&view) => {
+        Behind::Nothing => replay(route.protocol.spare(&mut request)),
+        Behind::Audit => {
             let response = replay(P::Spare::default());
             audit::behind::<S, P, Req>(route, inner.clone(), request);
             response
         }
-        Behind::Nothing => replay(route.protocol.spare(request)),
         Behind::Refresh => {
             // The reader's request is the one that is re-run.
             let response = replay(P::Spare::default());
@@ -282,7 +250,6 @@ where
 }
 
 /// Starts the run that refreshes an entry behind its reader, unless one is under way, failed lately, or is one too many.
-#[inline(never)]
 pub(crate) fn refresh_behind<S, P, Req>(
     route: &Arc<Route<P>>,
     service: &S,
@@ -323,7 +290,9 @@ pub(crate) fn refresh_behind<S, P, Req>(
     if seen.verdict() == Verdict::Fresh && !entry.early.begin() {
         return;
     }
-    let base = Some(Base { entry: Arc::clone(entry), servable: true, validate: true });
+    let open = boarding == Boarding::Open;
+    let _refresh = open.then(|| Refresh::begin(Arc::clone(entry), seen.now, overdue));
+    let base = Some(Base { entry: Arc::clone(entry), servable: true, validate: true, _refresh });
     run::start(Job::behind(Arc::clone(route), service.clone(), request, lead, base, permit));
 }
 

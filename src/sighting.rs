@@ -33,6 +33,8 @@ struct Found {
 pub(crate) enum Behind {
     Nothing,
     Refresh,
+    /// The service is audited.
+    Audit,
 }
 
 impl<V> Sighting<V> {
@@ -120,6 +122,11 @@ impl<V> Sighting<V> {
     pub(crate) fn kept(&self) -> Option<(&Arc<Entry<V>>, Duration)> {
         let found = self.found.ok()?;
         Some((&self.slot.as_ref()?.variants.get(found.at)?.entry, found.age))
+    }
+
+    /// Whether what was found is being refreshed by another one.
+    pub(crate) fn is_being_refreshed(&self) -> bool {
+        self.kept().is_some_and(|(entry, _)| entry.is_being_refreshed(self.now))
     }
 
     /// Whether it was expired by hand.

@@ -213,6 +213,7 @@ impl<V> Slot<V> {
             }
             reached += 1;
             kept.expired = true;
+            kept.entry.refreshing.forget();
             force == Force::Expire && kept.verdict(now).0 != Verdict::Gone
         });
         if force == Force::Purge && *scope == Scope::everything() {

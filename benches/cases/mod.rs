@@ -48,9 +48,11 @@ pub(crate) fn handler(body: usize) -> Call {
 }
 
 /// A hit of a layer around nothing, which has stored the response.
-fn hit(layer: &CachebackLayer, body: usize, request: fn() -> Request<Full<Bytes>>) -> Call {
-    let inner =
-        service_fn(move |_: Request<Full<Bytes>>| async move { Ok::<_, Infallible>(response(body).map(Full::new)) });
+fn hit(layer: &CachebackLayer, response: Response<Bytes>, request: fn() -> Request<Full<Bytes>>) -> Call {
+    let inner = service_fn(move |_: Request<Full<Bytes>>| {
+        let response = response.clone();
+        async { Ok::<_, Infallible>(response.map(Full::new)) }
+    });
     let mut service = layer.layer(inner);
     fill(service.call(request()));
     Box::new(move || read(ready(service.call(request())).unwrap_or_else(|never| match never {})))
@@ -58,21 +60,28 @@ fn hit(layer: &CachebackLayer, body: usize, request: fn() -> Request<Full<Bytes>
 
 /// A fresh hit.
 pub(crate) fn fresh(body: usize) -> Call {
-    hit(&CachebackLayer::new(HOUR), body, request)
+    hit(&CachebackLayer::new(HOUR), response(body), request)
 }
 
 /// A fresh hit of a request without extensions: the response, which has one, gets a map of its own.
 pub(crate) fn without_extensions(body: usize) -> Call {
-    hit(&CachebackLayer::new(HOUR), body, || {
+    hit(&CachebackLayer::new(HOUR), response(body), || {
         let mut request = request();
         *request.extensions_mut() = http::Extensions::new();
         request
     })
 }
 
-/// A stale hit of a reader who starts no refresh, as one is under way.
+/// A stale hit of a reader who starts no refresh, as one is under way. The response says itself that it is stale.
 pub(crate) fn stale(body: usize) -> Call {
-    hit(&CachebackLayer::new(Freshness::new(Duration::ZERO)), body, request)
+    let mut stale = response(body);
+    stale.headers_mut().insert("cache-control", HeaderValue::from_static("max-age=0, stale-while-revalidate=3600"));
+    hit(&CachebackLayer::new(HOUR), stale, request)
+}
+
+/// The same of a response that does not say so: it gets a field that does.
+pub(crate) fn stale_by_the_layer(body: usize) -> Call {
+    hit(&CachebackLayer::new(Freshness::new(Duration::ZERO)), response(body), request)
 }
 
 /// A fresh hit within a router, as its routes are called.

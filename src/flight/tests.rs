@@ -141,6 +141,7 @@ fn one_who_comes_after_a_purge_by_tag_is_not_handed_what_was_stored_before_it() 
         variant: None,
         weight: 1,
         generation: Generation::default(),
+        refreshing: Default::default(),
     });
     // It is stored, and purged, and only then told to those who wait.
     assert!(!flights.journal.land(lead.number(), lead.key(), entry.tags(), |voided| voided));

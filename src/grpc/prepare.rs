@@ -100,7 +100,7 @@ where
         if let After::Say(outcome) = after { Some(*outcome) } else { None }
     }
 
-    fn spare(&self, mut request: Self::Request) -> Extensions {
+    fn spare(&self, request: &mut Self::Request) -> Extensions {
         parts::emptied(request.extensions_mut())
     }
 

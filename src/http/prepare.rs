@@ -132,7 +132,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
         self.audit_once(request, cache, freshness, run)
     }
 
-    fn spare(&self, mut request: Request<B>) -> Extensions {
+    fn spare(&self, request: &mut Request<B>) -> Extensions {
         parts::emptied(request.extensions_mut())
     }
 

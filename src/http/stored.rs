@@ -284,9 +284,13 @@ impl StoredResponse {
             _ => drop(headers.remove(CACHE_STATUS)),
         }
         if let Reuse::Stale = reuse {
-            let said: Vec<_> = headers.get_all(header::CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
-            let stale = without_freshness(&said);
             headers.remove(header::EXPIRES);
+            let stale = if headers.contains_key(header::CACHE_CONTROL) {
+                let said: Vec<_> = headers.get_all(header::CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
+                without_freshness(&said)
+            } else {
+                HeaderValue::from_static("max-age=0")
+            };
             headers.insert(header::CACHE_CONTROL, stale);
         }
         let mut response = Response::new(if view.head { Body::none() } else { self.body() });
@@ -294,7 +298,7 @@ impl StoredResponse {
         *response.headers_mut() = headers;
         extensions.insert(outcome);
         *response.extensions_mut() = extensions;
-        evaluate(response, view, Source::Store)
+        if view.asked.is_none() { response } else { evaluate(response, view, Source::Store) }
     }
 }
 

@@ -25,6 +25,7 @@ fn store(memory: &Memory<()>, key: &Key, run: u64, weight: usize, tag: &str) {
         variant: None,
         weight,
         generation: Generation::default(),
+        refreshing: Default::default(),
     });
     assert_eq!(memory.update(key, now, |slot| slot.admit(entry, None, 16)), Admission::Stored);
 }
@@ -184,6 +185,7 @@ fn variants_that_are_too_heavy_together_make_room_one_by_one() {
             variant,
             weight: 300_000,
             generation: Generation::default(),
+            refreshing: Default::default(),
         });
         memory.update(&key, now, |slot| slot.admit(entry, None, 16));
         let kept = memory.get(crate::key::bytes(&key)).map_or(0, |slot| slot.variants.len());

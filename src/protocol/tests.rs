@@ -69,7 +69,7 @@ impl Prepare<Incoming> for ByMessage {
         None
     }
 
-    fn spare(&self, _: u32) {}
+    fn spare(&self, _: &mut u32) {}
 
     fn project(&self, request: u32, _: RunKind, _: usize, _: Option<&Self::Value>) -> (u32, ()) {
         (request, ())

@@ -30,6 +30,7 @@ fn entry(run: u64, variant: Option<&str>) -> Arc<Entry<&'static str>> {
         variant,
         weight: 1,
         generation: Generation::default(),
+        refreshing: Default::default(),
     })
 }
 

@@ -199,7 +199,7 @@ impl<Req: Send + 'static, Res: Send + Sync + 'static> Prepare<Req> for Typed<Req
         Some(*after)
     }
 
-    fn spare(&self, _: Req) {}
+    fn spare(&self, _: &mut Req) {}
 
     fn project(&self, request: Req, _: RunKind, _: usize, _: Option<&Res>) -> (Req, Option<Req>) {
         let sight = self.copy.map(|copy| copy(&request));

@@ -38,6 +38,7 @@ async fn bytes_that_are_no_record_are_nothing_and_no_failure() {
         variant: None,
         weight: 1,
         generation: Generation::default(),
+        refreshing: Default::default(),
     };
     let values = |_: &Fields, _: &()| Variant::from([]);
     type Change = fn(&[u8]) -> Vec<u8>;
