@@ -27,8 +27,8 @@ fn main() {
         ("fresh hit in a router", cases::in_a_router(KIB)),
         ("bare axum handler, new pages", cases::handler_of_new_pages(KIB)),
         ("miss", cases::miss(KIB)),
-        ("look-up in the engine", cases::lookup()),
-        ("fresh hit, typed", cases::typed()),
+        ("typed, the engine alone", cases::lookup()),
+        ("typed, fresh hit", cases::typed()),
     ];
     let only = std::env::args().nth(1).filter(|only| !only.starts_with("--"));
     for (name, mut call) in cases {

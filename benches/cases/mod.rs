@@ -15,7 +15,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
@@ -108,17 +108,17 @@ pub(crate) fn typed() -> Call {
     Box::new(move || drop(black_box(ready(service.call(42)))))
 }
 
-/// A look-up in the engine of the memory tier, by a borrow, and no more.
+/// What the same takes with the engine of the memory tier alone: the key is made, the value looked up, and its age is
+/// compared with its lifetime.
 pub(crate) fn lookup() -> Call {
-    let cache = quick_cache::sync::Cache::<Box<[u8]>, Arc<str>, _, ahash::RandomState>::with(
-        1_000,
-        1 << 20,
-        quick_cache::UnitWeighter,
-        ahash::RandomState::new(),
-        quick_cache::sync::DefaultLifecycle::default(),
-    );
-    cache.insert(42_u32.to_be_bytes().into(), Arc::from("user 42"));
-    Box::new(move || drop(black_box(cache.get(&black_box(42_u32).to_be_bytes()[..]))))
+    let (hasher, lifecycle) = (ahash::RandomState::new(), quick_cache::sync::DefaultLifecycle::default());
+    let cache = quick_cache::sync::Cache::with(1_000, 1 << 20, quick_cache::UnitWeighter, hasher, lifecycle);
+    let key = |id: u32| Key::from(&id.to_be_bytes()[..]);
+    cache.insert(key(42), (Arc::<str>::from("user 42"), Instant::now()));
+    Box::new(move || {
+        let found = cache.get(&key(black_box(42)));
+        drop(black_box(found.filter(|(_, since)| since.elapsed() < HOUR)));
+    })
 }
 
 pub(crate) fn response(body: usize) -> Response<Bytes> {

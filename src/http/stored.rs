@@ -193,11 +193,13 @@ impl StoredResponse {
         if trailers.is_none() && has_content(self.status) {
             self.headers.insert(header::CONTENT_LENGTH, number(body.len() as u64));
         }
+        // A map has room for half as much again, and more; its clone has none.
+        self.headers = self.headers.clone();
         self.body = body;
         self.trailers = trailers.map(|trailers| {
             let mut copies = HeaderMap::with_capacity(trailers.keys_len());
             copy(&trailers.iter().filter(|(name, _)| omitted.keeps_trailer(name)).collect::<Vec<_>>(), &mut copies);
-            Box::new(copies)
+            Box::new(copies.clone())
         });
         self
     }
@@ -252,7 +254,7 @@ impl StoredResponse {
                 0 => 0,
                 lines => lines.next_power_of_two().max(4),
             };
-            values + headers.capacity() * 112 + more * 72
+            values + headers.keys_len() * 104 + headers.capacity() * 6 + more * 72
         };
         let trailers = self.trailers.as_deref().map_or(0, |trailers| size_of::<HeaderMap>() + map(trailers));
         // Values and body have a count of readers each, and the stated length is written into a place of its own.
