@@ -33,8 +33,8 @@ use crate::{
     entry::Fields,
     freshness::Freshness,
     http::{
-        Mode, StoredResponse, common::OverHttp, parts::Contribution, request::View, rules::KeyRules,
-        stored::StatusName, unstored::Unstored,
+        Mode, StoredResponse, announcing::StatusName, common::OverHttp, parts::Contribution, request::View,
+        rules::KeyRules, unstored::Unstored,
     },
     key::KeyBuf,
     layer::CachebackLayer,

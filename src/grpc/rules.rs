@@ -60,7 +60,7 @@ impl Grpc {
         key.part(survey.authority(call.into())?.as_deref());
         key.part(self.rules.namespace.as_deref().map(str::as_bytes));
         // No key of an HTTP layer is like this one: what stands for its message no URI has as its query (key.rs).
-        key.part(Some(&self.rules.fingerprint));
+        key.part(self.rules.print());
         key.part(seen.map(|seen| seen.path().as_bytes()));
         if let Some(seen) = seen {
             // That of the received URI has been written: only another one counts, as around HTTP (http/request.rs).

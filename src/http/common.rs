@@ -4,8 +4,8 @@ use http::{HeaderName, request::Parts};
 
 use crate::{
     http::{
+        announcing::StatusName,
         rules::{KeyBy, KeyRules},
-        stored::StatusName,
     },
     layer::CachebackLayer,
     protocol::Protocol,

@@ -7,7 +7,7 @@
 //! * A response is judged by `policy`, which reads `cache_control` or what `targeted` finds in its place, `statuses`, and
 //!   `groups`; its body goes through `body`.
 //! * `stored` keeps it, less what is `unstored` and with what is `known`, and gives it out again: with `conditional` for clients that have it already,
-//!   with `partial` for those who want a part; `etag` gives it a name, `validation` asks the service whether it is still
+//!   with `partial` for those who want a part, `announcing` what was done; `etag` gives it a name, `validation` asks the service whether it is still
 //!   the same.
 //! * `unsafe_methods` purges, `parts` is what handlers and layers say to one another, `setters` is what a user says to a
 //!   layer, and `common` what he says to one of gRPC as well; `placeholder` stands in where nothing is stored, and `audit` is
@@ -25,6 +25,7 @@ use crate::{
     status::Outcome,
 };
 
+pub(crate) mod announcing;
 pub(crate) mod audit;
 pub(crate) mod body;
 pub(crate) mod cache_control;
@@ -62,6 +63,7 @@ pub use stored::StoredResponse;
 pub(crate) use policy::Mode;
 pub(crate) use stored::Packed;
 
+use announcing::StatusName;
 use audit::Sampling;
 use common::OverHttp;
 use parts::Contribution;
@@ -69,7 +71,6 @@ use placeholder::StandIn;
 use policy::Policy;
 use request::View;
 use rules::KeyRules;
-use stored::StatusName;
 use targeted::Targets;
 use unstored::Unstored;
 

@@ -4,11 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::{
-    http::{
-        Body, Http,
-        request::View,
-        stored::{self, StatusName},
-    },
+    http::{Body, Http, announcing::StatusName, request::View, stored},
     layer::CachebackLayer,
     placeholder::Placeholder,
     status::Outcome,

@@ -236,7 +236,7 @@ impl<'a> Survey<'a> {
             authority: authority.as_deref(),
         };
         key.uri(uri, rules.namespace.as_deref().map(str::as_bytes));
-        key.part(Some(&rules.fingerprint));
+        key.part(rules.print());
         // NOTE: there is a second URI only where it differs.
         key.part(seen.map(|seen| seen.path().as_bytes()));
         if let Some(seen) = seen {

@@ -36,6 +36,8 @@ pub struct KeyRules {
     pub(crate) table: FieldTable,
     /// Derived: what tells these rules from others, the namespace among them. Layers with different rules share no entry.
     pub(crate) fingerprint: Arc<[u8]>,
+    /// Derived: whether they are any others than those that a layer has without being told.
+    print: bool,
 }
 
 /// What a function of the user makes of a request.
@@ -65,7 +67,14 @@ pub(crate) enum Keep {
 
 impl KeyRules {
     pub(crate) fn new(mode: Mode) -> Self {
-        let mut rules = Self {
+        let mut rules = Self::untold(mode);
+        rules.derive();
+        rules
+    }
+
+    /// Those that a layer has without being told, as yet without what follows from them.
+    fn untold(mode: Mode) -> Self {
+        Self {
             mode,
             namespace: None,
             key_headers: Vec::new(),
@@ -77,14 +86,20 @@ impl KeyRules {
             sealed: false,
             table: FieldTable::new(mode, &[], &[]),
             fingerprint: Arc::default(),
-        };
-        rules.derive();
-        rules
+            print: false,
+        }
     }
 
     /// Brings up to date what follows from the rest.
     pub(crate) fn derive(&mut self) {
+        static UNTOLD: LazyLock<Arc<[u8]>> = LazyLock::new(|| KeyRules::untold(Mode::Application).written());
         self.table = FieldTable::new(self.mode, &self.key_headers, &self.credentials);
+        self.fingerprint = self.written();
+        self.print = self.fingerprint != *UNTOLD;
+    }
+
+    /// All of them in bytes.
+    fn written(&self) -> Arc<[u8]> {
         let mut print = KeyBuf::default();
         print.kind(u8::from(self.mode == Mode::Protocol));
         print.part(self.namespace.as_deref().map(str::as_bytes));
@@ -103,14 +118,18 @@ impl KeyRules {
         };
         print.kind(kind);
         names.iter().for_each(|name| print.part(Some(name.as_bytes())));
-        self.fingerprint = print.as_slice().into();
+        print.as_slice().into()
+    }
+
+    /// What the key says of these rules: nothing, of those that a layer has without being told.
+    pub(crate) fn print(&self) -> Option<&[u8]> {
+        self.print.then_some(&self.fingerprint)
     }
 
     /// Whether a layer further out that stores under these rules tells apart all that this one does: it has the same, or
     /// this one has none.
     pub(crate) fn are_kept_by(&self, outer: &[u8]) -> bool {
-        static NONE: LazyLock<Arc<[u8]>> = LazyLock::new(|| KeyRules::new(Mode::Application).fingerprint);
-        *outer == *self.fingerprint || self.fingerprint == *NONE
+        *outer == *self.fingerprint || !self.print
     }
 
     /// Whether the key tells requests with different values of `Authorization` apart.

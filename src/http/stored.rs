@@ -6,6 +6,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -21,6 +22,7 @@ use crate::{
     clock,
     entry::Fields,
     http::{
+        announcing::{StatusName, member, member_after},
         body::{Body, Fill},
         cache_control::members,
         conditional::{is_same_tag, to_not_modified},
@@ -31,7 +33,7 @@ use crate::{
         validation::Validators,
     },
     protocol::{Captured, Unfilled},
-    status::{Outcome, Text},
+    status::Outcome,
 };
 
 mod packed;
@@ -81,10 +83,6 @@ enum Source {
     /// It is for one alone.
     Service,
 }
-
-/// How a layer names itself in `Cache-Status`.
-#[derive(Clone, Debug)]
-pub struct StatusName(pub(crate) Option<Box<str>>);
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -262,6 +260,11 @@ impl StoredResponse {
         size_of::<Self>() + map(&self.headers) + self.body.len() + trailers + self.said.len() + own + 2 * 24 + 44
     }
 
+    /// What is said of giving it out, after what caches further in have said.
+    fn status_of(&self, name: &Arc<str>, outcome: Outcome) -> HeaderValue {
+        if self.said.is_empty() { member(name, outcome) } else { member_after(&self.said, name, outcome) }
+    }
+
     /// Answers a request.
     pub(crate) fn replay<B: http_body::Body>(
         &self,
@@ -278,7 +281,7 @@ impl StoredResponse {
             *place = age_value(age);
         }
         match (&name.0, places.next()) {
-            (Some(name), Some(place)) => *place = member(&self.said, name, &outcome),
+            (Some(name), Some(place)) => *place = self.status_of(name, outcome),
             // A cache that says nothing of itself leaves what others said as it is.
             (None, Some(place)) if !self.said.is_empty() => {
                 *place = HeaderValue::from_bytes(&self.said).unwrap_or_else(|_| HeaderValue::from_static(""));
@@ -372,7 +375,7 @@ pub(crate) fn deliver<B: http_body::Body>(
 /// Says what happened: in a field, after what caches further in said, and as an extension.
 pub(crate) fn announce<B>(response: &mut Response<B>, outcome: Outcome, name: &StatusName) {
     if let Some(name) = &name.0 {
-        response.headers_mut().append(CACHE_STATUS, member(b"", name, &outcome));
+        response.headers_mut().append(CACHE_STATUS, member(name, outcome));
     }
     response.extensions_mut().insert(outcome);
 }
@@ -429,19 +432,6 @@ fn copy(fields: &[(&HeaderName, &HeaderValue)], to: &mut HeaderMap) {
         copy.set_sensitive(value.is_sensitive());
         to.append((*name).clone(), copy);
     }
-}
-
-/// One member of `Cache-Status` (RFC 9211 §2), after what is there already.
-fn member(said: &[u8], name: &str, outcome: &Outcome) -> HeaderValue {
-    // Written on the stack, allocated once and to its size.
-    let mut value = Text::default();
-    if !said.is_empty() {
-        value.extend(said);
-        value.extend(b", ");
-    }
-    value.extend(name.as_bytes());
-    outcome.write(&mut value);
-    HeaderValue::from_bytes(value.as_slice()).unwrap_or_else(|_| HeaderValue::from_static("cacheback"))
 }
 
 /// An age in whole seconds (RFC 9111 §5.1).
