@@ -65,6 +65,7 @@ mod nodes;
 mod post;
 mod proof;
 mod random;
+mod reading;
 mod scripts;
 mod servers;
 mod store;
@@ -72,5 +73,6 @@ mod store;
 mod tests;
 mod tls;
 mod tokens;
+mod vouched;
 
 pub use self::{builder::RedisStoreBuilder, store::RedisStore};
