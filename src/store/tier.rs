@@ -190,16 +190,14 @@ impl<V: Send + Sync + 'static> Tier<V> {
             }
             let mut course = Course { key: key.clone(), variant: None };
             let (began, mut fields) = (clock::now(), None);
-            let mut found = self.asked(budget, self.store.fetch(&course)).await;
-            if let Some(Some(record)) = &found
-                && let Some(Contents::Signpost(selecting)) = self.read(record, &course)
-            {
-                course.variant = Some(variant(&selecting, &request));
-                fields = Some(selecting);
-                found = self.asked(budget, self.store.fetch(&course)).await;
+            let mut found = self.fetched(budget, &course).await;
+            if let Some(Some((Contents::Signpost(selecting), _))) = &found {
+                course.variant = Some(variant(selecting, &request));
+                fields = Some(Arc::clone(selecting));
+                found = self.fetched(budget, &course).await;
             }
             let looked = found.map(|found| {
-                let found = found.and_then(|found| self.held(&found, &course, began));
+                let found = found.and_then(|(contents, age)| self.held(contents, age, began));
                 Looked { found, course, fields }
             });
             (looked, request)
@@ -219,7 +217,7 @@ impl<V: Send + Sync + 'static> Tier<V> {
             }
             let (began, Looked { course, fields, .. }) = (clock::now(), looked);
             let Claimed { found, since, held } = self.asked(budget, self.store.claim(course, leasing)).await?;
-            let found = found.and_then(|found| self.held(&found, course, began));
+            let found = found.and_then(|found| self.held(self.read(&found, course)?, found.age, began));
             let known = Known { course: course.clone(), since, at: clock::now(), fields: fields.clone() };
             Some(Begun { found, known, held })
         })
@@ -354,21 +352,27 @@ impl<V: Send + Sync + 'static> Tier<V> {
         Ok(saved)
     }
 
+    /// What the record of a course says, and how long ago its run claimed. Nothing, if the store does not say in time.
+    async fn fetched(&self, budget: &Budget, course: &Course) -> Option<Option<(Contents, Duration)>> {
+        let found = self.asked(budget, self.store.fetch(course)).await?;
+        Some(found.and_then(|found| Some((self.read(&found, course)?, found.age))))
+    }
+
     fn read(&self, found: &Found, course: &Course) -> Option<Contents> {
         Contents::read(&found.bytes, course, &self.kind)
     }
 
-    /// The response of a record that was found by a question of that moment.
-    fn held(&self, found: &Found, course: &Course, asked: Instant) -> Option<Held<V>> {
-        let Contents::Response(response) = self.read(found, course)? else { return None };
-        let value = caught(|| self.codec.decode_shared(response.value.clone()));
+    /// The response that a record holds whose run claimed so long before it was found, by a question of that moment.
+    fn held(&self, contents: Contents, claimed: Duration, asked: Instant) -> Option<Held<V>> {
+        let Contents::Response(response) = contents else { return None };
+        let value = caught(|| self.codec.decode_shared(response.value));
         let value = value.map_err(|error| self.failed(&StoreError(error.to_string()))).ok()?;
         let mut judged = Flags(response.flags).judgement(response.freshness);
         // It may have been on its way for all of the time since (RFC 9111 §4.2.3).
         let underway = clock::now().saturating_duration_since(asked);
-        judged.age = response.age.saturating_add(found.age).saturating_add(underway);
+        judged.age = response.age.saturating_add(claimed).saturating_add(underway);
         (judged.tags, judged.fields, judged.withheld) = (response.tags, response.fields, response.withheld);
-        Some(Held { value, judged, cost: response.cost, claimed: found.age })
+        Some(Held { value, judged, cost: response.cost, claimed })
     }
 
     /// What a question is answered, if it is in time. A store that does not answer is not asked for a while; one that nobody

@@ -62,7 +62,8 @@ impl Reading {
                 return Ok(found);
             }
         }
-        self.compare(course).await
+        // Boxed: those who need not compare need no room for it.
+        Box::pin(self.compare(course)).await
     }
 
     /// Looks at a record, together with whoever else is about to look at one. Nothing, if nobody looked.

@@ -84,11 +84,23 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// | who runs for it | `cacheback:{H}:l`, `cacheback:{H}:l:V` | string, 8 bytes | 5 s, renewed |
 /// | that somebody waits for that | `cacheback:{H}:w`, `cacheback:{H}:w:V` | string | 10 s |
 /// | what an invalidation deletes | `cacheback:t:all`, `cacheback:t:key:user:42`, `cacheback:t:uri://host/path?query`, `cacheback:t:path:/path`, `cacheback:t:below:/path`, `cacheback:t:tag:quotes`, `cacheback:t:group:quotes@host`, `cacheback:t:namespace:acme`; on all hosts without `//host`; `#` and a hash for what is long or unprintable | string, 8 bytes | at least 5 minutes, and a minute more than what they cover |
+/// | what every invalidation deletes with that, but for in a cluster: as long as it is there, what a reader has compared stands | `cacheback:e` | string, 8 bytes | a day |
 /// | what an invalidation of a tag changes | `cacheback:b` | string, 2,048 bytes | at least a day |
 /// | what instances tell each other | `cacheback:push` | channel | |
 ///
-/// So `redis-cli DEL cacheback:t:path:/quotes` invalidates a path in Redis, and `DEL cacheback:t:all` everything; what
-/// is in the memory of instances does not hear of it.
+/// So `redis-cli DEL cacheback:t:path:/quotes cacheback:e` invalidates a path in Redis, and `DEL cacheback:t:all
+/// cacheback:e` everything; without `cacheback:e`, as it has to be in a cluster, it takes until whoever has read it lately
+/// compares tokens again ([`max_unverified`](RedisStoreBuilder::max_unverified)). What is in the memory of instances does
+/// not hear of it.
+///
+/// # What a read costs
+///
+/// A read compares the tokens of all that could reach the response. Where an instance has done that within
+/// [`max_unverified`](RedisStoreBuilder::max_unverified), and `cacheback:e` is what it was, no invalidation has come
+/// since, and it asks for the response and that alone: a cache [without memory](crate::CacheBuilder::memory) is given
+/// nothing that was invalidated before it asked, and pays little more than a `GET`. Those who read at the same time
+/// ask in one command, 32 of them at most. In a cluster, where no command is for two nodes, all tokens are compared
+/// each time.
 ///
 /// # What Redis must be
 ///
