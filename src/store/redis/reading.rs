@@ -18,7 +18,7 @@ use super::{
     vouched::{self, Look, Record, Vouched},
 };
 use crate::{
-    clock,
+    clock::{self, Instant},
     entry::Course,
     key::Key,
     store::{
@@ -52,9 +52,10 @@ impl Reading {
 
     /// The record of a course, if what covers it is what covered it when its run claimed.
     pub(super) async fn fetch(self: &Arc<Self>, course: &Course) -> Result<Option<Found>, StoreError> {
+        let now = clock::now();
         if let Some(vouched) = &self.vouched
-            && let Some(record) = vouched.get(course)
-            && let Some(look) = self.look(Arc::clone(&record)).await
+            && let Some(record) = vouched.get(course, now)
+            && let Some(look) = self.look(Arc::clone(&record), now).await
         {
             let look = look?;
             vouched.saw(look.epoch);
@@ -67,12 +68,12 @@ impl Reading {
     }
 
     /// Looks at a record, together with whoever else is about to look at one. Nothing, if nobody looked.
-    async fn look(self: &Arc<Self>, record: Arc<Record>) -> Option<Result<Look, StoreError>> {
+    async fn look(self: &Arc<Self>, record: Arc<Record>, now: Instant) -> Option<Result<Look, StoreError>> {
         let (answered, turn) = self.gathering.join(record);
         if let Some(turn) = turn {
             self.servers.spawn(Arc::clone(self).look_for_all(turn));
         }
-        self.servers.wait(answered).await.ok()
+        self.servers.wait(now, answered).await.ok()
     }
 
     async fn look_for_all(self: Arc<Self>, turn: Turn<Arc<Record>, Result<Look, StoreError>>) {
@@ -221,7 +222,11 @@ fn in_batches<A>(all: Vec<Asked<Arc<Record>, A>>) -> Vec<Vec<Asked<Arc<Record>, 
 
 /// Reads several values in one step.
 fn all_of<'a>(names: impl Iterator<Item = &'a [u8]>) -> Cmd {
-    names.fold(redis::cmd("MGET"), |mut command, name| command.arg(name).take())
+    let mut command = redis::cmd("MGET");
+    for name in names {
+        command.arg(name);
+    }
+    command
 }
 
 fn time(name: &Name) -> Addressed {

@@ -91,8 +91,8 @@ impl Servers {
 
     /// Waits for an answer to what somebody else asks, who does not wait for longer than the patience. One who gives up has
     /// waited in vain, as if he had asked himself.
-    pub(super) async fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
-        let mut waiting = Waiting { post: &self.post, since: clock::now(), is_over: false };
+    pub(super) async fn wait<T>(&self, since: Instant, answer: impl Future<Output = T>) -> T {
+        let mut waiting = Waiting { post: &self.post, since, is_over: false };
         let answer = answer.await;
         waiting.is_over = true;
         answer

@@ -31,11 +31,7 @@ use super::{
     names::Name,
     servers::{Answer, Era},
 };
-use crate::{
-    clock::{self, Instant},
-    entry::Course,
-    store::Found,
-};
+use crate::{clock::Instant, entry::Course, store::Found};
 
 /// How much is remembered, in bytes: some thousands of records.
 const ROOM: u64 = 1 << 20;
@@ -90,11 +86,11 @@ impl Vouched {
         Self { records, latest: AtomicU64::new(0), lasts }
     }
 
-    /// What is known of a course, if it may hold still.
-    pub(super) fn get(&self, course: &Course) -> Option<Arc<Record>> {
+    /// What is known of a course, if it may hold still at this moment.
+    pub(super) fn get(&self, course: &Course, now: Instant) -> Option<Arc<Record>> {
         let record = self.records.get(course)?;
-        let is_recent = || clock::now().saturating_duration_since(record.since) < self.lasts;
-        (self.latest.load(Relaxed) == record.epoch.get() && is_recent()).then_some(record)
+        let is_recent = now.saturating_duration_since(record.since) < self.lasts;
+        (is_recent && self.latest.load(Relaxed) == record.epoch.get()).then_some(record)
     }
 
     /// Vouches for the record of a course.
