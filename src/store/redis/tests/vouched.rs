@@ -244,6 +244,16 @@ async fn those_who_read_at_the_same_time_ask_in_one_go_and_each_gets_his_own() {
     }
     let count = |calls: &str| calls["calls=".len()..].parse::<u32>().unwrap();
     assert_eq!(count(&server.calls("mget")) - count(&before), 2, "32 and 8");
+    // What is large is not asked for together with much else.
+    let courses = ["a", "b", "c"].map(|key| Course { key: Key::from(key), variant: None });
+    for course in &courses {
+        save(&store, course, "x".repeat(600 << 10).leak()).await;
+        assert!(fetch(&store, course).await.is_some());
+    }
+    let before = server.calls("mget");
+    let all = together(courses.iter().map(|course| fetch(&store, course))).await;
+    assert!(all.iter().all(|found| found.as_ref().is_some_and(|bytes| bytes.len() == 600 << 10)));
+    assert_eq!(count(&server.calls("mget")) - count(&before), 3);
 }
 
 #[tokio::test] // P74
@@ -273,9 +283,10 @@ fn where_the_connections_are_no_more_everybody_asks_for_himself() {
         assert_eq!(fetch(&store, &course()).await, found("one"));
         store
     });
+    let fetched = || second.block_on(clock::timeout(LONG, fetch(&store, &course()))).expect("an answer");
     // One of another runtime is answered by the first's …
-    assert_eq!(second.block_on(fetch(&store, &course())), found("one"));
+    assert_eq!(fetched(), found("one"));
     drop(first);
     // … and when that is gone by its own.
-    assert_eq!(second.block_on(fetch(&store, &course())), found("one"));
+    assert_eq!(fetched(), found("one"));
 }
