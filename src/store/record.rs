@@ -282,9 +282,8 @@ mod tests {
         }
     }
 
-    #[test] // P64
-    fn for_ever_stays_for_ever() {
-        let contents = Contents::Response(Response {
+    fn eternal(value: Vec<u8>) -> Contents {
+        Contents::Response(Response {
             age: Duration::ZERO,
             freshness: Freshness::exact(Duration::MAX),
             cost: Duration::ZERO,
@@ -292,9 +291,23 @@ mod tests {
             tags: Tags::default(),
             fields: None,
             withheld: None,
-            value: Bytes::new(),
-        });
-        let course = course("k", None);
+            value: value.into(),
+        })
+    }
+
+    #[test] // P64
+    fn for_ever_stays_for_ever() {
+        let (contents, course) = (eternal(Vec::new()), course("k", None));
         assert_eq!(Contents::read(&contents.write(&course, KIND), &course, KIND), Some(contents));
+    }
+
+    #[test]
+    fn a_value_is_written_once_and_read_without_a_copy() {
+        let (contents, course) = (eternal(vec![7; 1 << 20]), course("k", None));
+        let mut bytes = Bytes::new();
+        let written = allocation_counter::measure(|| bytes = contents.write(&course, KIND));
+        assert!(written.bytes_total < (1 << 20) + 1_024, "{} bytes", written.bytes_total);
+        let read = allocation_counter::measure(|| drop(Contents::read(&bytes, &course, KIND)));
+        assert!(read.bytes_total < 256, "{} bytes", read.bytes_total);
     }
 }

@@ -166,9 +166,11 @@ mod tests {
             let bytes = Bytes::from(Packed.encode(&stored).unwrap());
             let read = Packed.decode_shared(bytes.clone()).unwrap();
             prop_assert_eq!(text(&read), text(&stored));
-            // The body is the record's own end.
+            // The body is the record's own end, and values are parts of it.
             let shared = stored.body.is_empty() || read.body.as_ptr_range().end == bytes.as_ptr_range().end;
             prop_assert!(shared);
+            let all = bytes.as_ptr_range();
+            prop_assert!(read.fields().all(|(_, value)| value.is_empty() || all.contains(&value.as_bytes().as_ptr())));
         }
 
         #[test] // P64

@@ -1,13 +1,17 @@
 //! Records that are vouched for, on a real server: what is asked for, and that nothing is given out that was invalidated.
 
 use std::{
-    sync::Weak,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
     task::{Context, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
 use redis::Value;
+use tokio::task::JoinSet;
 
 use super::{super::masters::together, LONG, server::Server};
 use crate::{
@@ -254,6 +258,40 @@ async fn those_who_read_at_the_same_time_ask_in_one_go_and_each_gets_his_own() {
     let all = together(courses.iter().map(|course| fetch(&store, course))).await;
     assert!(all.iter().all(|found| found.as_ref().is_some_and(|bytes| bytes.len() == 600 << 10)));
     assert_eq!(count(&server.calls("mget")) - count(&before), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)] // P31, P71
+async fn what_many_read_at_once_is_never_older_than_an_invalidation_that_had_returned() {
+    let server = Server::start(&[]);
+    let (store, other) = (connected(&server).await, connected(&server).await);
+    let (purged, is_over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+    let mut readers = JoinSet::new();
+    for _ in 0..16 {
+        let (store, purged, is_over) = (store.clone(), Arc::clone(&purged), Arc::clone(&is_over));
+        readers.spawn(async move {
+            let mut found = 0;
+            while !is_over.load(SeqCst) {
+                let before = purged.load(SeqCst);
+                let Some(bytes) = fetch(&store, &course()).await else { continue };
+                let read: usize = str::from_utf8(&bytes).unwrap().parse().unwrap();
+                assert!(read >= before, "{read} was read when it had to be {before} at least");
+                found += 1;
+            }
+            found
+        });
+    }
+    let scopes = [Scope::path("/a/b").unwrap(), Scope::tag("t"), Scope::everything(), Scope::tag("of nothing here")];
+    for (round, scope) in (1..=100_usize).zip(scopes.iter().cycle()) {
+        other.invalidate(scope, Force::Purge, &Member(0)).await.unwrap();
+        if *scope != scopes[3] {
+            purged.store(round, SeqCst);
+        }
+        save(&other, &course(), round.to_string().leak()).await;
+        assert!(fetch(&store, &course()).await.is_some());
+    }
+    is_over.store(true, SeqCst);
+    let found = clock::timeout(LONG, readers.join_all()).await.expect("they end");
+    assert!(found.into_iter().all(|found| found > 0));
 }
 
 #[tokio::test] // P74
