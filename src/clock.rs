@@ -53,9 +53,24 @@ pub(crate) fn sleep(duration: Duration) -> Sleep {
     Sleep { timer: has_time().then(|| task::unconstrained(tokio::time::sleep(duration))) }
 }
 
+/// A timer that rings at a moment.
+#[allow(clippy::disallowed_methods, reason = "this is the file that may")]
+fn sleep_until(moment: Instant) -> Sleep {
+    Sleep { timer: has_time().then(|| task::unconstrained(tokio::time::sleep_until(moment))) }
+}
+
 /// What a future gives within a time; it is dropped by the caller if it gives nothing.
 pub(crate) async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
-    let (mut future, mut sleep) = (pin!(future), pin!(sleep(duration)));
+    ahead_of(sleep(duration), future).await
+}
+
+/// What a future gives before a moment; it is dropped by the caller if it gives nothing.
+pub(crate) async fn timeout_at<F: Future>(moment: Instant, future: F) -> Option<F::Output> {
+    ahead_of(sleep_until(moment), future).await
+}
+
+async fn ahead_of<F: Future>(sleep: Sleep, future: F) -> Option<F::Output> {
+    let (mut future, mut sleep) = (pin!(future), pin!(sleep));
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),

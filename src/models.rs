@@ -39,6 +39,7 @@ use crate::{
 };
 
 mod flight;
+mod gathering;
 mod invalidation;
 mod permits;
 mod service;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::clock;
+use crate::clock::{self, Instant};
 
 /// What is left of the time that one request waits for the store.
 #[derive(Clone, Debug)]
@@ -23,12 +23,12 @@ impl Budget {
         self.0.load(Relaxed) == 0
     }
 
-    /// What an operation gives within the time that is left, which is less by what it took.
-    pub(crate) async fn spend<T>(&self, operation: impl Future<Output = T>) -> Option<T> {
-        let (left, began) = (self.0.load(Relaxed), clock::now());
-        let done = clock::timeout(Duration::from_nanos(left), operation).await;
-        let took = u64::try_from(clock::now().saturating_duration_since(began).as_nanos()).unwrap_or(u64::MAX);
+    /// What an operation gives that begins now, within the time that is left, which is less by what it took; and when.
+    pub(crate) async fn spend<T>(&self, now: Instant, operation: impl Future<Output = T>) -> (Option<T>, Instant) {
+        let until = clock::after(now, Duration::from_nanos(self.0.load(Relaxed)));
+        let (done, then) = (clock::timeout_at(until, operation).await, clock::now());
+        let took = u64::try_from(then.saturating_duration_since(now).as_nanos()).unwrap_or(u64::MAX);
         let _before = self.0.fetch_update(Relaxed, Relaxed, |left| Some(left.saturating_sub(took)));
-        done
+        (done, then)
     }
 }

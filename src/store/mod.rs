@@ -42,6 +42,8 @@ use crate::{
 mod budget;
 #[cfg(test)]
 mod contract;
+#[cfg(any(feature = "redis", all(test, cacheback_model)))]
+pub(crate) mod gathering;
 pub(crate) mod local;
 mod record;
 #[cfg(feature = "redis")]

@@ -7,7 +7,10 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::Poll,
     time::Duration,
 };
@@ -45,6 +48,8 @@ pub(crate) struct Tier<V> {
     kind: String,
     telemetry: Arc<Telemetry>,
     state: Mutex<State>,
+    /// Whether there is anything in it: a hit looks here first.
+    is_calm: AtomicBool,
     /// One at a time tells the store what it has still to be told.
     paying: tokio::sync::Mutex<()>,
 }
@@ -139,6 +144,7 @@ impl<V: Send + Sync + 'static> Tier<V> {
             kind,
             telemetry,
             state: Mutex::default(),
+            is_calm: AtomicBool::new(true),
             paying: tokio::sync::Mutex::default(),
         }
     }
@@ -171,7 +177,8 @@ impl<V: Send + Sync + 'static> Tier<V> {
 
     /// Whether there is any point in asking.
     pub(crate) fn can_be_asked(&self) -> bool {
-        !self.store.standing().is_down() && self.state().rests_until.is_none_or(|until| clock::now() >= until)
+        let rests = || self.state().rests_until.is_some_and(|until| clock::now() < until);
+        !self.store.standing().is_down() && (self.is_calm() || !rests())
     }
 
     /// Asks for what is stored under a key, and gives the request back that it is for. `variant` gives the values of fields in
@@ -190,16 +197,15 @@ impl<V: Send + Sync + 'static> Tier<V> {
             }
             let mut course = Course { key: key.clone(), variant: None };
             let (began, mut fields) = (clock::now(), None);
-            let mut found = self.asked(budget, self.store.fetch(&course)).await;
-            if let Some(Some(record)) = &found
-                && let Some(Contents::Signpost(selecting)) = self.read(record, &course)
-            {
-                course.variant = Some(variant(&selecting, &request));
-                fields = Some(selecting);
-                found = self.asked(budget, self.store.fetch(&course)).await;
+            let (mut found, mut then) = self.fetched(budget, &course, began).await;
+            if let Some(Some((Contents::Signpost(selecting), _))) = &found {
+                course.variant = Some(variant(selecting, &request));
+                fields = Some(Arc::clone(selecting));
+                (found, then) = self.fetched(budget, &course, then).await;
             }
             let looked = found.map(|found| {
-                let found = found.and_then(|found| self.held(&found, &course, began));
+                let underway = then.saturating_duration_since(began);
+                let found = found.and_then(|(contents, age)| self.held(contents, age, underway));
                 Looked { found, course, fields }
             });
             (looked, request)
@@ -218,9 +224,10 @@ impl<V: Send + Sync + 'static> Tier<V> {
                 return None;
             }
             let (began, Looked { course, fields, .. }) = (clock::now(), looked);
-            let Claimed { found, since, held } = self.asked(budget, self.store.claim(course, leasing)).await?;
-            let found = found.and_then(|found| self.held(&found, course, began));
-            let known = Known { course: course.clone(), since, at: clock::now(), fields: fields.clone() };
+            let (claimed, at) = self.asked(budget, began, self.store.claim(course, leasing)).await;
+            let (Claimed { found, since, held }, underway) = (claimed?, at.saturating_duration_since(began));
+            let found = found.and_then(|found| self.held(self.read(&found, course)?, found.age, underway));
+            let known = Known { course: course.clone(), since, at, fields: fields.clone() };
             Some(Begun { found, known, held })
         })
     }
@@ -257,7 +264,7 @@ impl<V: Send + Sync + 'static> Tier<V> {
                 let owed = self.owe(scope.clone(), force);
                 let told = self.told(LEISURE, telling).await;
                 if told.is_ok() {
-                    self.state().owed.retain(|(number, ..)| Some(*number) != owed);
+                    self.change(|state| state.owed.retain(|(number, ..)| Some(*number) != owed));
                 }
                 told
             }
@@ -279,26 +286,12 @@ impl<V: Send + Sync + 'static> Tier<V> {
 
     /// Whether the store has been told all that it was to be told.
     async fn has_paid(&self, budget: &Budget) -> bool {
-        self.state().owed.is_empty() || self.asked(budget, self.pay()).await.is_some()
+        self.is_calm() || self.state().owed.is_empty() || self.asked(budget, clock::now(), self.pay()).await.0.is_some()
     }
 
     /// The number of what is owed from here on, if that is this and no more.
     fn owe(&self, scope: Scope, force: Force) -> Option<u64> {
-        let (mut state, mut strongest) = (self.state(), force);
-        // What is owed already is owed once. It gets a new number: whoever pays it at this moment pays too early.
-        if let Some(at) = state.owed.iter().position(|(_, owed, _)| *owed == scope)
-            && let (_, _, Force::Purge) = state.owed.remove(at)
-        {
-            strongest = Force::Purge;
-        }
-        let all = state.owed.len() >= OWED;
-        if all {
-            state.owed.clear();
-        }
-        state.last += 1;
-        let number = state.last;
-        state.owed.push(if all { (number, Scope::everything(), Force::Expire) } else { (number, scope, strongest) });
-        (!all && strongest == force).then_some(number)
+        self.change(|state| state.owe(scope, force))
     }
 
     /// Tells the store what it has still to be told, all at once. Each of these is owed until the store has confirmed it.
@@ -312,7 +305,7 @@ impl<V: Send + Sync + 'static> Tier<V> {
             }
             let failure = Mutex::new(None);
             side_by_side(owed.iter().map(async |(number, scope, force)| match self.tell(scope, *force).await {
-                Ok(()) => self.state().owed.retain(|(owed, ..)| owed != number),
+                Ok(()) => self.change(|state| state.owed.retain(|(owed, ..)| owed != number)),
                 Err(error) => *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
             }))
             .await;
@@ -354,35 +347,53 @@ impl<V: Send + Sync + 'static> Tier<V> {
         Ok(saved)
     }
 
+    /// What the record of a course says, and how long ago its run claimed; and when that was known. Nothing, if the store
+    /// does not say in time.
+    async fn fetched(
+        &self,
+        budget: &Budget,
+        course: &Course,
+        now: Instant,
+    ) -> (Option<Option<(Contents, Duration)>>, Instant) {
+        let (found, then) = self.asked(budget, now, self.store.fetch(course)).await;
+        (found.map(|found| found.and_then(|found| Some((self.read(&found, course)?, found.age)))), then)
+    }
+
     fn read(&self, found: &Found, course: &Course) -> Option<Contents> {
         Contents::read(&found.bytes, course, &self.kind)
     }
 
-    /// The response of a record that was found by a question of that moment.
-    fn held(&self, found: &Found, course: &Course, asked: Instant) -> Option<Held<V>> {
-        let Contents::Response(response) = self.read(found, course)? else { return None };
-        let value = caught(|| self.codec.decode_shared(response.value.clone()));
+    /// The response that a record holds whose run claimed so long before it was found, by a question that took so long.
+    fn held(&self, contents: Contents, claimed: Duration, underway: Duration) -> Option<Held<V>> {
+        let Contents::Response(response) = contents else { return None };
+        let value = caught(|| self.codec.decode_shared(response.value));
         let value = value.map_err(|error| self.failed(&StoreError(error.to_string()))).ok()?;
         let mut judged = Flags(response.flags).judgement(response.freshness);
         // It may have been on its way for all of the time since (RFC 9111 §4.2.3).
-        let underway = clock::now().saturating_duration_since(asked);
-        judged.age = response.age.saturating_add(found.age).saturating_add(underway);
+        judged.age = response.age.saturating_add(claimed).saturating_add(underway);
         (judged.tags, judged.fields, judged.withheld) = (response.tags, response.fields, response.withheld);
-        Some(Held { value, judged, cost: response.cost, claimed: found.age })
+        Some(Held { value, judged, cost: response.cost, claimed })
     }
 
-    /// What a question is answered, if it is in time. A store that does not answer is not asked for a while; one that nobody
+    /// What a question is answered that is asked now, if it is in time; and when. A store that does not answer is not asked for a while; one that nobody
     /// had time to ask is none of those.
-    async fn asked<T>(&self, budget: &Budget, question: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+    async fn asked<T>(
+        &self,
+        budget: &Budget,
+        now: Instant,
+        question: impl Future<Output = Result<T, StoreError>>,
+    ) -> (Option<T>, Instant) {
         if budget.is_spent() {
-            return None;
+            return (None, now);
         }
-        let answer = budget.spend(question).await.unwrap_or_else(|| Err(late()));
-        let answer = answer.inspect_err(|error| self.failed(error)).ok();
+        let (answer, then) = budget.spend(now, question).await;
+        let answer = answer.unwrap_or_else(|| Err(late())).inspect_err(|error| self.failed(error)).ok();
         // One that knows by itself that it is down also knows when it is back.
         let rests = answer.is_none() && !self.store.standing().is_down();
-        self.state().rests_until = rests.then(|| clock::after(clock::now(), REST));
-        answer
+        if rests || !self.is_calm() {
+            self.change(|state| state.rests_until = rests.then(|| clock::after(then, REST)));
+        }
+        (answer, then)
     }
 
     /// What an operation gives, if it succeeds in time.
@@ -406,6 +417,38 @@ impl<V: Send + Sync + 'static> Tier<V> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether all is well: nothing is owed, and nothing rests. Whoever was told otherwise before he looks here sees it.
+    fn is_calm(&self) -> bool {
+        self.is_calm.load(Relaxed)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let changed = change(&mut state);
+        self.is_calm.store(state.owed.is_empty() && state.rests_until.is_none(), Relaxed);
+        changed
+    }
+}
+
+impl State {
+    fn owe(&mut self, scope: Scope, force: Force) -> Option<u64> {
+        let mut strongest = force;
+        // What is owed already is owed once. It gets a new number: whoever pays it at this moment pays too early.
+        if let Some(at) = self.owed.iter().position(|(_, owed, _)| *owed == scope)
+            && let (_, _, Force::Purge) = self.owed.remove(at)
+        {
+            strongest = Force::Purge;
+        }
+        let all = self.owed.len() >= OWED;
+        if all {
+            self.owed.clear();
+        }
+        self.last += 1;
+        let number = self.last;
+        self.owed.push(if all { (number, Scope::everything(), Force::Expire) } else { (number, scope, strongest) });
+        (!all && strongest == force).then_some(number)
     }
 }
 

@@ -134,6 +134,7 @@ async fn tokens_that_are_none_are_a_miss_and_made_anew() {
             let before = one.get(page).await;
             assert_eq!(two.get(page).await, before);
             server.ask::<()>(&["SET", &name, bytes]).await;
+            server.ask::<()>(&["DEL", "cacheback:e"]).await;
             let after = two.get(page).await;
             assert_ne!(after, before, "{name}: {bytes:?}");
             assert_eq!(one.get(page).await, after, "{name}: {bytes:?}");

@@ -56,17 +56,8 @@ impl Codec<StoredResponse> for Packed {
         let flags = rest.0.try_get_u8()?;
         let said = Box::from(&rest.part()?[..]);
         let own = (0..rest.0.try_get_u32()?).map(|_| rest.value()).collect::<Result<_, _>>()?;
-        let mut headers = HeaderMap::new();
-        headers.insert(AGE, HeaderValue::from_static("0"));
-        headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        rest.fields(&mut headers)?;
-        let trailers = if flags & TRAILERS == 0 {
-            None
-        } else {
-            let mut trailers = HeaderMap::new();
-            rest.fields(&mut trailers)?;
-            Some(Box::new(trailers))
-        };
+        let headers = rest.fields([(AGE, "0"), (CACHE_STATUS, "")])?;
+        let trailers = if flags & TRAILERS == 0 { None } else { Some(Box::new(rest.fields([])?)) };
         let tagged = flags & TAGGED != 0;
         Ok(StoredResponse { status, headers, body: rest.0, trailers, said, own, tagged })
     }
@@ -79,7 +70,7 @@ impl Rest {
     fn part(&mut self) -> Result<Bytes, CodecError> {
         let length = usize::try_from(self.0.try_get_u32()?)?;
         if length > self.0.len() {
-            return Err("a part is longer than all of it".into());
+            return Err(odd());
         }
         Ok(self.0.split_to(length))
     }
@@ -88,13 +79,26 @@ impl Rest {
         Ok(HeaderValue::from_maybe_shared(self.part()?)?)
     }
 
-    fn fields(&mut self, fields: &mut HeaderMap) -> Result<(), CodecError> {
-        for _ in 0..self.0.try_get_u32()? {
-            let name = HeaderName::from_bytes(&self.part()?)?;
+    /// Fields, after those whose values have no meaning yet.
+    fn fields<const N: usize>(&mut self, places: [(HeaderName, &'static str); N]) -> Result<HeaderMap, CodecError> {
+        let count = usize::try_from(self.0.try_get_u32()?)?;
+        // Each of them takes 8 bytes at least.
+        let mut fields = HeaderMap::try_with_capacity(N + count.min(self.0.len() / 8))?;
+        for (name, value) in places {
+            fields.try_insert(name, HeaderValue::from_static(value))?;
+        }
+        for _ in 0..count {
+            let length = usize::try_from(self.0.try_get_u32()?)?;
+            let name = HeaderName::from_bytes(self.0.get(..length).ok_or_else(odd)?)?;
+            self.0.advance(length);
             fields.try_append(name, self.value()?)?;
         }
-        Ok(())
+        Ok(fields)
     }
+}
+
+fn odd() -> CodecError {
+    "a part is longer than all of it".into()
 }
 
 fn fields<'a>(
@@ -162,9 +166,11 @@ mod tests {
             let bytes = Bytes::from(Packed.encode(&stored).unwrap());
             let read = Packed.decode_shared(bytes.clone()).unwrap();
             prop_assert_eq!(text(&read), text(&stored));
-            // The body is the record's own end.
+            // The body is the record's own end, and values are parts of it.
             let shared = stored.body.is_empty() || read.body.as_ptr_range().end == bytes.as_ptr_range().end;
             prop_assert!(shared);
+            let all = bytes.as_ptr_range();
+            prop_assert!(read.fields().all(|(_, value)| value.is_empty() || all.contains(&value.as_bytes().as_ptr())));
         }
 
         #[test] // P64

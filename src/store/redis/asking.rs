@@ -10,7 +10,7 @@ use super::{
     proof::Observed,
     random::random,
     scripts,
-    servers::{Addressed, Answer, Command, Script, Servers},
+    servers::{Addressed, Answer, Command, Era, Script, Servers},
 };
 use crate::store::StoreError;
 
@@ -19,11 +19,15 @@ pub(super) struct Answers(std::vec::IntoIter<Answer>);
 
 /// Asks in one go. What is refused fails all of it.
 pub(super) async fn ask(servers: &Servers, commands: Vec<Addressed>) -> Result<Answers, StoreError> {
-    let answers = servers.ask(commands).await?;
-    Ok(Answers(answers.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter()))
+    Answers::of(servers.ask(commands).await?.into_iter())
 }
 
 impl Answers {
+    /// These, if none was refused.
+    pub(super) fn of(answers: impl Iterator<Item = Result<Answer, StoreError>>) -> Result<Self, StoreError> {
+        Ok(Self(answers.collect::<Result<Vec<_>, _>>()?.into_iter()))
+    }
+
     pub(super) fn next(&mut self) -> Result<Answer, StoreError> {
         self.0.next().ok_or_else(odd)
     }
@@ -39,13 +43,16 @@ impl Answers {
         while tokens.len() < count {
             let Answer { value, era } = self.next()?;
             let values = if let Value::Array(values) = value { values } else { vec![value] };
-            tokens.extend(values.iter().map(|value| match value {
-                Value::BulkString(value) => value.as_slice().try_into().ok().map(|value| Observed { era, value }),
-                _ => None,
-            }));
+            tokens.extend(values.iter().map(|value| observed(value, era)));
         }
         Ok(tokens.into_iter().collect())
     }
+}
+
+/// A token, if it is there.
+pub(super) fn observed(value: &Value, era: Era) -> Option<Observed> {
+    let Value::BulkString(value) = value else { return None };
+    value.as_slice().try_into().ok().map(|value| Observed { era, value })
 }
 
 /// Reads tokens: in a cluster each where it is.

@@ -165,7 +165,8 @@ impl RedisStoreBuilder {
     }
 
     /// How long memory is served of which nobody can say whether it was invalidated elsewhere: while nothing is heard
-    /// from Redis, what is in memory is looked up again as often, as soon as Redis can be asked. Default: 1 s.
+    /// from Redis, what is in memory is looked up again as often, as soon as Redis can be asked. As often are the tokens of
+    /// what is read compared where nothing was invalidated. Default: 1 s.
     ///
     /// # Panics
     ///

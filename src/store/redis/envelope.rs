@@ -40,6 +40,13 @@ pub(super) struct Envelope {
     pub(super) record: Bytes,
 }
 
+/// All of an envelope that comes before the record: two that have the same were kept by one run under the same tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    bytes: Box<[u8]>,
+    claimed: u64,
+}
+
 /// Marks what was written by those who know a secret; or nothing, where there is none.
 #[derive(Clone, Default)]
 pub(super) struct Seal(Option<Hmac<Sha256>>);
@@ -75,6 +82,29 @@ impl Envelope {
         let (proof, tags, proof_of_tags) = (Proof(rest.take()?), rest.tags()?, Proof(rest.take()?));
         let record = bytes.slice_ref(rest.0);
         Some(Self { claimed: u64::from_be_bytes(claimed), proof, tags, proof_of_tags, record })
+    }
+
+    /// What comes before the record in the bytes that this was read from.
+    pub(super) fn head(&self, bytes: &Bytes, seal: &Seal) -> Head {
+        let after = self.record.len() + if seal.0.is_some() { SEAL } else { 0 };
+        Head { bytes: bytes[..bytes.len().saturating_sub(after)].into(), claimed: self.claimed }
+    }
+
+    /// The record that was found under a name, if it was written for it by those who may, and with this head.
+    pub(super) fn rest(bytes: &Bytes, name: &[u8], seal: &Seal, head: &Head) -> Option<Bytes> {
+        let record = seal.opened(name, bytes)?.strip_prefix(&*head.bytes)?;
+        Some(bytes.slice_ref(record))
+    }
+}
+
+impl Head {
+    /// When the run claimed: in microseconds since 1970.
+    pub(super) fn claimed(&self) -> u64 {
+        self.claimed
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
     }
 }
 

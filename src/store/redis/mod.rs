@@ -18,6 +18,9 @@
 //! tokens of its tags, then the buckets again: if one of theirs has changed, nothing is saved. `model` goes through
 //! this in every order.
 //!
+//! An *epoch* saves readers the comparison: every invalidation ends it in the same step in which it deletes a token, and a
+//! reader who finds it unchanged goes by what was compared before (see `vouched`). `model` goes through this as well.
+//!
 //! A *lease* says who runs for a course, so that others need not. It lasts for 5 seconds, is renewed as long as the run
 //! goes on, and given back by comparing and deleting. Whoever finds it taken leaves a mark, and is told when it is
 //! free. Nothing depends on it but work: two who hold it at once do the same twice.
@@ -39,7 +42,7 @@
 //!
 //! What is kept: `names`, `tokens` (which of them cover a key, and which an invalidation deletes), `proof`, `envelope`
 //! (the bytes around a record), `scripts`, `messages`, `leases`, `claim` (what a run knows of its beginning), `random`.
-//! What is asked: `asking`, `store` (the promises, as questions), `builder`.
+//! What is asked: `asking`, `store` (the promises, as questions), `reading` and `vouched` (how records are read), `builder`.
 //!
 //! Who is asked: `servers`, whatever stands behind it; `config` says where it stands, `masters` finds it, `link` is a
 //! connection to one server, `nodes` all of them and which of them a key is for, `cluster` the arithmetic of that.
@@ -65,6 +68,7 @@ mod nodes;
 mod post;
 mod proof;
 mod random;
+mod reading;
 mod scripts;
 mod servers;
 mod store;
@@ -72,5 +76,6 @@ mod store;
 mod tests;
 mod tls;
 mod tokens;
+mod vouched;
 
 pub use self::{builder::RedisStoreBuilder, store::RedisStore};

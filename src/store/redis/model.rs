@@ -2,12 +2,17 @@
 //! given what was made of the state before it.
 //!
 //! One command is one step. Those of one pipeline may be for different nodes, and so are in any order. The other files
-//! must do things in the order that is written down here: NOTE `save`, `invalidate` and `claim` in `store`.
+//! must do things in the order that is written down here: NOTE `save`, `invalidate` and `claim` in `store`, `compare` and
+//! `look_for` in `reading`.
+//!
+//! On one server a reader may go by what another one has found who compared all tokens, as long as the epoch is the same.
 
 use std::collections::HashSet;
 
-use Step::{Delete, Judge, Look, Lose, Observe, Recall, Remember, Save, See, Serve, Stir, Write};
-use What::{Bucket, Key, Tag};
+use Step::{
+    AtOnce, Believe, Delete, Judge, Look, Lose, Observe, Recall, Remember, Save, See, Serve, Stir, Vouch, Write,
+};
+use What::{Bucket, Epoch, Key, Tag};
 
 /// A token, with the life of the server that it was found in.
 type Observed = (u8, u8);
@@ -18,6 +23,8 @@ enum What {
     /// Nobody knows it before the service has answered.
     Tag,
     Bucket,
+    /// On one server.
+    Epoch,
 }
 
 /// One command, or what is done without Redis.
@@ -41,6 +48,12 @@ enum Step {
     Look,
     /// Gives out what was found, if its proofs are those of what was seen.
     Judge,
+    /// Remembers what was found and the epoch, if its proofs are those of what was seen.
+    Vouch,
+    /// Gives out what was found, if it is what somebody has vouched for in the epoch that was seen.
+    Believe,
+    /// All of these in one command.
+    AtOnce(&'static [Self]),
     /// Redis writes down all that it has …
     Remember,
     /// … and begins another life with it.
@@ -57,14 +70,21 @@ const RUN: Program = &[
     &[See(Bucket, 4)],
     &[Save],
 ];
+/// A run of which no tag matters.
+const BRIEF_RUN: Program = &[&[Observe(Key, 0)], &[Serve], &[Observe(Key, 2), Observe(Tag, 3)], &[Save]];
 const INVALIDATE_THE_KEY: Program = &[&[Write], &[Delete(Key)]];
 const INVALIDATE_THE_TAG: Program = &[&[Write], &[Stir], &[Delete(Tag)]];
+const INVALIDATE_THE_KEY_OF_ONE_SERVER: Program = &[&[Write], &[AtOnce(&[Delete(Key), Delete(Epoch)])]];
+const INVALIDATE_THE_TAG_OF_ONE_SERVER: Program = &[&[Write], &[Stir], &[AtOnce(&[Delete(Tag), Delete(Epoch)])]];
+const COMPARE: Program =
+    &[&[Observe(Epoch, 5)], &[AtOnce(&[Look, See(Key, 2), See(Epoch, 5)])], &[See(Tag, 3)], &[Vouch]];
+const BELIEVE: Program = &[&[AtOnce(&[Look, See(Epoch, 5)])], &[Believe]];
 const READ: Program = &[&[Look, See(Key, 2)], &[See(Tag, 3)], &[Judge]];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Redis {
     era: u8,
-    tokens: [Option<u8>; 3],
+    tokens: [Option<u8>; 4],
     record: Option<Record>,
 }
 
@@ -82,7 +102,7 @@ struct Actor {
     phase: usize,
     /// Which steps of the phase are done.
     done: u8,
-    seen: [Option<Observed>; 5],
+    seen: [Option<Observed>; 6],
     served: bool,
     found: Option<Record>,
 }
@@ -91,6 +111,8 @@ struct Actor {
 struct World {
     redis: Redis,
     remembered: Option<Redis>,
+    /// What somebody has vouched for, and the epoch.
+    vouched: Option<(Record, Observed)>,
     /// The last token that was drawn.
     drawn: u8,
     is_written: bool,
@@ -108,6 +130,12 @@ impl World {
     fn draw(&mut self) -> u8 {
         self.drawn += 1;
         self.drawn
+    }
+
+    /// What somebody has found, if its proofs are those of what he has seen.
+    fn sound(&self, at: usize) -> Option<&Record> {
+        let Actor { seen, found, .. } = &self.actors[at];
+        found.as_ref().filter(|record| seen[2] == Some(record.key) && seen[3] == Some(record.tag))
     }
 
     fn see(&self, what: What) -> Option<Observed> {
@@ -140,11 +168,20 @@ impl World {
                 let found = self.redis.record.clone();
                 self.actors[at].found = found.filter(|record| record.era == self.redis.era);
             }
-            Judge => {
-                let Actor { seen, found, .. } = &self.actors[at];
-                let is_sound = |record: &&Record| seen[2] == Some(record.key) && seen[3] == Some(record.tag);
-                return found.as_ref().filter(is_sound).is_some_and(|record| !record.is_new);
+            Judge => return self.sound(at).is_some_and(|record| !record.is_new),
+            Vouch => {
+                let vouched = self.sound(at).cloned().zip(self.actors[at].seen[5]);
+                self.vouched = vouched.or(self.vouched.take());
             }
+            Believe => {
+                let Actor { seen, found, .. } = &self.actors[at];
+                let believed = self
+                    .vouched
+                    .as_ref()
+                    .filter(|(record, epoch)| found.as_ref() == Some(record) && seen[5] == Some(*epoch));
+                return believed.is_some_and(|(record, _)| !record.is_new);
+            }
+            AtOnce(steps) => return steps.iter().any(|step| self.goes_wrong(at, *step, restarts)),
             Remember => self.remembered = Some(self.redis.clone()),
             Recall => {
                 let era = self.redis.era + u8::from(restarts == Restarts::Noticed);
@@ -160,9 +197,9 @@ impl World {
 /// Whether all of these, side by side in any order, may end with a reader who is given what he should not be. The first
 /// one invalidates; the second one reads, and begins when the first one has returned.
 fn can_go_wrong(programs: &[Program], restarts: Restarts) -> bool {
-    let redis = Redis { era: 0, tokens: [None; 3], record: None };
+    let redis = Redis { era: 0, tokens: [None; 4], record: None };
     let actors = vec![Actor::default(); programs.len()];
-    let mut open = vec![World { redis, remembered: None, drawn: 0, is_written: false, actors }];
+    let mut open = vec![World { redis, remembered: None, vouched: None, drawn: 0, is_written: false, actors }];
     let mut known = HashSet::new();
     while let Some(world) = open.pop() {
         let has_ended = |at: usize| world.actors[at].phase == programs[at].len();
@@ -222,6 +259,30 @@ fn so_it_does_when_redis_comes_back_with_what_it_had() {
         holds(&[invalidate, READ, RUN, RESTART]);
         assert!(can_go_wrong(&[invalidate, READ, RUN, RESTART], Restarts::Trusted), "or eras were of no use");
     }
+}
+
+#[test] // P31, P71
+fn so_it_does_over_readers_who_go_by_what_was_compared_in_the_same_epoch() {
+    for invalidate in [INVALIDATE_THE_KEY_OF_ONE_SERVER, INVALIDATE_THE_TAG_OF_ONE_SERVER] {
+        holds(&[invalidate, BELIEVE, RUN, COMPARE, &[&[Lose(Epoch)]]]);
+    }
+    const RESTART: Program = &[&[Remember], &[Recall]];
+    for beside in [INVALIDATE_THE_KEY_OF_ONE_SERVER, RESTART] {
+        holds(&[INVALIDATE_THE_KEY_OF_ONE_SERVER, BELIEVE, BRIEF_RUN, COMPARE, beside]);
+    }
+}
+
+#[test] // P31, P71
+fn an_epoch_ends_with_its_tokens_or_after_them_and_is_seen_with_them_or_before() {
+    holds(&[&[&[Write], &[Delete(Key)], &[Delete(Epoch)]], BELIEVE, BRIEF_RUN, COMPARE]);
+    fails(&[&[&[Write], &[Delete(Epoch)], &[Delete(Key)]], BELIEVE, BRIEF_RUN, COMPARE]);
+    fails(&[&[&[Write], &[Stir], &[Delete(Epoch)], &[Delete(Tag)]], BELIEVE, RUN, COMPARE]);
+    fails(&[INVALIDATE_THE_KEY, BELIEVE, BRIEF_RUN, COMPARE]);
+    fails(&[INVALIDATE_THE_TAG, BELIEVE, RUN, COMPARE]);
+    // The tokens before the epoch.
+    const HASTY: Program = &[&[Look, See(Key, 2)], &[See(Tag, 3)], &[Observe(Epoch, 5)], &[Vouch]];
+    fails(&[INVALIDATE_THE_KEY_OF_ONE_SERVER, BELIEVE, BRIEF_RUN, HASTY]);
+    fails(&[INVALIDATE_THE_TAG_OF_ONE_SERVER, BELIEVE, RUN, HASTY]);
 }
 
 #[test] // P31, P71

@@ -3,8 +3,6 @@
 //! All that belongs to one course has the key's hash as its hash tag, and so is on one node. A token's name says what
 //! it stands for, as far as that is short and of plain characters; of what is not it has a hash.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 use super::tokens::Token;
@@ -17,7 +15,7 @@ pub(super) type Name = Vec<u8>;
 const READABLE: usize = 100;
 
 /// The names of all that one cache keeps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
     prefix: Box<str>,
 }
@@ -38,11 +36,21 @@ impl Names {
         Self { prefix: prefix.into() }
     }
 
-    pub(super) fn course(&self, Course { key, variant }: &Course) -> CourseNames {
+    pub(super) fn course(&self, course: &Course) -> CourseNames {
+        let [record, lease, mark] = self.of_course(course, ['r', 'l', 'w']);
+        CourseNames { record, lease, mark }
+    }
+
+    /// The name of its record alone.
+    pub(super) fn record(&self, course: &Course) -> Name {
+        let [record] = self.of_course(course, ['r']);
+        record
+    }
+
+    fn of_course<const N: usize>(&self, Course { key, variant }: &Course, kinds: [char; N]) -> [Name; N] {
         let (prefix, key) = (&self.prefix, hash([key::bytes(key)]));
         let variant = variant.as_ref().map(|values| format!(":{}", hash([values]))).unwrap_or_default();
-        let name = |kind| format!("{prefix}:{{{key}}}:{kind}{variant}").into_bytes();
-        CourseNames { record: name('r'), lease: name('l'), mark: name('w') }
+        kinds.map(|kind| format!("{prefix}:{{{key}}}:{kind}{variant}").into_bytes())
     }
 
     pub(super) fn token(&self, token: &Token<'_>) -> Name {
@@ -73,6 +81,11 @@ impl Names {
             _ => format!("{kind}:#{}", token.hash()),
         };
         format!("{}:t:{name}", self.prefix).into_bytes()
+    }
+
+    /// What every invalidation deletes.
+    pub(super) fn epoch(&self) -> Name {
+        format!("{}:e", self.prefix).into_bytes()
     }
 
     pub(super) fn buckets(&self) -> Name {
@@ -136,10 +149,8 @@ fn hash<const N: usize>(parts: [&[u8]; N]) -> String {
 
 /// The first half of a digest.
 fn hex(digest: &[u8]) -> String {
-    digest.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
+    let digits = digest.iter().take(16).flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
 }
 
 #[cfg(test)]

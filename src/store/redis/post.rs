@@ -63,6 +63,8 @@ enum State {
 #[derive(Default)]
 struct Hired {
     is_there: bool,
+    /// Where.
+    runtime: Option<Handle>,
     keeper: Option<AbortHandle>,
     /// A runtime on which a keeper cannot work: it has no sockets.
     unfit: Option<runtime::Id>,
@@ -89,7 +91,7 @@ impl Post {
             if hired.unfit == Some(runtime.id()) || !clock::has_time() {
                 return Err(StoreError("the runtime has no sockets or no timers, which Redis needs".into()));
             }
-            hired.is_there = true;
+            (hired.is_there, hired.runtime) = (true, Some(runtime.clone()));
             self.state.send_replace(State::Starting);
             runtime
         };
@@ -98,6 +100,13 @@ impl Post {
         let keeper = runtime.spawn(keeper::keep(presence)).abort_handle();
         self.hired().keeper = Some(keeper);
         Ok(())
+    }
+
+    /// Does something where the keeper is. Dropped, if there is none.
+    #[allow(clippy::disallowed_methods, reason = "no run, and for no request alone: what many ask in one go")]
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let runtime = self.hired().runtime.clone();
+        drop(runtime.map(|runtime| runtime.spawn(work)));
     }
 
     /// The connections, once somebody has tried to connect.
@@ -209,7 +218,7 @@ impl Drop for Presence {
     fn drop(&mut self) {
         let post = &self.post;
         let mut hired = post.hired();
-        hired.is_there = false;
+        (hired.is_there, hired.runtime) = (false, None);
         if thread::panicking() {
             hired.unfit = Some(self.runtime);
         }

@@ -106,12 +106,13 @@ end
 return 1",
 );
 
-/// Deletes a token and tells everybody. These are one step: whoever hears of it and asks finds it done.
+/// Deletes a token, ends the epoch, and tells everybody. These are one step: whoever hears of it and asks finds it done,
+/// and nobody sees the one without the other.
 ///
-/// Keys: the token. Arguments: the channel, what to tell there.
+/// Keys: the token; the epoch, but for in a cluster. Arguments: the channel, what to tell there.
 pub(super) static INVALIDATE: Script = Script::new(
     r"
-redis.call('DEL', KEYS[1])
+redis.call('DEL', unpack(KEYS))
 return redis.call('PUBLISH', ARGV[1], ARGV[2])",
 );
 

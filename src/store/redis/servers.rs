@@ -89,6 +89,25 @@ impl Servers {
         Ok(answers.into_iter().map(|answer| answer.map_err(|error| StoreError(error.to_string()))).collect())
     }
 
+    /// Waits for an answer to what somebody else asks, who does not wait for longer than the patience. One who gives up has
+    /// waited in vain, as if he had asked himself.
+    pub(super) async fn wait<T>(&self, since: Instant, answer: impl Future<Output = T>) -> T {
+        let mut waiting = Waiting { post: &self.post, since, is_over: false };
+        let answer = answer.await;
+        waiting.is_over = true;
+        answer
+    }
+
+    /// Does something for many where the connections are kept. Dropped, if they are kept nowhere.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.post.spawn(work);
+    }
+
+    /// How long what cannot be verified counts.
+    pub(super) fn max_unverified(&self) -> Duration {
+        self.post.config.max_unverified
+    }
+
     pub(super) fn standing(&self) -> &Arc<Standing> {
         &self.post.standing
     }

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use redis::Value;
 
 use super::{
@@ -19,14 +18,15 @@ use super::{
     names::{CourseNames, Name, Names},
     proof::Proof,
     random::random,
+    reading::Reading,
     scripts,
     servers::{Addressed, Answer, Errands, Servers},
     tokens::{self, Token},
+    vouched::Look,
 };
 use crate::{
     entry::Course,
     error::Error,
-    key::Key,
     protocol::sealed::Sealed,
     scope::Scope,
     slot::Force,
@@ -84,11 +84,23 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// | who runs for it | `cacheback:{H}:l`, `cacheback:{H}:l:V` | string, 8 bytes | 5 s, renewed |
 /// | that somebody waits for that | `cacheback:{H}:w`, `cacheback:{H}:w:V` | string | 10 s |
 /// | what an invalidation deletes | `cacheback:t:all`, `cacheback:t:key:user:42`, `cacheback:t:uri://host/path?query`, `cacheback:t:path:/path`, `cacheback:t:below:/path`, `cacheback:t:tag:quotes`, `cacheback:t:group:quotes@host`, `cacheback:t:namespace:acme`; on all hosts without `//host`; `#` and a hash for what is long or unprintable | string, 8 bytes | at least 5 minutes, and a minute more than what they cover |
+/// | what every invalidation deletes with that, but for in a cluster: as long as it is there, what a reader has compared stands | `cacheback:e` | string, 8 bytes | a day |
 /// | what an invalidation of a tag changes | `cacheback:b` | string, 2,048 bytes | at least a day |
 /// | what instances tell each other | `cacheback:push` | channel | |
 ///
-/// So `redis-cli DEL cacheback:t:path:/quotes` invalidates a path in Redis, and `DEL cacheback:t:all` everything; what
-/// is in the memory of instances does not hear of it.
+/// So `redis-cli DEL cacheback:t:path:/quotes cacheback:e` invalidates a path in Redis, and `DEL cacheback:t:all
+/// cacheback:e` everything; without `cacheback:e`, as it has to be in a cluster, it takes until whoever has read it lately
+/// compares tokens again ([`max_unverified`](RedisStoreBuilder::max_unverified)). What is in the memory of instances does
+/// not hear of it.
+///
+/// # What a read costs
+///
+/// A read compares the tokens of all that could reach the response. Where an instance has done that within
+/// [`max_unverified`](RedisStoreBuilder::max_unverified), and `cacheback:e` is what it was, no invalidation has come
+/// since, and it asks for the response and that alone: a cache [without memory](crate::CacheBuilder::memory) is given
+/// nothing that was invalidated before it asked, and pays little more than a `GET`. Those who read at the same time
+/// ask in one command, 32 of them at most. In a cluster, where no command is for two nodes, all tokens are compared
+/// each time.
 ///
 /// # What Redis must be
 ///
@@ -116,7 +128,8 @@ pub(super) struct Settings {
 }
 
 struct Inner {
-    servers: Servers,
+    servers: Arc<Servers>,
+    reading: Arc<Reading>,
     names: Names,
     seal: Seal,
     max_value: usize,
@@ -154,9 +167,12 @@ impl RedisStore {
             let errands: Weak<dyn Errands> = Weak::<Inner>::clone(inner);
             let inner = Weak::clone(inner);
             let nudge = move || inner.upgrade().iter().for_each(|inner| inner.servers.nudge());
+            let (servers, names) = (Arc::new(Servers::new(servers, errands)), Names::new(&prefix));
+            let reading = Arc::new(Reading::new(Arc::clone(&servers), names.clone(), seal.clone()));
             Inner {
-                servers: Servers::new(servers, errands),
-                names: Names::new(&prefix),
+                servers,
+                reading,
+                names,
                 seal,
                 max_value,
                 leases: Arc::new(Leases::new(nudge)),
@@ -178,30 +194,6 @@ impl Inner {
 
     fn tokens(&self, tokens: &[Token<'_>]) -> Vec<Name> {
         tokens.iter().map(|token| self.names.token(token)).collect()
-    }
-
-    /// What a record says that was kept under a name and found at this moment, if what covers it is what covered it
-    /// then.
-    async fn opened(
-        &self,
-        key: &Key,
-        name: &Name,
-        Answer { value, era }: Answer,
-        proof: Option<Proof>,
-        now: u64,
-    ) -> Result<Option<Found>, StoreError> {
-        let Value::BulkString(bytes) = value else { return Ok(None) };
-        let envelope = Envelope::read(&Bytes::from(bytes), name, &self.seal);
-        let Some(envelope) = envelope.filter(|envelope| proof == Some(envelope.proof)) else { return Ok(None) };
-        let tags = self.tokens(&tokens::of_tags(key, envelope.tags.iter()));
-        if !tags.is_empty() {
-            let observed = self.ask(asking::read(&self.servers, &tags)).await?.tokens(tags.len())?;
-            if observed.map(|observed| Proof::of(era, &observed)) != Some(envelope.proof_of_tags) {
-                return Ok(None);
-            }
-        }
-        let age = Duration::from_micros(now.saturating_sub(envelope.claimed));
-        Ok(Some(Found { bytes: envelope.record, age }))
     }
 
     /// The buckets as they are now.
@@ -257,8 +249,8 @@ impl Inner {
                 }
             }
         }
-        let record = Answer { value: record, era };
-        let found = self.opened(&course.key, &names.record, record, Some(proof), claimed).await?;
+        let look = Look { record: Answer { value: record, era }, epoch: None, now: claimed };
+        let found = self.reading.opened(&course.key, &names.record, look, Some(proof)).await?.map(|(found, ..)| found);
         let run = Run { key: course.key.clone(), claimed, era, proof, buckets, lease };
         Ok(Claimed { found, since: Since(Arc::new(run)), held })
     }
@@ -298,7 +290,7 @@ impl Inner {
     }
 
     async fn forget(&self, course: &Course, run: &Run) -> Result<(), StoreError> {
-        let name = self.names.course(course).record;
+        let name = self.names.record(course);
         let forgetting = script(&scripts::FORGET, vec![name], [FORMAT.to_vec(), number(run.claimed)]);
         self.ask(vec![forgetting]).await?.done()
     }
@@ -314,7 +306,9 @@ impl Inner {
         // Each is told of by itself, as in a cluster none is deleted in the same moment as another.
         let deleting = self.tokens(&tokens::deleted_by(scope)).into_iter().map(|name| {
             let told = [self.names.channel().into_bytes(), message.encode()];
-            script(&scripts::INVALIDATE, vec![name], told)
+            // NOTE: `reading` asks for no token where the epoch is the same. In a cluster it asks for all.
+            let epoch = self.servers.is_one().then(|| self.names.epoch());
+            script(&scripts::INVALIDATE, [name].into_iter().chain(epoch).collect(), told)
         });
         self.ask(deleting.collect()).await?.done()
     }
@@ -402,19 +396,7 @@ impl Store for RedisStore {
     }
 
     fn fetch<'a>(&'a self, course: &'a Course) -> BoxFuture<'a, Result<Option<Found>, StoreError>> {
-        Box::pin(async move {
-            let (inner, name) = (&self.0, self.0.names.course(course).record);
-            let tokens = inner.tokens(&tokens::of_key(&course.key));
-            let mut commands =
-                vec![plain(&name, redis::cmd("GET").arg(&name).take()), plain(&name, redis::cmd("TIME"))];
-            commands.extend(asking::read(&inner.servers, &tokens));
-            let mut answers = inner.ask(commands).await?;
-            let (record, time) = (answers.next()?, answers.next()?);
-            let Value::Array(time) = time.value else { return Err(odd()) };
-            let [seconds, micros] = time.as_slice() else { return Err(odd()) };
-            let proof = answers.tokens(tokens.len())?.map(|observed| Proof::of(record.era, &observed));
-            inner.opened(&course.key, &name, record, proof, moment(seconds, micros)?).await
-        })
+        Box::pin(self.0.reading.fetch(course))
     }
 
     fn claim<'a>(&'a self, course: &'a Course, leasing: Leasing) -> BoxFuture<'a, Result<Claimed, StoreError>> {

@@ -25,6 +25,7 @@ mod kept;
 mod scripted;
 mod server;
 mod topology;
+mod vouched;
 
 const LONG: Duration = Duration::from_secs(30);
 
