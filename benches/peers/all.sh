@@ -22,6 +22,8 @@ echo 'in process' >&2
 "$programs/allocations" >>"$figures"
 echo 'instructions' >&2
 sh instructions.sh "$programs" >>"$figures"
+echo 'over Redis' >&2
+"$programs/redis" >>"$figures"
 echo 'over sockets' >&2
 sh sockets.sh "$programs" "${1:-10}" "${2:-3}" >>"$figures"
 

@@ -8,8 +8,9 @@
 //! * [`hits`], [`misses`], [`readers`]: what is done to each in process. `src/main.rs` measures it.
 //! * [`table`]: all figures as one table in Markdown.
 //!
-//! `src/bin/serve.rs` puts one contender behind a socket, `sockets.sh` asks it, nginx and Varnish in turn, and
-//! `instructions.sh` counts what main.rs does.
+//! In `src/bin`, `allocations` counts those of a hit, `redis` measures hits of caches that keep everything there, and `serve`
+//! puts one contender behind a socket; `sockets.sh` asks it, nginx and Varnish in turn. `instructions.sh` counts what
+//! main.rs does.
 
 #[allow(clippy::type_complexity, reason = "as the workspace that it belongs to has it")]
 #[path = "../../cases/mod.rs"]
@@ -20,6 +21,12 @@ pub mod misses;
 pub mod origin;
 pub mod readers;
 pub mod table;
+
+/// The request of all cases.
+#[must_use]
+pub fn request() -> http::Request<axum::body::Body> {
+    cases::request()
+}
 
 /// The runtime of a case: nobody drives it but the case.
 ///

@@ -67,7 +67,7 @@ fn another(asked: &mut usize) -> Request<Body> {
 }
 
 /// Reads a response to its end, whenever that comes.
-pub(crate) async fn read<B: http_body::Body>(response: Response<B>) {
+pub async fn read<B: http_body::Body>(response: Response<B>) {
     let mut body = pin!(response.into_body());
     while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         black_box(frame.is_ok());

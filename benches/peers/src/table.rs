@@ -7,17 +7,26 @@ use crate::contenders::{ALL, BARE, IDEAL};
 /// Those beside [`ALL`] that are asked over sockets only.
 const SERVERS: [&str; 2] = ["nginx", "varnish"];
 
+/// The columns, each with what stands behind its figures in brackets.
+const COLUMNS: [&str; 11] = [
+    "fresh hit: ns (× handler, × ideal)",
+    "instructions (× handler, × ideal)",
+    "allocations",
+    "64 KiB instead of 1 KiB: ×",
+    "stale hit: ns (× fresh)",
+    "instructions (× fresh)",
+    "miss: ns (× handler)",
+    "instructions (× handler)",
+    "1,000 readers of a cold key: runs, p99 in ms",
+    "over sockets: hits/s (× handler)",
+    "over Redis: × raw GETs",
+];
+
 /// Makes it of lines `who|what|value`. Where there are several values for one thing, it is their median.
 #[must_use]
 pub fn of(lines: &str) -> String {
     let figures = Figures(lines.lines().filter_map(parse).collect());
-    let mut table = String::from(
-        "| | fresh hit, ns | × handler | × ideal | instructions | × handler | × ideal | allocations | 64 KiB / 1 KiB \
-         | stale hit, ns | instructions | miss, ns | × handler | instructions | × handler | 1,000 readers: runs \
-         | p99, ms | hits/s over sockets | × handler | over Redis × raw GET |\n|---|",
-    );
-    table.push_str(&"--:|".repeat(19));
-    table.push('\n');
+    let mut table = format!("| | {} |\n|---|{}\n", COLUMNS.join(" | "), "--:|".repeat(COLUMNS.len()));
     for who in ALL.into_iter().chain(SERVERS) {
         let _infallible = writeln!(table, "| {} | {} |", label(who, lines), figures.row(who).join(" | "));
     }
@@ -38,35 +47,34 @@ fn parse(line: &str) -> Option<(&str, &str, f64)> {
 struct Figures<'a>(Vec<(&'a str, &'a str, f64)>);
 
 impl Figures<'_> {
-    fn row(&self, who: &str) -> [String; 19] {
-        let net = |what: &str| self.net(who, what);
-        let (fresh, stale, miss) = (net("fresh"), net("stale"), net("miss"));
-        let instructions = |case: &str| net(&format!("{case} instructions"));
+    fn row(&self, who: &str) -> [String; COLUMNS.len()] {
+        let both =
+            |what: &str| beside(self.net(who, what), [self.ratio(who, what, BARE), self.ratio(who, what, IDEAL)]);
+        let to_handler = |what: &str| beside(self.net(who, what), [self.ratio(who, what, BARE)]);
+        let to_fresh =
+            |what: &str, fresh| beside(self.net(who, what), [over(self.net(who, what), self.net(who, fresh))]);
+        let crowd = [self.get(who, "runs"), self.get(who, "p99")];
         [
-            number(fresh),
-            self.ratio(who, "fresh", BARE),
-            self.ratio(who, "fresh", IDEAL),
-            number(instructions("fresh")),
-            self.ratio(who, "fresh instructions", BARE),
-            self.ratio(who, "fresh instructions", IDEAL),
-            number(net("fresh allocations")),
-            of_one(self.net_of(who, "fresh 64", "fresh"), fresh),
-            number(stale),
-            number(instructions("stale")),
-            number(miss),
-            self.ratio(who, "miss", BARE),
-            number(instructions("miss")),
-            self.ratio(who, "miss instructions", BARE),
-            number(self.get(who, "runs")),
-            number(self.get(who, "p99")),
-            number(self.get(who, "sockets")),
-            self.ratio(who, "sockets", BARE),
-            of_one(self.get(who, "redis"), Some(1.0)),
+            both("fresh"),
+            both("fresh instructions"),
+            number(self.net(who, "fresh allocations")),
+            ratio(over(self.net_of(who, "fresh 64", "fresh"), self.net(who, "fresh"))),
+            to_fresh("stale", "fresh"),
+            to_fresh("stale instructions", "fresh instructions"),
+            to_handler("miss"),
+            to_handler("miss instructions"),
+            if crowd[0].is_some() { crowd.map(number).join(", ") } else { none() },
+            beside(self.get(who, "sockets"), [self.ratio_of_rounds(who, "sockets", BARE)]),
+            ratio(self.get(who, "redis")),
         ]
     }
 
+    fn all(&self, who: &str, what: &str) -> Vec<f64> {
+        self.0.iter().filter(|(w, x, _)| (*w, *x) == (who, what)).map(|(.., value)| *value).collect()
+    }
+
     fn get(&self, who: &str, what: &str) -> Option<f64> {
-        let mut values: Vec<_> = self.0.iter().filter(|(w, x, _)| (*w, *x) == (who, what)).map(|(.., v)| *v).collect();
+        let mut values = self.all(who, what);
         (!values.is_empty()).then(|| median(&mut values))
     }
 
@@ -80,13 +88,32 @@ impl Figures<'_> {
         Some(self.get(who, what)? - self.get("harness", harness).unwrap_or_default())
     }
 
-    fn ratio(&self, who: &str, what: &str, one: &str) -> String {
-        of_one(self.net(who, what), self.net(one, what))
+    fn ratio(&self, who: &str, what: &str, one: &str) -> Option<f64> {
+        over(self.net(who, what), self.net(one, what))
+    }
+
+    /// The median of the rounds' ratios: a machine that is slower for a while is so for both.
+    fn ratio_of_rounds(&self, who: &str, what: &str, one: &str) -> Option<f64> {
+        let (values, ones) = (self.all(who, what), self.all(one, what));
+        let mut ratios: Vec<_> = values.iter().zip(ones).map(|(value, one)| value / one).collect();
+        (!ratios.is_empty()).then(|| median(&mut ratios))
     }
 }
 
-fn of_one(value: Option<f64>, one: Option<f64>) -> String {
-    value.zip(one).map_or_else(none, |(value, one)| format!("{:.2}", value / one))
+fn over(value: Option<f64>, one: Option<f64>) -> Option<f64> {
+    Some(value? / one?)
+}
+
+/// A figure, and what it is of others.
+fn beside<const N: usize>(value: Option<f64>, ratios: [Option<f64>; N]) -> String {
+    match value {
+        Some(_) => format!("{} ({})", number(value), ratios.map(ratio).join(", ")),
+        None => none(),
+    }
+}
+
+fn ratio(value: Option<f64>) -> String {
+    value.map_or_else(none, |value| if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") })
 }
 
 /// A whole number, its thousands parted.
@@ -117,9 +144,9 @@ fn label(who: &str, lines: &str) -> String {
         "ideal" => "the ideal hit".into(),
         "bare" => format!("bare handler (axum {})", version("axum")),
         "cacheback" => "**cacheback**".into(),
-        "hitbox-bincode" => format!("hitbox {}, Moka, bincode", version("hitbox")),
-        "hitbox-json" => format!("hitbox {}, Moka, JSON", version("hitbox")),
-        "http-cache-tower-server" => format!("{who} {}, Moka", version(who)),
+        "hitbox-bincode" => format!("hitbox {}, bincode", version("hitbox")),
+        "hitbox-json" => format!("hitbox {}, JSON", version("hitbox")),
+        "http-cache-tower-server" => format!("{who} {}", version(who)),
         _ => format!("{who} {}", version(who)),
     }
 }

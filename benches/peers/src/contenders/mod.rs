@@ -50,6 +50,9 @@ pub fn stale() -> impl Iterator<Item = &'static str> {
     caches().filter(|name| !["axum-response-cache", "http-cache-tower-server"].contains(name))
 }
 
+/// And those that can keep everything in Redis.
+pub const OVER_REDIS: [&str; 4] = ["cacheback", "tower-http-cache", "hitbox-bincode", "hitbox-json"];
+
 /// How many responses each may keep: more than any case makes.
 const ENTRIES: u64 = 100_000;
 
@@ -113,5 +116,20 @@ pub fn meet<S: Inner, V: Visitor>(name: &str, inner: S, life: Life, visitor: V) 
         "hitbox-json" => visitor.visit(hitbox::around(inner, life, hitbox::JsonFormat)),
         "http-cache-tower-server" => visitor.visit(http_cache_tower_server::around(inner)),
         _ => panic!("no contender of the name {name}"),
+    }
+}
+
+/// The same, nothing kept but in the Redis of this URL.
+///
+/// # Panics
+///
+/// Where there is none of that name, or no server.
+pub async fn meet_over_redis<S: Inner, V: Visitor>(name: &str, inner: S, url: &str, visitor: V) -> V::Output {
+    match name {
+        "cacheback" => visitor.visit(cacheback::over_redis(inner, url).await),
+        "tower-http-cache" => visitor.visit(tower_http_cache::over_redis(inner, url).await),
+        "hitbox-bincode" => visitor.visit(hitbox::over_redis(inner, url, hitbox::BincodeFormat)),
+        "hitbox-json" => visitor.visit(hitbox::over_redis(inner, url, hitbox::JsonFormat)),
+        _ => panic!("{name} knows no Redis"),
     }
 }

@@ -1,4 +1,4 @@
-//! tower-http-cache over its memory backend, no compression, no tags, no automatic refreshes: each would cost a hit
+//! tower-http-cache over its memory or its Redis backend, no compression, no tags, no automatic refreshes: each would cost a hit
 //! something. Keyed by path and query. A hit tells neither its age nor that it is one.
 //!
 //! It takes bodies only that threads may share a reference to, which axum's is not: a miss, and nothing else, goes through
@@ -13,16 +13,29 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
+use redis::aio::ConnectionManagerConfig;
 use sync_wrapper::SyncWrapper;
 use tower::{Layer, ServiceExt};
-use tower_http_cache::prelude::{CacheLayer, InMemoryBackend};
+use tower_http_cache::prelude::{CacheBackend, CacheLayer, InMemoryBackend, RedisBackend};
 
 use super::{Answers, ENTRIES, Life};
 use crate::{cases::HOUR, origin::Inner};
 
 pub(super) fn around<S: Inner>(inner: S, life: Life) -> impl Answers {
     let lifetime = if life == Life::Fresh { HOUR } else { Duration::from_nanos(1) };
-    CacheLayer::builder(InMemoryBackend::new(ENTRIES))
+    over(inner, lifetime, InMemoryBackend::new(ENTRIES))
+}
+
+/// Patient, as its documentation advises.
+pub(super) async fn over_redis<S: Inner>(inner: S, url: &str) -> impl Answers + use<S> {
+    let patient = ConnectionManagerConfig::new().set_response_timeout(Some(Duration::from_secs(5)));
+    let client = redis::Client::open(url).expect("a URL");
+    let connection = client.get_connection_manager_with_config(patient).await.expect("a server");
+    over(inner, HOUR, RedisBackend::new(connection))
+}
+
+fn over<S: Inner>(inner: S, lifetime: Duration, backend: impl CacheBackend) -> impl Answers {
+    CacheLayer::builder(backend)
         .ttl(lifetime)
         .stale_while_revalidate(HOUR)
         .build()
