@@ -71,6 +71,10 @@ end() {
     runs=$(cat "$scratch/$1.out")
 }
 
+# What Varnish writes into its log of a request, which nobody reads here.
+unlogged=-VCL_call,-VCL_return,-ReqStart,-ReqMethod,-ReqURL,-ReqProtocol,-ReqHeader,-ReqUnset,-ReqAcct,-RespProtocol
+unlogged=$unlogged,-RespStatus,-RespReason,-RespHeader,-RespUnset,-Hit,-Timestamp,-Begin,-End,-Link,-SessOpen,-SessClose
+
 # Each is started, looked at and asked for a while, one after another, round by round.
 contenders="constant ideal cacheback bare axum-response-cache tower-http-cache hitbox-bincode hitbox-json
     http-cache-tower-server nginx varnish"
@@ -99,10 +103,9 @@ while [ $round -lt "$rounds" ]; do
             start nginx nginx -p "$dir" -c nginx.conf
             ;;
         varnish)
-            # One pool of threads, as there is one core; a thread waits a while for the next request on its connection.
             sed "s/ORIGIN/$port/" default.vcl >"$dir/default.vcl"
             start varnish varnishd -F -n "$dir/work" -f "$dir/default.vcl" -a "127.0.0.1:$here" -s malloc,64m \
-                -p thread_pools=1 -p thread_pool_min=100 -p timeout_idle=3600
+                -p thread_pools=1 -p thread_pool_min=100 -p timeout_idle=3600 -p timeout_linger=1 -p "vsl_mask=$unlogged"
             ;;
         *) start "$who" "$programs/serve" "$who" "$here" ;;
         esac
@@ -113,6 +116,7 @@ while [ $round -lt "$rounds" ]; do
         echo "$who|sockets|$(sed -n 's,^Requests/sec: *,,p' "$scratch/wrk")"
         end "$who" "$server"
         [ -z "$origin" ] || end origin "$origin"
+        servers=
         case $who in
         bare) ;;
         constant | ideal) [ "$runs" = 0 ] || fail "$who: its handler ran $runs times" ;;

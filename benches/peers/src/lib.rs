@@ -6,7 +6,7 @@
 //! * [`origin`]: the handler behind each cache, which counts its runs.
 //! * [`contenders`]: who takes part, one file each, with its settings and why they are the best for it.
 //! * [`hits`], [`misses`], [`readers`]: what is done to each in process. `src/main.rs` measures it.
-//! * [`table`]: all figures as one table in Markdown.
+//! * [`table`]: all figures as one table in Markdown; [`notes`]: how each contender was set.
 //!
 //! In `src/bin`, `allocations` counts those of a hit, `redis` measures hits of caches that keep everything there, and `serve`
 //! puts one contender behind a socket; `sockets.sh` asks it, nginx and Varnish in turn. `instructions.sh` counts what
@@ -18,6 +18,7 @@ mod cases;
 pub mod contenders;
 pub mod hits;
 pub mod misses;
+pub mod notes;
 pub mod origin;
 pub mod readers;
 pub mod table;

@@ -3,7 +3,7 @@
 //! * `peers time` prints times, allocations and what a crowd of readers sees, a line for each figure: `who|what|value`.
 //!   Times are medians of many rounds, in which all contenders take turns.
 //! * `peers call CASE WHO TIMES` does one case so many times, for whoever counts its instructions from outside.
-//! * `peers table` makes one table of all such lines on its standard input.
+//! * `peers table` makes one table of all such lines on its standard input, and says below how each was set.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ use std::{
 use peers::{
     contenders::{self, ALL, BARE},
     hits::{self, Hit},
-    misses, readers, table,
+    misses, notes, readers, table,
 };
 
 const KIB: usize = 1_024;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             crowds();
         }
         ["call", case, who, times] => call(case, who, times.parse()?),
-        ["table"] => print!("{}", table::of(&io::read_to_string(io::stdin())?)),
+        ["table"] => print!("{}\n{}", table::of(&io::read_to_string(io::stdin())?), notes::all()),
         _ => return Err("what to do? time, call or table".into()),
     }
     Ok(())

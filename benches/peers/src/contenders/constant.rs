@@ -1,4 +1,4 @@
-//! No cache either: a service that clones one response. What a server over sockets costs by itself.
+//! No cache: a service that clones one response. What a server over sockets costs by itself.
 
 use std::{convert::Infallible, future::ready};
 
