@@ -1,9 +1,9 @@
 #!/bin/sh
 # cacheback beside every other cache: sh benches/peers/all.sh [SECONDS [ROUNDS]]
 #
-# Installs what it needs, builds with optimisation, runs every case, and prints one table in Markdown and nothing else on
-# its standard output. SECONDS (10) and ROUNDS (3) are those of each server over sockets. Keep the machine quiet
-# meanwhile: it takes some eight minutes and two cores.
+# Installs what it needs, builds with optimisation, runs every case, and prints on its standard output one table in
+# Markdown, what it was measured with and how each contender was set. SECONDS (10) and ROUNDS (3) are those of each server
+# over sockets. Keep the machine quiet meanwhile: it takes some eight minutes, without the build, and two cores.
 set -eu
 cd "$(dirname "$0")"
 
@@ -13,7 +13,7 @@ if missing valgrind wrk nginx varnishd redis-server curl; then
     apt-get install -qy valgrind wrk nginx varnish redis-server curl >&2
 fi
 
-cargo build --locked --release >&2
+cargo build --release >&2
 programs=${CARGO_TARGET_DIR:-target}/release
 figures=$(mktemp)
 trap 'rm -f "$figures"' EXIT

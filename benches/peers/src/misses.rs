@@ -7,7 +7,7 @@ use http::{Request, Response, Uri};
 
 use crate::{
     cases::{self, KIB},
-    contenders::{self, Answers, Life, Visitor},
+    contenders::{self, Answers, BARE, Life, Visitor},
     origin::{Manner, Origin},
 };
 
@@ -33,18 +33,19 @@ pub fn harness() -> Misses {
 #[must_use]
 pub fn of(name: &str) -> Misses {
     let origin = Origin::new(KIB, Manner::AtOnce);
-    contenders::meet(name, origin.handler(), Life::Fresh, Ask { origin: origin.clone() })
+    contenders::meet(name, origin.handler(), Life::Fresh, Ask { origin: origin.clone(), stores: name != BARE })
 }
 
 struct Ask {
     origin: Origin,
+    stores: bool,
 }
 
 impl Visitor for Ask {
     type Output = Misses;
 
     fn visit<S: Answers>(self, mut service: S) -> Misses {
-        let (runtime, mut asked) = (crate::runtime(), 0);
+        let (runtime, mut asked, mut first) = (crate::runtime(), 0, true);
         Box::new(move |calls| {
             runtime.block_on(async {
                 for _ in 0..calls {
@@ -54,6 +55,12 @@ impl Visitor for Ask {
                 }
             });
             assert_eq!(self.origin.runs(), asked, "each was a miss");
+            if first && self.stores {
+                let Ok(again) = runtime.block_on(service.call(of_page(asked))) else { panic!("nothing fails") };
+                runtime.block_on(read(again));
+                assert_eq!(self.origin.runs(), asked, "and was stored");
+                first = false;
+            }
         })
     }
 }
@@ -61,8 +68,12 @@ impl Visitor for Ask {
 /// A request that differs from all before it.
 fn another(asked: &mut usize) -> Request<Body> {
     *asked += 1;
+    of_page(*asked)
+}
+
+fn of_page(number: usize) -> Request<Body> {
     let mut request = cases::request::<Body>();
-    *request.uri_mut() = Uri::try_from(format!("/quotes/{asked}")).expect("a URI");
+    *request.uri_mut() = Uri::try_from(format!("/quotes/{number}")).expect("a URI");
     request
 }
 

@@ -2,27 +2,27 @@
 
 use std::fmt::Write;
 
-/// A line for each: its name and its settings.
+/// A line for each.
 #[must_use]
 pub fn all() -> String {
     let mut notes = String::new();
-    for (who, source) in SOURCES {
-        let _infallible = writeln!(notes, "* {who}: {}", head(source));
+    for source in SOURCES {
+        let _infallible = writeln!(notes, "* {}", head(source));
     }
     notes
 }
 
-const SOURCES: [(&str, &str); 10] = [
-    ("one response for everybody", include_str!("contenders/constant.rs")),
-    ("the ideal hit", include_str!("contenders/ideal.rs")),
-    ("cacheback", include_str!("contenders/cacheback.rs")),
-    ("bare handler", include_str!("contenders/bare.rs")),
-    ("axum-response-cache", include_str!("contenders/axum_response_cache.rs")),
-    ("tower-http-cache", include_str!("contenders/tower_http_cache.rs")),
-    ("hitbox", include_str!("contenders/hitbox.rs")),
-    ("http-cache-tower-server", include_str!("contenders/http_cache_tower_server.rs")),
-    ("nginx", include_str!("../nginx.conf")),
-    ("Varnish", include_str!("../default.vcl")),
+const SOURCES: [&str; 10] = [
+    include_str!("contenders/constant.rs"),
+    include_str!("contenders/ideal.rs"),
+    include_str!("contenders/cacheback.rs"),
+    include_str!("contenders/bare.rs"),
+    include_str!("contenders/axum_response_cache.rs"),
+    include_str!("contenders/tower_http_cache.rs"),
+    include_str!("contenders/hitbox.rs"),
+    include_str!("contenders/http_cache_tower_server.rs"),
+    include_str!("../nginx.conf"),
+    include_str!("../default.vcl"),
 ];
 
 /// The comment that a file begins with, on one line.

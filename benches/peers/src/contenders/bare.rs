@@ -1,4 +1,4 @@
-//! No cache: the axum handler itself, called as a server calls a router. The measure of all the others.
+//! The bare handler: an axum router without a cache, called as a server calls it. The measure of all the others.
 
 use super::Answers;
 use crate::origin::Inner;

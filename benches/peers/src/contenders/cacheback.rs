@@ -1,6 +1,6 @@
 //! cacheback as it is set when nobody sets anything, but for room for all that the cases store: application mode with
-//! every check of the request and the response, `Age` and `Cache-Status` on every hit. Over Redis it keeps nothing in memory and verifies a token for each scope of the
-//! request on each read.
+//! every check of the request and the response, `Age` and `Cache-Status` on every hit. Over Redis it keeps nothing in
+//! memory and verifies on each read that nothing it names was invalidated.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! No cache: a service that clones one response. What a server over sockets costs by itself.
+//! One response for everybody: a service that clones it and does nothing else. What a server over sockets costs by itself.
 
 use std::{convert::Infallible, future::ready};
 
