@@ -134,7 +134,7 @@ impl StoredResponse {
         Self {
             status: self.status,
             tagged: self.tagged && headers.get(header::ETAG) == self.headers.get(header::ETAG),
-            headers,
+            headers: fitted(&headers),
             body: self.body.clone(),
             trailers: self.trailers.clone(),
             said: self.said.clone(),
@@ -191,13 +191,12 @@ impl StoredResponse {
         if trailers.is_none() && has_content(self.status) {
             self.headers.insert(header::CONTENT_LENGTH, number(body.len() as u64));
         }
-        // A map has room for half as much again, and more; its clone has none.
-        self.headers = self.headers.clone();
+        self.headers = fitted(&self.headers);
         self.body = body;
         self.trailers = trailers.map(|trailers| {
             let mut copies = HeaderMap::with_capacity(trailers.keys_len());
             copy(&trailers.iter().filter(|(name, _)| omitted.keeps_trailer(name)).collect::<Vec<_>>(), &mut copies);
-            Box::new(copies.clone())
+            Box::new(fitted(&copies))
         });
         self
     }
@@ -247,17 +246,16 @@ impl StoredResponse {
     pub(crate) fn weight(&self) -> usize {
         let map = |headers: &HeaderMap| {
             let values: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-            // The second line of a field and those after it lie in a list of their own, which doubles as it grows.
-            let more = match headers.len() - headers.keys_len() {
-                0 => 0,
-                lines => lines.next_power_of_two().max(4),
-            };
-            values + headers.keys_len() * 104 + headers.capacity() * 6 + more * 72
+            // The second line of a field and those after it lie in a list of their own.
+            let more = headers.len() - headers.keys_len();
+            // A name that is none of the standard ones has a count of readers. Those of ours are standard.
+            let counts = headers.keys_len().saturating_sub(PLACES + 1) * 24;
+            values + headers.keys_len() * 104 + counts + headers.capacity() * 6 + more * 72
         };
         let trailers = self.trailers.as_deref().map_or(0, |trailers| size_of::<HeaderMap>() + map(trailers));
-        // Values and body have a count of readers each, and the stated length is written into a place of its own.
+        // Values and body have a count of readers each.
         let own: usize = self.own.iter().map(|line| size_of::<HeaderValue>() + line.len() + 24).sum();
-        size_of::<Self>() + map(&self.headers) + self.body.len() + trailers + self.said.len() + own + 2 * 24 + 44
+        size_of::<Self>() + map(&self.headers) + self.body.len() + trailers + self.said.len() + own + 2 * 24
     }
 
     /// What is said of giving it out, after what caches further in have said.
@@ -409,6 +407,11 @@ pub(crate) fn without_content<B: http_body::Body>(mut response: Response<Body<B>
     }
     response.body_mut().detach();
     response.map(|_| Body::none())
+}
+
+/// The same fields in a map that has no room for more: one that has grown has room for half as many again.
+fn fitted(fields: &HeaderMap) -> HeaderMap {
+    fields.clone()
 }
 
 /// A copy of its exact size, for the same reason as those below.
