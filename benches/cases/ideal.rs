@@ -24,10 +24,12 @@ pub(crate) struct Ideal(Arc<Shared>);
 
 struct Shared {
     hasher: ahash::RandomState,
-    shards: [RwLock<HashMap<Box<[u8]>, Arc<Stored>, ahash::RandomState>>; 16],
+    shards: [RwLock<Shard>; 16],
     /// What a request is answered that may not have what is stored.
     otherwise: Response<Bytes>,
 }
+
+type Shard = HashMap<Box<[u8]>, Arc<Stored>, ahash::RandomState>;
 
 struct Stored {
     headers: HeaderMap,

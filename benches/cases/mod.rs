@@ -4,6 +4,7 @@
 //! the response a 200 with six fields and a body of 1 KiB unless a case says otherwise, read to its end. A case is called
 //! over and over; what it needs is made before.
 
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 #![allow(dead_code, reason = "each bench uses some of it")]
 
 pub(crate) mod ideal;
@@ -82,6 +83,39 @@ pub(crate) fn stale(body: usize) -> Call {
 /// The same of a response that does not say so: it gets a field that does.
 pub(crate) fn stale_by_the_layer(body: usize) -> Call {
     hit(&CachebackLayer::new(Freshness::new(Duration::ZERO)), response(body), request)
+}
+
+/// One who answers a request.
+pub(crate) type Answer = Box<dyn FnMut(Request<Full<Bytes>>) + Send>;
+
+/// The ideal hit and a fresh hit of ours, of all pages that are asked for, each to be asked on so many threads.
+pub(crate) fn shared(threads: usize, pages: u32) -> [(&'static str, Vec<Answer>); 2] {
+    let (ideal, cache) = (ideal::Ideal::new(response(KIB)), cacheback::Cache::builder().memory(1 << 30).build());
+    let inner = service_fn(async |_: Request<Full<Bytes>>| Ok::<_, Infallible>(response(KIB).map(Full::new)));
+    let ours = cache.layer(HOUR).layer(inner);
+    for page in 0..pages {
+        fill(ours.clone().call(page_request(page)));
+        drop(ready(ideal.clone().call(page_request(page))));
+    }
+    [
+        ("ideal hit", (0..threads).map(|_| answers(ideal.clone())).collect()),
+        ("fresh hit", (0..threads).map(|_| answers(ours.clone())).collect()),
+    ]
+}
+
+fn answers<S, B>(mut service: S) -> Answer
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    B: http_body::Body,
+{
+    Box::new(move |request| read(ready(service.call(request)).unwrap_or_else(|never| match never {})))
+}
+
+/// The request for one of many pages.
+pub(crate) fn page_request(page: u32) -> Request<Full<Bytes>> {
+    let mut request = request();
+    *request.uri_mut() = format!("/quotes/{page}").parse().expect("a URI");
+    request
 }
 
 /// A fresh hit within a router, as its routes are called.
