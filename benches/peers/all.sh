@@ -3,7 +3,7 @@
 #
 # Installs what it needs, builds with optimisation, runs every case, and prints on its standard output one table in
 # Markdown, what it was measured with and how each contender was set. SECONDS (10) and ROUNDS (3) are those of each server
-# over sockets. Keep the machine quiet meanwhile: it takes some eight minutes, without the build, and two cores.
+# over sockets. Keep the machine quiet meanwhile: it takes some nine minutes, without the build, and two cores.
 set -eu
 cd "$(dirname "$0")"
 

@@ -77,9 +77,13 @@ unlogged=$unlogged,-RespStatus,-RespReason,-RespHeader,-RespUnset,-Hit,-Timestam
 
 # Each is started, looked at and asked for a while, one after another, round by round.
 contenders="constant ideal cacheback bare axum-response-cache tower-http-cache hitbox-bincode hitbox-json
-    http-cache-tower-server nginx varnish"
-echo "nginx|label|$(nginx -v 2>&1 | sed 's,.*/,nginx ,'), \`proxy_cache\`"
-echo "varnish|label|$(varnishd -V 2>&1 | sed -n 's/varnishd (varnish-\([0-9.]*\).*/Varnish \1/p'), malloc"
+    http-cache-tower-server nginx nginx-sendfile varnish varnish-default"
+version="nginx $(nginx -v 2>&1 | sed 's,.*/,,'), \`proxy_cache\`"
+echo "nginx|label|$version"
+echo "nginx-sendfile|label|$version, \`sendfile on\`"
+version="Varnish $(varnishd -V 2>&1 | sed -n 's/varnishd (varnish-\([0-9.]*\).*/\1/p'), malloc"
+echo "varnish|label|$version"
+echo "varnish-default|label|$version, lingering and logging as it comes"
 
 round=0
 while [ $round -lt "$rounds" ]; do
@@ -89,7 +93,7 @@ while [ $round -lt "$rounds" ]; do
         here=$port
         origin=
         case $who in
-        nginx | varnish)
+        nginx* | varnish*)
             next_port
             start origin "$programs/serve" bare "$port"
             origin=$started
@@ -98,14 +102,18 @@ while [ $round -lt "$rounds" ]; do
             ;;
         esac
         case $who in
-        nginx)
-            sed "s/ORIGIN/$port/; s/PORT/$here/" nginx.conf >"$dir/nginx.conf"
-            start nginx nginx -p "$dir" -c nginx.conf
+        nginx*)
+            sendfile=off
+            [ "$who" = nginx ] || sendfile=on
+            sed "s/ORIGIN/$port/; s/PORT/$here/; s/SENDFILE/$sendfile/" nginx.conf >"$dir/nginx.conf"
+            start "$who" nginx -p "$dir" -c nginx.conf
             ;;
-        varnish)
+        varnish*)
             sed "s/ORIGIN/$port/" default.vcl >"$dir/default.vcl"
-            start varnish varnishd -F -n "$dir/work" -f "$dir/default.vcl" -a "127.0.0.1:$here" -s malloc,64m \
-                -p thread_pools=1 -p thread_pool_min=100 -p timeout_idle=3600 -p timeout_linger=1 -p "vsl_mask=$unlogged"
+            set -- -p timeout_linger=1 -p "vsl_mask=$unlogged"
+            [ "$who" = varnish ] || set --
+            start "$who" varnishd -F -n "$dir/work" -f "$dir/default.vcl" -a "127.0.0.1:$here" -s malloc,64m \
+                -p thread_pools=1 -p thread_pool_min=100 -p timeout_idle=3600 "$@"
             ;;
         *) start "$who" "$programs/serve" "$who" "$here" ;;
         esac

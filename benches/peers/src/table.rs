@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::contenders::{ALL, BARE, IDEAL};
 
 /// Those beside [`ALL`] that are asked over sockets only.
-const SERVERS: [&str; 2] = ["nginx", "varnish"];
+const SERVERS: [&str; 4] = ["nginx", "nginx-sendfile", "varnish", "varnish-default"];
 
 /// The columns, each with what stands behind its figures in brackets.
 const COLUMNS: [&str; 11] = [
