@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::{
     clock::Instant,
     entry::{Entry, Fields},
@@ -39,7 +41,7 @@ pub(crate) struct Slot<V> {
     /// Tells this version of the slot from the others.
     pub(crate) serial: u64,
     /// The newest comes first: of several that are selected it is the one to use (RFC 9111 §4.1).
-    pub(crate) variants: Vec<Kept<V>>,
+    pub(crate) variants: SmallVec<[Kept<V>; 1]>,
     /// All fields that ever selected among the variants. They outlive the variants.
     pub(crate) fields: Option<Fields>,
     /// Until when requests do not wait for one another.
@@ -87,7 +89,7 @@ pub enum Force {
 
 impl<V> Slot<V> {
     pub(crate) fn new(key: Key) -> Self {
-        Self { key, serial: 0, variants: Vec::new(), fields: None, mark: None, back_off: None, shown: None }
+        Self { key, serial: 0, variants: SmallVec::new(), fields: None, mark: None, back_off: None, shown: None }
     }
 
     /// Whether nothing is known any more.
@@ -122,8 +124,6 @@ impl<V> Slot<V> {
         self.settle(entry.judged.fields.as_ref());
         let used = AtomicU64::new(self.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0) + 1);
         let at = self.variants.partition_point(|kept| kept.entry.run > entry.run);
-        // As much as is needed: a list that grows by itself has room for four.
-        self.variants.reserve_exact(1);
         self.variants.insert(at, Kept { entry, expired: false, used });
         Admission::Stored
     }
@@ -131,7 +131,7 @@ impl<V> Slot<V> {
     /// Holds this entry and no other.
     pub(crate) fn hold(&mut self, entry: Arc<Entry<V>>) {
         self.learn(entry.judged.fields.as_ref());
-        self.variants = vec![Kept { entry, expired: false, used: AtomicU64::new(0) }];
+        self.variants = smallvec![Kept { entry, expired: false, used: AtomicU64::new(0) }];
     }
 
     /// Remembers nothing but what selects among the variants: a run went well.
@@ -207,7 +207,7 @@ impl<V> Slot<V> {
     pub(crate) fn invalidate(&mut self, scope: &Scope, force: Force, now: Instant) -> usize {
         let mut reached = 0;
         let key = &self.key;
-        self.variants.retain_mut(|kept| {
+        self.variants.retain(|kept| {
             if !scope.matches(key, kept.entry.tags()) {
                 return true;
             }
@@ -247,12 +247,14 @@ impl<V> Slot<V> {
     /// What the slot takes in memory.
     pub(crate) fn weight(&self) -> u64 {
         let variants = self.variants.iter().map(|kept| {
-            let entry = size_of::<Kept<V>>() + COUNTS + size_of::<Entry<V>>() - size_of::<V>();
+            let entry = COUNTS + size_of::<Entry<V>>() - size_of::<V>();
             let selecting = kept.entry.variant.as_ref().map_or(0, |variant| COUNTS + variant.len());
             let judged = &kept.entry.judged;
             entry + judged.tags.weight() + names(judged.fields.as_ref()) + names(judged.withheld.as_ref()) + selecting
         });
-        let own = size_of::<Self>() + COUNTS + COUNTS + self.key.len() + names(self.fields.as_ref()) + PLACE_WEIGHT;
+        // The first has its place in the slot; where there are several none has, and the list doubles as it grows.
+        let list = if self.variants.spilled() { self.variants.capacity() * size_of::<Kept<V>>() } else { 0 };
+        let own = list + size_of::<Self>() + COUNTS + COUNTS + self.key.len() + names(self.fields.as_ref()) + PLACE_WEIGHT;
         let postings: usize = self.headings().map(Heading::weight).sum();
         // What a value weighs may be somebody else's word.
         let values = self.variants.iter().fold(0, |sum: usize, kept| sum.saturating_add(kept.entry.weight));
