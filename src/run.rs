@@ -5,7 +5,7 @@
 //! the view, the deadline, the panic and the landing: what a response means is said in `settling`, who gets it in `desk`,
 //! and what others have made already in `consult`.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, task};
 use tower_service::Service;
@@ -153,7 +153,8 @@ where
         }
     };
     if let Ok(runtime) = runtime {
-        runtime.spawn(telemetry::in_run_span(job.kind, run::<S, P, Req>(job)));
+        // Boxed: tokio moves a task's future three times, and this one is large.
+        runtime.spawn(telemetry::in_run_span(job.kind, Box::pin(run::<S, P, Req>(job))));
     }
 }
 
@@ -198,26 +199,7 @@ where
         beginning.begun();
     }
     let warm = base.as_ref().is_some_and(|base| base.servable);
-    let work = async {
-        if kind == RunKind::Background {
-            // The reader's answer is written first, also where one thread does everything.
-            task::yield_now().await;
-        }
-        let (mut asked, request) = match &route.cache.shared().tier {
-            None => (Consulted::default(), request),
-            Some(tier) => {
-                let budget = budget.unwrap_or_else(|| tier.budget());
-                consult::<P, Req>(tier, &route, &desk.lead, request, base.as_ref(), how, &budget).await
-            }
-        };
-        if let Some((found, whence)) = asked.found.take() {
-            desk.lead.land(Landing::Vacated);
-            desk.deliver(Delivery::Found(request, found, whence));
-            return End::Spared;
-        }
-        work::<S, P, Req>(&route, service, request, base.as_ref(), &desk, Outset { kind, started, asked }).await
-    };
-    let supervised = Supervised {
+    let mut supervised = Supervised {
         lead: &desk.lead,
         route: &route,
         permit,
@@ -225,7 +207,32 @@ where
         started,
         timer: (warm || kind == RunKind::Background).then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
     };
-    let end = match supervised.run(work, |cx| desk.poll_left(cx)).await {
+    let ended = {
+        let work = pin!(async {
+            if kind == RunKind::Background {
+                // The reader's answer is written first, also where one thread does everything.
+                task::yield_now().await;
+            }
+            let (mut asked, request) = match &route.cache.shared().tier {
+                None => (Consulted::default(), request),
+                Some(tier) => {
+                    let budget = budget.unwrap_or_else(|| tier.budget());
+                    // Boxed: whoever has no tier makes no room for it.
+                    Box::pin(consult::<P, Req>(tier, &route, &desk.lead, request, base.as_ref(), how, &budget)).await
+                }
+            };
+            if let Some((found, whence)) = asked.found.take() {
+                desk.lead.land(Landing::Vacated);
+                desk.deliver(Delivery::Found(request, found, whence));
+                return End::Spared;
+            }
+            work::<S, P, Req>(&route, service, request, base.as_ref(), &desk, Outset { kind, started, asked }).await
+        });
+        supervised.run(work, |cx| desk.poll_left(cx)).await
+    };
+    // What is left of the work is gone by now: a run in its place finds what that held.
+    drop(supervised);
+    let end = match ended {
         Ok(end) => end,
         Err(Stop::Unwanted) => {
             desk.lead.land(Landing::Vacated);

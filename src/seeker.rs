@@ -137,14 +137,15 @@ impl<S, P: Protocol> Seeker<S, P> {
     }
 
     /// Leads a run, and waits for what becomes of it.
-    pub(crate) async fn lead<Req>(
+    #[allow(clippy::type_complexity, reason = "what becomes of it, and that it is waited for")]
+    pub(crate) fn lead<Req>(
         self,
         lead: Lead<P::Value>,
         request: P::Request,
         seen: &Sighting<P::Value>,
         together: bool,
         consult: Consult,
-    ) -> Led<Self, P::Value, P::Request, P::Response, S::Error>
+    ) -> impl Future<Output = Led<Self, P::Value, P::Request, P::Response, S::Error>> + use<'_, S, P, Req>
     where
         P: Prepare<Req> + Capture<S::Response>,
         P::Response: Send + 'static,
@@ -158,7 +159,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         let validate = !self.by_hand;
         let base =
             seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate, _refresh: None });
-        let (job, interest, mut delivery) = Job::lead(
+        let (job, interest, delivery) = Job::lead(
             Arc::clone(&self.route),
             self.service.clone(),
             request,
@@ -168,33 +169,38 @@ impl<S, P: Protocol> Seeker<S, P> {
             (consult, self.budget.clone()),
         );
         run::start::<S, P, Req>(job);
-        let delivered = match patiently(&self.route.settings, self.may_fall_back(seen), &mut delivery).await {
-            Some(delivered) => delivered,
-            None => match self.fall_back(seen, None, Detail::Slow) {
-                Some(response) => return Led::Answered(Ok(response)),
-                None => delivery.await,
-            },
-        };
-        drop(interest);
-        Led::Answered(match delivered {
-            Ok(Delivery::Response { response, status: forwarded, failed, stored, detail }) => {
-                if failed && let Some(stale) = self.fall_back(seen, forwarded, Detail::StaleIfError) {
-                    return Led::Answered(Ok(stale));
+        // Dropped in this order: see `Job::lead`.
+        let mut awaited = (delivery, interest);
+        // Whoever waits keeps no room for what has gone with the run.
+        async move {
+            let delivered = match patiently(&self.route.settings, self.may_fall_back(seen), &mut awaited.0).await {
+                Some(delivered) => delivered,
+                None => match self.fall_back(seen, None, Detail::Slow) {
+                    Some(response) => return Led::Answered(Ok(response)),
+                    None => (&mut awaited.0).await,
+                },
+            };
+            drop(awaited);
+            Led::Answered(match delivered {
+                Ok(Delivery::Response { response, status: forwarded, failed, stored, detail }) => {
+                    if failed && let Some(stale) = self.fall_back(seen, forwarded, Detail::StaleIfError) {
+                        return Led::Answered(Ok(stale));
+                    }
+                    let detail = detail.or(seen.is_marked().then_some(Detail::HitForMiss));
+                    let outcome = Outcome::new(self.status).forwarded(forwarded).stored_if(stored).because(detail);
+                    Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
                 }
-                let detail = detail.or(seen.is_marked().then_some(Detail::HitForMiss));
-                let outcome = Outcome::new(self.status).forwarded(forwarded).stored_if(stored).because(detail);
-                Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
-            }
-            Ok(Delivery::Error(error)) => self.fall_back_on(seen, error),
-            Ok(Delivery::Found(request, entry, whence)) => return Led::Found(self, request, entry, whence),
-            Ok(Delivery::Panic(payload)) => {
-                self.answered(Outcome::new(self.status));
-                panic::resume_unwind(payload)
-            }
-            // The runtime that ran it is gone. There is no response, and no error of the service's to give in its place:
-            // whoever polls this elsewhere waits as for a service that went with its runtime.
-            Err(_) => std::future::pending().await,
-        })
+                Ok(Delivery::Error(error)) => self.fall_back_on(seen, error),
+                Ok(Delivery::Found(request, entry, whence)) => return Led::Found(self, request, entry, whence),
+                Ok(Delivery::Panic(payload)) => {
+                    self.answered(Outcome::new(self.status));
+                    panic::resume_unwind(payload)
+                }
+                // The runtime that ran it is gone. There is no response, and no error of the service's to give in its place:
+                // whoever polls this elsewhere waits as for a service that went with its runtime.
+                Err(_) => std::future::pending().await,
+            })
+        }
     }
 
     /// Calls the service as without the layer, for a request that may neither lead a run nor wait for one.

@@ -47,13 +47,14 @@ pub(crate) async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, B
 
 impl<P: Protocol> Supervised<'_, P> {
     /// Runs to the end, or to a stop. `poll_left` is ready when the one who leads does not wait any more.
-    pub(crate) async fn run<T>(
-        mut self,
-        work: impl Future<Output = T>,
+    ///
+    /// The work is large, and stays where it is.
+    pub(crate) fn run<T>(
+        &mut self,
+        mut work: Pin<&mut impl Future<Output = T>>,
         poll_left: impl Fn(&mut Context<'_>) -> Poll<()>,
-    ) -> Result<T, Stop> {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
+    ) -> impl Future<Output = Result<T, Stop>> {
+        poll_fn(move |cx| {
             match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
                 Ok(Poll::Ready(end)) => return Poll::Ready(Ok(end)),
                 Ok(Poll::Pending) => {}
@@ -86,6 +87,5 @@ impl<P: Protocol> Supervised<'_, P> {
             }
             Poll::Pending
         })
-        .await
     }
 }

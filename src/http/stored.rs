@@ -112,11 +112,18 @@ impl StoredResponse {
         let mut headers = HeaderMap::with_capacity(head.headers.keys_len() + PLACES + 1);
         headers.insert(AGE, HeaderValue::from_static("0"));
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        copy(&head.headers.iter().filter(|(name, _)| omitted.keeps(name)).collect::<Vec<_>>(), &mut headers);
-        let said = head.headers.get_all(CACHE_STATUS).iter().map(|line| line.as_bytes().trim_ascii());
-        let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
-        let own = head.headers.get_all(OWN).iter().filter(|_| omitted.reads_own()).map(exact_copy).collect();
-        let said = said.join(&b", "[..]).into();
+        let (mut kept, mut said, mut own) = (Vec::with_capacity(head.headers.len()), Vec::new(), Vec::new());
+        for (name, value) in &head.headers {
+            if omitted.keeps(name) {
+                kept.push((name, value));
+            } else if *name == CACHE_STATUS && !value.as_bytes().trim_ascii().is_empty() {
+                said.push(value.as_bytes().trim_ascii());
+            } else if *name == OWN && omitted.reads_own() {
+                own.push(exact_copy(value));
+            }
+        }
+        copy(&kept, &mut headers);
+        let (said, own) = (said.join(&b", "[..]).into(), own.into());
         Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, own, tagged: false }
     }
 
@@ -201,6 +208,12 @@ impl StoredResponse {
         self
     }
 
+    /// The same with a body that has come in one piece.
+    pub(crate) fn hold(self, body: &Bytes, omitted: &Omitted, etag: bool) -> Self {
+        let whole = self.complete(Bytes::copy_from_slice(body), None, omitted);
+        if etag { whole.tag() } else { whole }
+    }
+
     /// Gives it an entity tag, if it has none and there is a use for one.
     fn tag(mut self) -> Self {
         if self.status == StatusCode::OK && !self.headers.contains_key(header::ETAG) {
@@ -212,7 +225,7 @@ impl StoredResponse {
 
     /// The entity tag that the service did not give it.
     pub(crate) fn own_etag(&self) -> Option<&HeaderValue> {
-        self.headers.get(header::ETAG).filter(|_| self.tagged)
+        if self.tagged { self.headers.get(header::ETAG) } else { None }
     }
 
     /// What the service can be asked by whether this is still what it would answer. Of a tag of ours it knows nothing.
@@ -335,24 +348,32 @@ impl fmt::Debug for StoredResponse {
 
 /// A response for the one who leads, of which the body is read by what stores it.
 pub(crate) fn capture<B: http_body::Body>(
-    mut head: Parts,
+    head: Parts,
     body: Body<B>,
     storing: Storing<B>,
 ) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
     let mut storing = Box::pin(storing);
     // What is there already is taken at once: a body whole in its first frame is stored before its head is sent.
     match storing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(stored)) => {
-            // Trailers may hold what is not stored.
-            let body = if stored.trailers().is_some() { body } else { stored.body() };
-            if let Some(etag) = stored.own_etag() {
-                head.headers.insert(header::ETAG, etag.clone());
-            }
-            Captured::Whole(Response::from_parts(head, body), stored)
-        }
+        // Trailers may hold what is not stored.
+        Poll::Ready(Ok(stored)) if stored.trailers().is_some() => whole(head, stored, Some(body)),
+        Poll::Ready(Ok(stored)) => whole(head, stored, None),
         Poll::Ready(Err(unfilled)) => Captured::Unfit(Response::from_parts(head, body), unfilled),
         Poll::Pending => Captured::Filling(Response::from_parts(head, body), storing),
     }
+}
+
+/// A response of which all is there already: with its own body, or with the one that is stored.
+pub(crate) fn whole<B: http_body::Body>(
+    mut head: Parts,
+    stored: StoredResponse,
+    body: Option<Body<B>>,
+) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
+    if let Some(etag) = stored.own_etag() {
+        head.headers.insert(header::ETAG, etag.clone());
+    }
+    let body = body.unwrap_or_else(|| stored.body());
+    Captured::Whole(Response::from_parts(head, body), stored)
 }
 
 /// Finishes a response of the wrapped service.
@@ -422,17 +443,19 @@ fn exact_copy(value: &HeaderValue) -> HeaderValue {
 /// Appends copies of fields. Their values may be slices of a connection's read buffer, which a stored slice would keep
 /// alive: they are copied, all that are not `known` into one allocation of their exact size.
 fn copy(fields: &[(&HeaderName, &HeaderValue)], to: &mut HeaderMap) {
-    let known = fields.iter().map(|(name, value)| known::value(name, value.as_bytes())).collect::<Vec<_>>();
-    let own = fields.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|((_, value), _)| value.as_bytes());
-    let own = Bytes::from(own.collect::<Vec<_>>().concat());
-    let mut at = 0;
+    let known = fields.iter().map(|(name, value)| known::value(name, value).filter(|_| !value.is_sensitive()));
+    let known: Vec<_> = known.collect();
+    let own = || fields.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|((_, value), _)| value.as_bytes());
+    let mut bytes = Vec::with_capacity(own().map(<[u8]>::len).sum());
+    own().for_each(|value| bytes.extend_from_slice(value));
+    let mut own = Bytes::from(bytes);
     for ((name, value), known) in fields.iter().zip(known) {
-        let bytes = known.map(Bytes::from_static).unwrap_or_else(|| {
-            at += value.len();
-            own.slice(at - value.len()..at)
+        let copy = known.unwrap_or_else(|| {
+            let copy = HeaderValue::from_maybe_shared(own.split_to(value.len()));
+            let mut copy = copy.unwrap_or_else(|_| (*value).clone());
+            copy.set_sensitive(value.is_sensitive());
+            copy
         });
-        let mut copy = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| (*value).clone());
-        copy.set_sensitive(value.is_sensitive());
         to.append((*name).clone(), copy);
     }
 }

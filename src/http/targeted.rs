@@ -34,6 +34,11 @@ impl Targets {
         targeted.unwrap_or_else(|| CacheControl::parse(response))
     }
 
+    /// Whether this field is one of them.
+    pub(crate) fn contain(&self, name: &HeaderName) -> bool {
+        self.0.contains(name)
+    }
+
     /// Whether our own field is one of them: then it ends here.
     pub(crate) fn has_own(&self) -> bool {
         self.0.contains(&OWN)
@@ -41,7 +46,8 @@ impl Targets {
 
     /// Takes off what was said to this cache alone. What others may read as well passes on (§3).
     pub(crate) fn strip(&self, response: &mut HeaderMap) {
-        if self.has_own() {
+        // Looked for first, which is less than to look it up.
+        if response.keys().any(|name| *name == OWN) && self.has_own() {
             response.remove(OWN);
         }
     }
