@@ -20,7 +20,8 @@ fn tables() -> Vec<FieldTable> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    let families = "x-(auth-request|amzn-oidc|goog-iap|goog-authenticated-user|ms-client-principal|consumer)-?[a-z]{0,8}";
+    let families =
+        "x-(auth-request|amzn-oidc|goog-iap|goog-authenticated-user|ms-client-principal|consumer)-?[a-z]{0,8}";
     prop_oneof!["[a-z-]{1,24}", "x-(keyed|secret)-[0-9]{1,3}", "[A-Za-z0-9!#$%&'*+.^_`|~-]{1,80}", families]
 }
 
