@@ -29,9 +29,9 @@ pub struct Entry<V> {
     pub(crate) refreshing: Refreshing,
 }
 
-/// Until when a run is taken to be under way that refreshes an entry behind its readers: in nanoseconds after the entry
-/// started, and 0 if none is. While there is one its readers have nothing to do but to read. It is a hint: who finds none
-/// asks the flights.
+/// Since when a run is under way that refreshes an entry behind its readers: in nanoseconds after the entry started and one
+/// more, and 0 if none is. While there is one its readers have nothing to do but to read. It is a hint: who finds none asks
+/// the flights.
 #[derive(Debug, Default)]
 pub(crate) struct Refreshing(AtomicU64);
 
@@ -90,10 +90,11 @@ impl<V> Entry<V> {
         &self.judged.tags
     }
 
-    /// Whether a run is under way that refreshes it, so that nobody else need begin one.
-    pub(crate) fn is_being_refreshed(&self, now: Instant) -> bool {
-        let until = self.refreshing.0.load(Relaxed);
-        until > 0 && nanos(now.saturating_duration_since(self.started)) < until
+    /// Whether a run is under way that refreshes it, so that nobody else need begin one. Once it is `overdue` it counts for
+    /// nobody, as in `Flights::lead`.
+    pub(crate) fn is_being_refreshed(&self, now: Instant, overdue: Duration) -> bool {
+        let Some(since) = self.refreshing.0.load(Relaxed).checked_sub(1) else { return false };
+        now.saturating_duration_since(self.started).saturating_sub(Duration::from_nanos(since)) <= overdue
     }
 }
 
@@ -105,10 +106,10 @@ impl Refreshing {
 }
 
 impl<V> Refresh<V> {
-    /// Begins now. Once it is `overdue` it counts for nobody.
-    pub(crate) fn begin(entry: Arc<Entry<V>>, now: Instant, overdue: Duration) -> Self {
-        let until = now.saturating_duration_since(entry.started).saturating_add(overdue);
-        entry.refreshing.0.store(nanos(until), Relaxed);
+    /// Begins now.
+    pub(crate) fn begin(entry: Arc<Entry<V>>, now: Instant) -> Self {
+        let since = now.saturating_duration_since(entry.started).as_nanos();
+        entry.refreshing.0.store(u64::try_from(since).map_or(u64::MAX, |since| since.saturating_add(1)), Relaxed);
         Self(entry)
     }
 }
@@ -117,10 +118,6 @@ impl<V> Drop for Refresh<V> {
     fn drop(&mut self) {
         self.0.refreshing.forget();
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Generation {

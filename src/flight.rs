@@ -20,7 +20,7 @@ use crate::{
     interest::{Aboard, Interest},
     journal::{Journal, Started},
     key::Key,
-    scope::Scope,
+    scope::{Scope, Tags},
     status::Detail,
     sync::{self, Mutex, MutexGuard, PoisonError},
     tables::give_back,
@@ -248,6 +248,11 @@ impl<V> Lead<V> {
     /// From now on runs of this key that began before this one count for nothing.
     pub(crate) fn supersede(&self) {
         self.flights.journal.supersede(&self.flight.started, self.key());
+    }
+
+    /// Whether what the run brings for a key with these tags was invalidated since it started.
+    pub(crate) fn is_voided(&self, tags: &Tags) -> bool {
+        self.flight.started.is_voided(u64::MAX, self.key(), tags)
     }
 
     /// One more who wants the run to go on.

@@ -327,12 +327,13 @@ impl<P: Protocol> Route<P> {
             return None;
         }
         let (outcome, behind) = seen.answer(&self.settings, self.protocol.demands(view))?;
+        let is_done = || seen.is_being_refreshed(self.settings.overdue());
         Some((
             outcome,
             match behind {
                 Behind::Nothing if seen.verdict() == Verdict::Fresh && self.protocol.is_sampled(view) => Behind::Audit,
                 // One who would be alone on his run asks whether there is one like it.
-                Behind::Refresh if seen.is_being_refreshed() && !self.protocol.keeps_apart(view) => Behind::Nothing,
+                Behind::Refresh if is_done() && !self.protocol.keeps_apart(view) => Behind::Nothing,
                 behind => behind,
             },
         ))
@@ -491,6 +492,11 @@ impl Settings {
             jitter: 0.0,
             elsewhere: None,
         }
+    }
+
+    /// How long a run may be under way that is behind its readers: from then on it is taken for one that never ends.
+    pub(crate) fn overdue(&self) -> Duration {
+        self.refresh_timeout.saturating_mul(2)
     }
 }
 

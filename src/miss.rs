@@ -83,7 +83,7 @@ where
             let apart = alone || seeker.route.protocol.keeps_apart(&seeker.view) || seen.keeps_apart();
             let together = !apart && (!seeker.route.settings.opt_in || seen.slot.is_some());
             if together && seeker.forced.is_none() && seeker.route.stands_in(role, &seen) {
-                let overdue = seeker.route.settings.refresh_timeout.saturating_mul(2);
+                let overdue = seeker.route.settings.overdue();
                 let lead =
                     if seen.is_backing_off() { None } else { flights.lead(&course, Boarding::Open, seen.now, overdue) };
                 if let Some(lead) = &lead

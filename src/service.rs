@@ -272,8 +272,7 @@ pub(crate) fn refresh_behind<S, P, Req>(
     let boarding = Boarding::of(route.protocol.keeps_apart(view));
     let course = Course { key: slot.key.clone(), variant: route.variant(seen, None, &request) };
     let flights = &route.cache.shared().flights;
-    let overdue = route.settings.refresh_timeout.saturating_mul(2);
-    let Some(lead) = flights.lead(&course, boarding, seen.now, overdue) else { return };
+    let Some(lead) = flights.lead(&course, boarding, seen.now, route.settings.overdue()) else { return };
     // Somebody may have refreshed it, or failed to, between the lookup and the lead.
     let is_as_it_was = || {
         let again = route.look(key::bytes(&course.key), &request, seen.now);
@@ -291,7 +290,7 @@ pub(crate) fn refresh_behind<S, P, Req>(
         return;
     }
     let open = boarding == Boarding::Open;
-    let _refresh = open.then(|| Refresh::begin(Arc::clone(entry), seen.now, overdue));
+    let _refresh = open.then(|| Refresh::begin(Arc::clone(entry), seen.now));
     let base = Some(Base { entry: Arc::clone(entry), servable: true, validate: true, _refresh });
     run::start(Job::behind(Arc::clone(route), service.clone(), request, lead, base, permit));
 }

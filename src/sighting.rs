@@ -124,9 +124,9 @@ impl<V> Sighting<V> {
         Some((&self.slot.as_ref()?.variants.get(found.at)?.entry, found.age))
     }
 
-    /// Whether what was found is being refreshed by another one.
-    pub(crate) fn is_being_refreshed(&self) -> bool {
-        self.kept().is_some_and(|(entry, _)| entry.is_being_refreshed(self.now))
+    /// Whether what was found is being refreshed by another one, who is not `overdue`.
+    pub(crate) fn is_being_refreshed(&self, overdue: Duration) -> bool {
+        self.kept().is_some_and(|(entry, _)| entry.is_being_refreshed(self.now, overdue))
     }
 
     /// Whether it was expired by hand.

@@ -254,7 +254,8 @@ impl<V> Slot<V> {
         });
         // The first has its place in the slot; where there are several none has, and the list doubles as it grows.
         let list = if self.variants.spilled() { self.variants.capacity() * size_of::<Kept<V>>() } else { 0 };
-        let own = list + size_of::<Self>() + COUNTS + COUNTS + self.key.len() + names(self.fields.as_ref()) + PLACE_WEIGHT;
+        let own =
+            list + size_of::<Self>() + COUNTS + COUNTS + self.key.len() + names(self.fields.as_ref()) + PLACE_WEIGHT;
         let postings: usize = self.headings().map(Heading::weight).sum();
         // What a value weighs may be somebody else's word.
         let values = self.variants.iter().fold(0, |sum: usize, kept| sum.saturating_add(kept.entry.weight));

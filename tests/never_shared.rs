@@ -416,6 +416,17 @@ async fn namespaces_are_apart_whatever_a_request_says() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P93
+async fn layers_of_both_modes_share_nothing() {
+    let cache = Cache::new();
+    let origin = Origin::with_fields(&[("cache-control", "max-age=60")]);
+    let [application, protocol] = [cache.layer(secs(60)), cache.http()].map(|layer| origin.behind(layer));
+    for _ in 0..2 {
+        assert_eq!(get(&application, "/x").await.text(), "1");
+        assert_eq!(get(&protocol, "/x").await.text(), "2");
+    }
+}
+
 #[tokio::test(start_paused = true)] // P62, P65
 async fn a_request_of_doubtful_authority_goes_past_the_cache() {
     for (uri, hosts) in [

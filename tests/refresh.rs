@@ -680,6 +680,30 @@ async fn readers_of_a_stale_entry_that_is_being_refreshed_drop_nothing() {
     assert_eq!((origin.under_way(), layer.cache().stats().refreshes_dropped), (1, 0));
 }
 
+#[tokio::test(start_paused = true)] // P13
+async fn however_long_the_refresh_of_one_layer_may_take_readers_of_another_wait_no_longer_than_for_their_own() {
+    let (hung, healthy, cache) = (Origin::new(), Origin::new(), Cache::builder().build_for());
+    let layer = || layer().freshness(LONG_STALE).over_cache(&cache);
+    let patient = layer().refresh_timeout(Duration::MAX).layer(hung.service());
+    let brisk = layer().refresh_timeout(secs(5)).layer(healthy.service());
+    assert_eq!(ask(&patient, "k").await, Ok(1));
+    hung.always(Act::Hang);
+    pass(secs(10)).await;
+    for reader in [&patient, &brisk] {
+        assert_eq!(at_once(ask(reader, "k")).await, Ok(1));
+    }
+    idle().await;
+    assert_eq!((hung.under_way(), healthy.runs()), (1, 0), "one refreshes for both");
+    pass(secs(11)).await;
+    healthy.count_from(7);
+    for reader in [&patient, &brisk] {
+        assert_eq!(at_once(ask(reader, "k")).await, Ok(1));
+        idle().await;
+    }
+    assert_eq!(at_once(ask(&patient, "k")).await, Ok(7));
+    assert_eq!((hung.under_way(), healthy.runs()), (1, 1));
+}
+
 #[tokio::test(start_paused = true)] // P24
 async fn a_run_that_is_cancelled_for_want_of_a_permit_is_no_refresh_that_was_dropped() {
     let origin = Origin::that(Act::Hang);

@@ -381,3 +381,6 @@ impl fmt::Debug for FieldTable {
         f.debug_list().entries(self.places.iter().flatten()).finish()
     }
 }
+
+#[cfg(all(test, not(cacheback_model)))]
+mod tests;

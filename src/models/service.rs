@@ -45,6 +45,13 @@ impl Page {
         Ok(response)
     }
 
+    async fn show_at_first_and_when_open(self: Arc<Self>) -> Shown {
+        if self.shown.load(SeqCst) > 0 {
+            self.open.wait().await;
+        }
+        self.show().await
+    }
+
     async fn hang(self: Arc<Self>) -> Shown {
         pending().await
     }
@@ -162,6 +169,29 @@ fn of_two_who_find_it_stale_one_has_it_refreshed_behind() {
         other.join().unwrap();
         block_on(cache.settled());
         assert_eq!(page.shown.load(SeqCst), 2);
+        assert_eq!(reader.read(), 1);
+    });
+}
+
+#[test] // P31, P34
+fn what_is_expired_while_its_refresh_begins_is_refreshed_by_the_next_who_reads_it() {
+    with_preemptions(2, || {
+        let (page, cache) = (Arc::<Page>::default(), cache().build());
+        let reader = Reader::new(&cache, &page, Page::show_at_first_and_when_open);
+        loom::stop_exploring();
+        reader.read();
+        block_on(cache.settled());
+        block_on(tokio::time::advance(Duration::from_secs(61)));
+        loom::explore();
+        let other = reader.clone();
+        let other = thread::spawn(move || other.read());
+        cache.invalidate(&Scope::uri("/").unwrap(), Force::Expire);
+        other.join().unwrap();
+        // The run of the other one is under way still, and may have begun too early.
+        assert_eq!(reader.read(), 0);
+        page.written.store(1, SeqCst);
+        page.open.set(()).unwrap();
+        block_on(cache.settled());
         assert_eq!(reader.read(), 1);
     });
 }
