@@ -24,7 +24,7 @@
 //! * [`Cache`] is what layers share, and the handle by which it is looked at and invalidated: by [`Key`], or by [`Scope`].
 //! * [`Outcome`] says what happened to a request, in the words of RFC 9211.
 //! * [`testing::audit`] finds out which input of a handler nobody keyed.
-//! * [`Http`] is the place to read which requests and responses are cached; [`guide::composition`] which middleware
+//! * [`Http`] is the place to read which requests and responses are cached; [`guide::speed`] what a hit costs, [`guide::composition`] which middleware
 //!   belongs outside the layer, and which inside.
 //!
 //! # Guarantees

@@ -2,7 +2,7 @@
 # Every check of this repository, on a machine that has Rust: sh tests/all.sh
 # Formatting, lints, all tests with all features and with none, a gRPC client in Python, Redis servers of other makes, doc
 # tests (the README's among them), the models of what threads share, a million URLs, a minute under fire, the docs,
-# examples and benches. The first step that fails ends it.
+# examples and benches, and how many instructions a hit takes. The first step that fails ends it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -11,9 +11,9 @@ step() { printf '\n== %s\n' "$*"; "$@"; }
 # What the checks need and a toolchain may lack.
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
-if ! { redis-server --version && faketime --version && openssl version; } >/dev/null 2>&1; then
+if ! { redis-server --version && faketime --version && openssl version && valgrind --version; } >/dev/null 2>&1; then
     step apt-get update -q
-    step apt-get install -qy redis-server faketime openssl
+    step apt-get install -qy redis-server faketime openssl valgrind
 fi
 
 # Where tests write what a Redis in trouble costs.
@@ -46,6 +46,7 @@ step cargo run --locked --release --all-features --example soak -- --seconds 60
 step env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 step cargo build --locked --examples
 step cargo test --locked --all-features --benches
+step sh benches/instructions.sh
 
 printf '\n== what a Redis in trouble costs: the longest request while all is well, until the breaker opens, and from then on;\n'
 printf '== and how long it takes from when the trouble is over until instances share again\n'

@@ -2,3 +2,6 @@
 
 #[doc = include_str!("composition.md")]
 pub mod composition {}
+
+#[doc = include_str!("speed.md")]
+pub mod speed {}

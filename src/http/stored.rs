@@ -54,6 +54,8 @@ pub struct StoredResponse {
     own: Box<[HeaderValue]>,
     /// Whether its entity tag is ours: the service knows nothing of it.
     tagged: bool,
+    /// Whether its maps have no room for more than what they hold.
+    fits: bool,
 }
 
 /// Reads the body of a response whose head is stored already.
@@ -124,7 +126,7 @@ impl StoredResponse {
         }
         copy(&kept, &mut headers);
         let (said, own) = (said.join(&b", "[..]).into(), own.into());
-        Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, own, tagged: false }
+        Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, own, tagged: false, fits: false }
     }
 
     /// Its fields, and the places at the head of them.
@@ -146,6 +148,7 @@ impl StoredResponse {
             trailers: self.trailers.clone(),
             said: self.said.clone(),
             own: self.own.clone(),
+            fits: true,
         }
     }
 
@@ -199,6 +202,7 @@ impl StoredResponse {
             self.headers.insert(header::CONTENT_LENGTH, number(body.len() as u64));
         }
         self.headers = fitted(&self.headers);
+        self.fits = true;
         self.body = body;
         self.trailers = trailers.map(|trailers| {
             let mut copies = HeaderMap::with_capacity(trailers.keys_len());
@@ -263,7 +267,8 @@ impl StoredResponse {
             let more = headers.len() - headers.keys_len();
             // A name that is none of the standard ones has a count of readers. Those of ours are standard.
             let counts = headers.keys_len().saturating_sub(PLACES + 1) * 24;
-            values + headers.keys_len() * 104 + counts + headers.capacity() * 6 + more * 72
+            let places = if self.fits { headers.keys_len() } else { headers.capacity() };
+            values + places * 104 + counts + headers.capacity() * 6 + more * 72
         };
         let trailers = self.trailers.as_deref().map_or(0, |trailers| size_of::<HeaderMap>() + map(trailers));
         // Values and body have a count of readers each.

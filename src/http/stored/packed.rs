@@ -59,7 +59,7 @@ impl Codec<StoredResponse> for Packed {
         let headers = rest.fields([(AGE, "0"), (CACHE_STATUS, "")])?;
         let trailers = if flags & TRAILERS == 0 { None } else { Some(Box::new(rest.fields([])?)) };
         let tagged = flags & TAGGED != 0;
-        Ok(StoredResponse { status, headers, body: rest.0, trailers, said, own, tagged })
+        Ok(StoredResponse { status, headers, body: rest.0, trailers, said, own, tagged, fits: false })
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn text(stored: &StoredResponse) -> String {
-        let StoredResponse { status, headers, body, trailers, said, own, tagged } = stored;
+        let StoredResponse { status, headers, body, trailers, said, own, tagged, fits: _ } = stored;
         // The order of fields, and of the lines of each, counts.
         let headers: Vec<_> = headers.iter().collect();
         let trailers = trailers.as_ref().map(|trailers| trailers.iter().collect::<Vec<_>>());
