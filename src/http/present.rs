@@ -108,7 +108,7 @@ mod tests {
             ]);
             let present = Present::of(&response, |name| name == "mine-alone");
             for (other, field) in fields {
-                let is_it = fields.iter().any(|known| *known == (name, field));
+                let is_it = fields.contains(&(name, field));
                 assert_eq!(present.has(field), is_it, "{other} in a response with {name}");
             }
         }
