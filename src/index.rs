@@ -211,7 +211,7 @@ impl Posting {
 
 impl ByPath {
     fn path_of(key: &Key) -> &[u8] {
-        key.uri().map_or(b"", |uri| uri.path)
+        key.path().unwrap_or_default()
     }
 }
 

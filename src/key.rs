@@ -50,6 +50,12 @@ impl Key {
         self.head().map(|(uri, _)| uri)
     }
 
+    /// The path of that URI.
+    pub(crate) fn path(&self) -> Option<&[u8]> {
+        let (&URI, rest) = self.0.split_first()? else { return None };
+        read(rest)?.0
+    }
+
     /// The namespace of the key, if it stands for a URI and has one.
     pub(crate) fn namespace(&self) -> Option<&[u8]> {
         self.head()?.1

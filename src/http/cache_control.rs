@@ -187,6 +187,7 @@ fn tighten(slot: &mut Option<Duration>, stated: Duration) {
 
 /// §5.3: an `Expires` that is no date, `0` above all, lies in the past. Of several lines the earliest counts.
 fn lifetime_by_expires(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    headers.get(EXPIRES)?;
     let date = date_or(headers, now);
     let lifetime = |expires| http_date(expires)?.duration_since(date).ok();
     headers.get_all(EXPIRES).iter().map(|expires| lifetime(expires).unwrap_or_default().min(GREATEST)).min()

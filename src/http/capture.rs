@@ -82,7 +82,10 @@ where
         // It was for this cache: to another one further out it would say that somebody opted in.
         head.extensions.remove::<Contribution>();
         // RFC 9110 §6.6.1: whoever stores a response that has no Date gives it one.
-        head.headers.entry(header::DATE).or_insert_with(stored::date);
+        if !head.headers.contains_key(header::DATE) {
+            // Asked first: an entry of the map makes room for itself, also where it is there.
+            head.headers.insert(header::DATE, stored::date());
+        }
         let omitted = self.unstored.of(&head.headers, judged.withheld.as_ref());
         let stored = StoredResponse::new(&head, &omitted);
         let expected = content_length(&head.headers).map_or(Expected::End, Expected::Length);

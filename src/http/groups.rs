@@ -24,11 +24,16 @@ const INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidati
 
 /// All tags of a response: those that were said beside its fields, and then its groups.
 pub(crate) fn tags(response: &HeaderMap, extensions: &Extensions) -> Tags {
-    let said = extensions.get::<Tags>().cloned().unwrap_or_default();
+    let said = said(extensions);
     match list(response, &GROUPS) {
         groups if groups.is_empty() => said,
         groups => said.and(groups),
     }
+}
+
+/// The tags that were said beside the fields of a response.
+pub(crate) fn said(extensions: &Extensions) -> Tags {
+    extensions.get().cloned().unwrap_or_default()
 }
 
 /// Those of these tags that are not groups which this response lists: they were said beside its fields.

@@ -7,55 +7,61 @@
 
 use std::sync::{LazyLock, PoisonError, RwLock};
 
-use http::header::{self, HeaderName};
+use bytes::Bytes;
+use http::{
+    HeaderValue,
+    header::{self, HeaderName},
+};
 
 /// How many there are at most.
 const MOST: usize = 1_024;
 /// How long one is at most, in bytes.
 const LONGEST: usize = 128;
 
-/// The fields whose values are few.
-static FEW: [HeaderName; 23] = [
-    header::ACCEPT_RANGES,
-    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-    header::ACCESS_CONTROL_ALLOW_HEADERS,
-    header::ACCESS_CONTROL_ALLOW_METHODS,
-    header::ACCESS_CONTROL_EXPOSE_HEADERS,
-    header::ACCESS_CONTROL_MAX_AGE,
-    header::ALLOW,
-    header::ALT_SVC,
-    header::CACHE_CONTROL,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LANGUAGE,
-    header::CONTENT_SECURITY_POLICY,
-    header::CONTENT_TYPE,
-    header::REFERRER_POLICY,
-    header::SERVER,
-    header::STRICT_TRANSPORT_SECURITY,
-    header::VARY,
-    header::VIA,
-    header::X_CONTENT_TYPE_OPTIONS,
-    header::X_DNS_PREFETCH_CONTROL,
-    header::X_FRAME_OPTIONS,
-    header::X_XSS_PROTECTION,
-    HeaderName::from_static("permissions-policy"),
-];
+/// Whether the values of a field are few.
+fn are_few(name: &HeaderName) -> bool {
+    match *name {
+        header::ACCEPT_RANGES
+        | header::ACCESS_CONTROL_ALLOW_CREDENTIALS
+        | header::ACCESS_CONTROL_ALLOW_HEADERS
+        | header::ACCESS_CONTROL_ALLOW_METHODS
+        | header::ACCESS_CONTROL_EXPOSE_HEADERS
+        | header::ACCESS_CONTROL_MAX_AGE
+        | header::ALLOW
+        | header::ALT_SVC
+        | header::CACHE_CONTROL
+        | header::CONTENT_ENCODING
+        | header::CONTENT_LANGUAGE
+        | header::CONTENT_SECURITY_POLICY
+        | header::CONTENT_TYPE
+        | header::REFERRER_POLICY
+        | header::SERVER
+        | header::STRICT_TRANSPORT_SECURITY
+        | header::VARY
+        | header::VIA
+        | header::X_CONTENT_TYPE_OPTIONS
+        | header::X_DNS_PREFETCH_CONTROL
+        | header::X_FRAME_OPTIONS
+        | header::X_XSS_PROTECTION => true,
+        _ => name.as_str() == "permissions-policy",
+    }
+}
 
 /// The one copy of a value, where there is one or room for it.
-pub(super) fn value(name: &HeaderName, value: &[u8]) -> Option<&'static [u8]> {
-    static KNOWN: LazyLock<RwLock<Vec<&'static [u8]>>> = LazyLock::new(RwLock::default);
-    if value.len() > LONGEST || !FEW.contains(name) {
+pub(super) fn value(name: &HeaderName, value: &HeaderValue) -> Option<HeaderValue> {
+    static KNOWN: LazyLock<RwLock<Vec<HeaderValue>>> = LazyLock::new(RwLock::default);
+    if value.len() > LONGEST || !are_few(name) {
         return None;
     }
-    keep(&KNOWN, value)
+    keep(&KNOWN, value.as_bytes())
 }
 
 /// They are sorted.
-fn keep(known: &RwLock<Vec<&'static [u8]>>, value: &[u8]) -> Option<&'static [u8]> {
-    let find = |known: &[&'static [u8]]| known.binary_search_by(|one| (**one).cmp(value));
+fn keep(known: &RwLock<Vec<HeaderValue>>, value: &[u8]) -> Option<HeaderValue> {
+    let find = |known: &[HeaderValue]| known.binary_search_by(|one| one.as_bytes().cmp(value));
     let read = known.read().unwrap_or_else(PoisonError::into_inner);
     if let Ok(at) = find(&read) {
-        return Some(read[at]);
+        return Some(read[at].clone());
     }
     if read.len() >= MOST {
         return None;
@@ -63,11 +69,11 @@ fn keep(known: &RwLock<Vec<&'static [u8]>>, value: &[u8]) -> Option<&'static [u8
     drop(read);
     let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
     match find(&known) {
-        Ok(at) => Some(known[at]),
+        Ok(at) => Some(known[at].clone()),
         Err(_) if known.len() >= MOST => None,
         Err(at) => {
-            let kept: &'static [u8] = Box::leak(value.into());
-            known.insert(at, kept);
+            let kept = HeaderValue::from_maybe_shared(Bytes::from_static(Box::leak(value.into()))).ok()?;
+            known.insert(at, kept.clone());
             Some(kept)
         }
     }
@@ -84,18 +90,20 @@ mod tests {
             for number in 0..MOST {
                 let text = number.to_string();
                 let kept = keep(&known, text.as_bytes()).unwrap();
-                assert_eq!((kept, round), (text.as_bytes(), round));
+                assert_eq!((kept.as_bytes(), round), (text.as_bytes(), round));
             }
             assert_eq!(known.read().unwrap().len(), MOST);
             assert_eq!(keep(&known, b"one more"), None);
         }
-        assert_eq!(keep(&known, b"7").map(<[u8]>::as_ptr), keep(&known, b"7").map(<[u8]>::as_ptr));
+        let place = |text| keep(&known, text).map(|kept| kept.as_bytes().as_ptr());
+        assert_eq!(place(b"7"), place(b"7"));
     }
 
     #[test]
     fn what_is_long_or_of_many_values_is_not_kept() {
-        assert_eq!(value(&header::CONTENT_TYPE, &[b'x'; LONGEST + 1]), None);
-        assert_eq!(value(&header::ETAG, b"\"1\""), None);
-        assert_eq!(value(&header::VARY, b"accept"), Some(&b"accept"[..]));
+        let value = |name, text: &str| value(name, &HeaderValue::try_from(text).unwrap());
+        assert_eq!(value(&header::CONTENT_TYPE, &"x".repeat(LONGEST + 1)), None);
+        assert_eq!(value(&header::ETAG, "\"1\""), None);
+        assert_eq!(value(&header::VARY, "accept"), Some(HeaderValue::from_static("accept")));
     }
 }

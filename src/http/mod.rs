@@ -44,6 +44,7 @@ pub(crate) mod parts;
 mod placeholder;
 pub(crate) mod policy;
 mod prepare;
+mod present;
 mod range;
 pub(crate) mod request;
 pub(crate) mod rules;

@@ -15,6 +15,7 @@ use crate::{
         cache_control::{CacheControl, age_header, explicit_freshness, heuristic_freshness},
         groups,
         parts::{Contribution, NoStore},
+        present::{Field, Present},
         statuses,
         targeted::Targets,
         validation::Validators,
@@ -90,28 +91,41 @@ impl Policy {
     fn judge_for_all(&self, head: Head<'_>, own: &Freshness) -> Judgement {
         let contributed = head.extensions.get::<Contribution>();
         let own = contributed.map_or(own, |inner| &inner.freshness);
-        let directives = self.targets.directives(head.headers);
+        let there = Present::of(head.headers, |name| self.targets.contain(name));
+        let directives = if there.has(Field::CacheControl) || there.has(Field::Targeted) {
+            self.targets.directives(head.headers)
+        } else {
+            CacheControl::default()
+        };
         let mut judged = Judgement::storable(*own);
         judged.failed = statuses::is_failure(head.status);
-        judged.tags = groups::tags(head.headers, head.extensions);
-        judged.age = age_header(head.headers);
+        judged.tags = if there.has(Field::Groups) {
+            groups::tags(head.headers, head.extensions)
+        } else {
+            groups::said(head.extensions)
+        };
+        if there.has(Field::Age) {
+            judged.age = age_header(head.headers);
+        }
 
         if !self.is_opted_in(head.extensions) {
             judged.refuse(Class::Personal { mark: false }, Detail::NotOptedIn);
             return judged;
         }
-        if let Some(detail) = self.forbidden(head, &directives) {
+        if let Some(detail) = self.forbidden(head, there, &directives) {
             // A client can bring about an error, and must not switch collapsing off with it.
             let mark =
                 head.status.as_u16() < 400 && !matches!(detail, Detail::Status | Detail::Partial | Detail::Credential);
             judged.refuse(Class::Personal { mark }, detail);
             return judged;
         }
-        judged.fields = selecting_fields(head.headers);
+        if there.has(Field::Vary) || there.has(Field::ContentEncoding) {
+            judged.fields = selecting_fields(head.headers);
+        }
         judged.withheld = names(directives.withheld.iter().map(|name| name.as_str().into()));
 
         let negative = contributed.map_or(&self.negative, |inner| &inner.negative);
-        let Some((freshness, explicit)) = self.granted(head, own, negative, &directives) else {
+        let Some((freshness, explicit)) = self.granted(head, there, own, negative, &directives) else {
             let guessable = statuses::is_heuristically_cacheable(head.status) && self.mode == Mode::Protocol;
             judged.refuse(self.for_now(head.status), if guessable { Detail::NoLifetime } else { Detail::Status });
             return judged;
@@ -119,7 +133,7 @@ impl Policy {
         judged.explicit = explicit;
         judged.for_all = is_for_all(&directives) || head.extensions.get::<Freshness>().is_some();
         judged.said = head.extensions.get::<Freshness>().is_some();
-        judged.validate = is_no_cache(head.headers, &directives);
+        judged.validate = is_no_cache(there, head.headers, &directives);
         let must_revalidate = directives.must_revalidate || directives.proxy_revalidate;
         judged.freshness = if judged.validate {
             Freshness::exact(Duration::ZERO)
@@ -132,7 +146,7 @@ impl Policy {
         let stated = explicit || directives.s_maxage.or(directives.max_age).is_some();
         let forbidden = must_revalidate || judged.validate || directives.s_maxage.is_some();
         judged.on_demand = self.on_demand && stated && !judged.said && !forbidden;
-        if judged.on_demand || Validators::of(head.status, head.headers).are_any() {
+        if judged.on_demand || has_validators(there, head) {
             judged.freshness = judged.freshness.kept_for(self.kept);
         }
         // In protocol mode nobody is told apart from others by more than the response says: what others may not be given
@@ -162,6 +176,7 @@ impl Policy {
     fn granted(
         &self,
         head: Head<'_>,
+        there: Present,
         own: &Freshness,
         negative: &[(StatusCode, Freshness)],
         directives: &CacheControl,
@@ -191,8 +206,7 @@ impl Policy {
             return Some((self.stated(lifetime, own, directives), false));
         }
         // Good for nothing but to be validated.
-        (self.mode == Mode::Protocol && Validators::of(status, headers).are_any())
-            .then(|| (Freshness::exact(Duration::ZERO), true))
+        (self.mode == Mode::Protocol && has_validators(there, head)).then(|| (Freshness::exact(Duration::ZERO), true))
     }
 
     /// The windows of a response whose lifetime is not the layer's: those that it states.
@@ -218,13 +232,13 @@ impl Policy {
     }
 
     /// Why nobody but the one who asked may have the response, if so.
-    fn forbidden(&self, head: Head<'_>, directives: &CacheControl) -> Option<Detail> {
+    fn forbidden(&self, head: Head<'_>, there: Present, directives: &CacheControl) -> Option<Detail> {
         let Head { status, headers, .. } = head;
         if status.is_informational() || status == StatusCode::NOT_MODIFIED {
             return Some(Detail::Status);
         }
         // The field means nothing beside other statuses (RFC 9110 §14.4); who uses it there may mean a part all the same.
-        let partial = self.mode == Mode::Application && headers.contains_key(header::CONTENT_RANGE);
+        let partial = self.mode == Mode::Application && there.has(Field::ContentRange);
         if status == StatusCode::PARTIAL_CONTENT || partial {
             return Some(Detail::Partial);
         }
@@ -248,41 +262,42 @@ impl Policy {
             return Some(Detail::Private);
         }
         // Stored to be validated, if there is something to validate it by.
-        if is_no_cache(headers, directives) && !Validators::of(status, headers).are_any() {
+        if is_no_cache(there, headers, directives) && !has_validators(there, head) {
             return Some(Detail::NoCache);
         }
-        if headers.contains_key(header::SET_COOKIE) && !directives.withheld.contains(&header::SET_COOKIE) {
+        if there.has(Field::SetCookie) && !directives.withheld.contains(&header::SET_COOKIE) {
             return Some(Detail::SetCookie);
         }
         if self.mode == Mode::Protocol {
-            return self.unfit(head);
+            return self.unfit(head, there);
         }
         if status == StatusCode::UNAUTHORIZED
             || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
-            || [header::WWW_AUTHENTICATE, header::PROXY_AUTHENTICATE].iter().any(|name| headers.contains_key(name))
-            || headers.contains_key("authentication-info")
+            || there.has(Field::Authenticate)
         {
             return Some(Detail::Authenticate);
         }
-        if has_nonce(headers) {
+        if there.has(Field::Policy) && has_nonce(headers) {
             return Some(Detail::Nonce);
         }
-        if headers.get_all(header::ACCESS_CONTROL_ALLOW_ORIGIN).iter().any(|origin| origin != "*")
+        if there.has(Field::AllowOrigin)
+            && headers.get_all(header::ACCESS_CONTROL_ALLOW_ORIGIN).iter().any(|origin| origin != "*")
             && !list(headers, header::VARY).any(|member| member.eq_ignore_ascii_case(b"origin"))
         {
             return Some(Detail::AllowOrigin);
         }
-        self.unfit(head)
+        self.unfit(head, there)
     }
 
     /// Why it cannot be stored whatever it says, if so.
-    fn unfit(&self, head: Head<'_>) -> Option<Detail> {
+    fn unfit(&self, head: Head<'_>, there: Present) -> Option<Detail> {
         // A member that names no field is read as the one that names them all: else what it was meant to tell apart
         // would be shared.
-        if list(head.headers, header::VARY).any(|member| member == b"*" || HeaderName::from_bytes(member).is_err()) {
+        let is_none = |member: &[u8]| member == b"*" || HeaderName::from_bytes(member).is_err();
+        if there.has(Field::Vary) && list(head.headers, header::VARY).any(is_none) {
             return Some(Detail::VaryAny);
         }
-        if is_stream(head.headers) {
+        if there.has(Field::ContentType) && is_stream(head.headers) {
             return Some(Detail::EventStream);
         }
         let too_large = head.at_least > self.body_cap as u64 || head.headers.keys_len() > MOST_FIELDS;
@@ -297,10 +312,16 @@ fn is_for_all(directives: &CacheControl) -> bool {
 
 /// Whether nobody may have it before it was validated. `Pragma` says nothing to a cache that reads `Cache-Control`; where
 /// it stands alone we take it at its word.
-fn is_no_cache(headers: &HeaderMap, directives: &CacheControl) -> bool {
+fn is_no_cache(there: Present, headers: &HeaderMap, directives: &CacheControl) -> bool {
     let pragma =
         || headers.get(header::PRAGMA).is_some_and(|pragma| pragma.as_bytes().eq_ignore_ascii_case(b"no-cache"));
-    directives.no_cache || !directives.targeted && !headers.contains_key(header::CACHE_CONTROL) && pragma()
+    let alone = there.has(Field::Pragma) && !there.has(Field::CacheControl) && !directives.targeted;
+    directives.no_cache || alone && pragma()
+}
+
+/// Whether there is something to validate a response by.
+fn has_validators(there: Present, head: Head<'_>) -> bool {
+    there.has(Field::Condition) && Validators::are_in(head.status, head.headers)
 }
 
 /// The fields that `Vary` names, sorted; a coded response varies by `Accept-Encoding`, whether it says so or not.
@@ -331,10 +352,9 @@ fn list(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &
 /// A body that has no end to wait for.
 fn is_stream(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else { return false };
-    let kind = kind.as_bytes().to_ascii_lowercase();
     [&b"text/event-stream"[..], b"multipart/x-mixed-replace", b"application/grpc"]
         .iter()
-        .any(|stream| kind.starts_with(stream))
+        .any(|stream| kind.as_bytes().get(..stream.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(stream)))
 }
 
 /// A nonce is worth something only while nobody gets it twice.

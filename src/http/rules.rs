@@ -185,14 +185,14 @@ impl KeyRules {
     /// Makes the request what every run of its key sees (P66): what the key leaves out is not in it.
     pub(crate) fn project(&self, parts: &mut Parts) {
         parts.method = Method::GET;
-        let named: Vec<_> = connection_options(&parts.headers).filter(|name| !self.is_kept(name)).collect();
-        for name in named.iter().chain(&HIDDEN) {
-            parts.headers.remove(name);
-        }
-        if self.sealed {
-            let hidden: Vec<_> = parts.headers.keys().filter(|name| self.is_hidden(name)).cloned().collect();
-            hidden.iter().for_each(|name| drop(parts.headers.remove(name)));
-        }
+        let ending: Vec<_> = options(&parts.headers).collect();
+        let ends = |name: &HeaderName| {
+            let is_named = |option: &&[u8]| option.eq_ignore_ascii_case(name.as_str().as_bytes());
+            ending.iter().any(is_named) && !self.is_kept(name)
+        };
+        let hidden = parts.headers.keys().filter(|name| self.is_hidden(name) || ends(name));
+        let hidden: Vec<_> = hidden.cloned().collect();
+        hidden.iter().for_each(|name| drop(parts.headers.remove(name)));
         if self.changes_cookies() && parts.headers.contains_key(header::COOKIE) {
             match self.cookies_in_view(&parts.headers) {
                 Some(cookies) => drop(parts.headers.insert(header::COOKIE, cookies)),
@@ -208,7 +208,7 @@ impl KeyRules {
 
     /// Whether a run never sees this field.
     fn is_hidden(&self, name: &HeaderName) -> bool {
-        HIDDEN.contains(name) || self.sealed && !self.is_keyed(name)
+        is_hidden_always(name) || self.sealed && !self.is_keyed(name)
     }
 
     /// Whether `Connection` takes this field out of what a run sees.
@@ -289,15 +289,19 @@ impl QueryRule {
 /// would write it into links for all who ask `a.example`.
 pub(crate) fn project_authority(parts: &mut Parts) {
     let (received, _) = received_uri(&parts.uri, &parts.extensions);
-    let received = received.clone();
     let scheme = received.scheme_str();
     if let Some(host) = parts.headers.get_mut(header::HOST)
-        && let Ok(normal) = HeaderValue::from_bytes(&normal_authority(host.as_bytes(), scheme))
-        && normal != *host
+        && let normal = normal_authority(host.as_bytes(), scheme)
+        && *normal != *host.as_bytes()
+        && let Ok(normal) = HeaderValue::from_bytes(&normal)
     {
         *host = normal;
     }
-    let Some(authority) = received.authority() else { return };
+    if received.authority().is_none() {
+        return;
+    }
+    let received = received.clone();
+    let (scheme, Some(authority)) = (received.scheme_str(), received.authority()) else { return };
     let normal = normal_authority(authority.as_str().as_bytes(), scheme);
     if *normal == *authority.as_str().as_bytes() {
         return;
@@ -317,24 +321,24 @@ pub(crate) fn project_authority(parts: &mut Parts) {
 }
 
 /// What no run ever sees: parts and conditions are one client's affair, the rest ends at this hop (RFC 9110 §7.6.1).
-static HIDDEN: [HeaderName; 16] = [
-    header::RANGE,
-    header::IF_MATCH,
-    header::IF_NONE_MATCH,
-    header::IF_MODIFIED_SINCE,
-    header::IF_UNMODIFIED_SINCE,
-    header::IF_RANGE,
-    header::CONNECTION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
+fn is_hidden_always(name: &HeaderName) -> bool {
+    match *name {
+        header::RANGE
+        | header::IF_MATCH
+        | header::IF_NONE_MATCH
+        | header::IF_MODIFIED_SINCE
+        | header::IF_UNMODIFIED_SINCE
+        | header::IF_RANGE
+        | header::CONNECTION
+        | header::TE
+        | header::TRAILER
+        | header::TRANSFER_ENCODING
+        | header::UPGRADE
+        | header::CONTENT_LENGTH
+        | header::EXPECT => true,
+        _ => matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings"),
+    }
+}
 
 /// The fields that `Connection` names: they end at this hop as well.
 pub(crate) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {

@@ -112,11 +112,18 @@ impl StoredResponse {
         let mut headers = HeaderMap::with_capacity(head.headers.keys_len() + PLACES + 1);
         headers.insert(AGE, HeaderValue::from_static("0"));
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        copy(&head.headers.iter().filter(|(name, _)| omitted.keeps(name)).collect::<Vec<_>>(), &mut headers);
-        let said = head.headers.get_all(CACHE_STATUS).iter().map(|line| line.as_bytes().trim_ascii());
-        let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
-        let own = head.headers.get_all(OWN).iter().filter(|_| omitted.reads_own()).map(exact_copy).collect();
-        let said = said.join(&b", "[..]).into();
+        let (mut kept, mut said, mut own) = (Vec::with_capacity(head.headers.len()), Vec::new(), Vec::new());
+        for (name, value) in &head.headers {
+            if omitted.keeps(name) {
+                kept.push((name, value));
+            } else if *name == CACHE_STATUS && !value.as_bytes().trim_ascii().is_empty() {
+                said.push(value.as_bytes().trim_ascii());
+            } else if *name == OWN && omitted.reads_own() {
+                own.push(exact_copy(value));
+            }
+        }
+        copy(&kept, &mut headers);
+        let (said, own) = (said.join(&b", "[..]).into(), own.into());
         Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, own, tagged: false }
     }
 
@@ -422,17 +429,19 @@ fn exact_copy(value: &HeaderValue) -> HeaderValue {
 /// Appends copies of fields. Their values may be slices of a connection's read buffer, which a stored slice would keep
 /// alive: they are copied, all that are not `known` into one allocation of their exact size.
 fn copy(fields: &[(&HeaderName, &HeaderValue)], to: &mut HeaderMap) {
-    let known = fields.iter().map(|(name, value)| known::value(name, value.as_bytes())).collect::<Vec<_>>();
-    let own = fields.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|((_, value), _)| value.as_bytes());
-    let own = Bytes::from(own.collect::<Vec<_>>().concat());
-    let mut at = 0;
+    let known = fields.iter().map(|(name, value)| known::value(name, value).filter(|_| !value.is_sensitive()));
+    let known: Vec<_> = known.collect();
+    let own = || fields.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|((_, value), _)| value.as_bytes());
+    let mut bytes = Vec::with_capacity(own().map(<[u8]>::len).sum());
+    own().for_each(|value| bytes.extend_from_slice(value));
+    let mut own = Bytes::from(bytes);
     for ((name, value), known) in fields.iter().zip(known) {
-        let bytes = known.map(Bytes::from_static).unwrap_or_else(|| {
-            at += value.len();
-            own.slice(at - value.len()..at)
+        let copy = known.unwrap_or_else(|| {
+            let copy = HeaderValue::from_maybe_shared(own.split_to(value.len()));
+            let mut copy = copy.unwrap_or_else(|_| (*value).clone());
+            copy.set_sensitive(value.is_sensitive());
+            copy
         });
-        let mut copy = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| (*value).clone());
-        copy.set_sensitive(value.is_sensitive());
         to.append((*name).clone(), copy);
     }
 }

@@ -34,6 +34,11 @@ impl Targets {
         targeted.unwrap_or_else(|| CacheControl::parse(response))
     }
 
+    /// Whether this field is one of them.
+    pub(crate) fn contain(&self, name: &HeaderName) -> bool {
+        self.0.contains(name)
+    }
+
     /// Whether our own field is one of them: then it ends here.
     pub(crate) fn has_own(&self) -> bool {
         self.0.contains(&OWN)

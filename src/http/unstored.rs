@@ -34,16 +34,18 @@ pub(crate) struct Omitted {
 }
 
 /// What no cache stores, or writes itself. Nor is `Proxy-` anything.
-static BY_NONE: [HeaderName; 8] = [
-    AGE,
-    CACHE_STATUS,
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-];
+fn is_stored_by_none(name: &HeaderName) -> bool {
+    match *name {
+        AGE
+        | CACHE_STATUS
+        | header::CONNECTION
+        | header::CONTENT_LENGTH
+        | header::TE
+        | header::TRANSFER_ENCODING
+        | header::UPGRADE => true,
+        _ => name.as_str() == "keep-alive" || name.as_str().starts_with("proxy-"),
+    }
+}
 
 /// What speaks of one exchange, and of no other.
 static OF_ONE_EXCHANGE: [HeaderName; 14] = [
@@ -92,10 +94,7 @@ impl Unstored {
     }
 
     fn keeps(&self, name: &HeaderName) -> bool {
-        !(BY_NONE.contains(name)
-            || name.as_str().starts_with("proxy-")
-            || self.own && *name == OWN
-            || self.is_of_one_exchange(name))
+        !(is_stored_by_none(name) || self.own && *name == OWN || self.is_of_one_exchange(name))
     }
 }
 

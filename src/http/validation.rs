@@ -43,6 +43,14 @@ impl<'a> Validators<'a> {
         Self { etag, modified }
     }
 
+    /// Whether a response has any.
+    pub(crate) fn are_in(status: StatusCode, response: &HeaderMap) -> bool {
+        let is_date = |modified| http_date(modified).is_some();
+        status.is_success()
+            && (response.get(header::ETAG).is_some_and(is_tag)
+                || response.get(header::LAST_MODIFIED).is_some_and(is_date))
+    }
+
     /// The same without the tag.
     pub(crate) fn without_tag(self) -> Self {
         Self { etag: None, ..self }
