@@ -6,7 +6,7 @@
 
 use std::{
     any::Any,
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     mem,
     pin::Pin,
     sync::Arc,
@@ -119,11 +119,14 @@ impl<V> Flights<V> {
     /// Leads if nobody does, follows otherwise.
     pub(crate) fn join(self: &Arc<Self>, course: &Course) -> Joined<V> {
         let mut shard = self.shard(course);
-        if let Some(flight) = shard.get(course).filter(|flight| flight.is_open()) {
-            return Joined::Follow(self.follow(flight));
-        }
+        let place = match shard.entry(course.clone()) {
+            hash_map::Entry::Occupied(flight) if flight.get().is_open() => {
+                return Joined::Follow(self.follow(flight.get()));
+            }
+            place => place,
+        };
         let flight = self.flight(course.clone(), Boarding::Open);
-        let closed = shard.insert(course.clone(), Arc::clone(&flight));
+        let closed = put(place, &flight);
         drop(shard);
         drop(closed);
         Joined::Lead(Lead { flights: Arc::clone(self), flight })
@@ -203,11 +206,28 @@ impl<V> Flights<V> {
 
     /// Removes this flight, and not another one on the same course.
     fn remove(&self, flight: &Arc<Flight<V>>) {
-        let mut shard = self.shard(&flight.course);
-        if shard.get(&flight.course).is_some_and(|current| Arc::ptr_eq(current, flight)) {
-            shard.remove(&flight.course);
-            give_back(&mut shard);
+        take_off(&mut self.shard(&flight.course), flight);
+    }
+}
+
+/// Puts a flight in its place: the one that was there.
+fn put<V>(place: hash_map::Entry<'_, Course, Arc<Flight<V>>>, flight: &Arc<Flight<V>>) -> Option<Arc<Flight<V>>> {
+    match place {
+        hash_map::Entry::Occupied(mut taken) => Some(taken.insert(Arc::clone(flight))),
+        hash_map::Entry::Vacant(free) => {
+            free.insert(Arc::clone(flight));
+            None
         }
+    }
+}
+
+/// Takes off this flight, and not another one on the same course.
+fn take_off<V>(shard: &mut HashMap<Course, Arc<Flight<V>>, ahash::RandomState>, flight: &Arc<Flight<V>>) {
+    if let hash_map::Entry::Occupied(current) = shard.entry(flight.course.clone())
+        && Arc::ptr_eq(current.get(), flight)
+    {
+        current.remove();
+        give_back(shard);
     }
 }
 
@@ -249,10 +269,7 @@ impl<V> Lead<V> {
         if aboard > lead() {
             return false;
         }
-        if shard.get(&self.flight.course).is_some_and(|current| Arc::ptr_eq(current, &self.flight)) {
-            shard.remove(&self.flight.course);
-            give_back(&mut shard);
-        }
+        take_off(&mut shard, &self.flight);
         true
     }
 

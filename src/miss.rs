@@ -24,7 +24,9 @@ use crate::{
 };
 
 /// Answers a request for which nothing was found that is fresh, or may be served stale at once.
-pub(crate) async fn answer<S, P, Req>(
+///
+/// What every such request waits in is small: waits that few come to are boxed.
+pub(crate) fn answer<S, P, Req>(
     route: Arc<Route<P>>,
     service: S,
     key: Key,
@@ -32,7 +34,7 @@ pub(crate) async fn answer<S, P, Req>(
     view: P::View,
     mut seen: Sighting<P::Value>,
     budget: Option<Budget>,
-) -> Result<P::Response, S::Error>
+) -> impl Future<Output = Result<P::Response, S::Error>> + Send + use<S, P, Req>
 where
     P: Prepare<Req> + Capture<S::Response>,
     P::Response: Send + 'static,
@@ -59,140 +61,142 @@ where
     // How often what the shared store holds will do: what does not answer is to be replaced, and may be elsewhere by now. And
     // whether the answer was found there.
     let (mut takes, mut found) = (if forced.is_none() { 2 } else { 0 }, None);
-    if (role != Role::Lead || only_if_cached) && seeker.is_unvouched_for(&seen) {
-        (seen, found, request) = seeker.verify(request).await;
-    }
-    loop {
-        // ## Looking => (Leading | Following | done: found, stood in for, or by itself)
-        if let Some((outcome, behind)) = seeker.hit(&seen)
-            && let Some(response) = seeker.replay(&seen, outcome.because(outcome.detail().or(found)))
-        {
-            if behind == Behind::Refresh {
-                refresh_behind(&seeker.route, &seeker.service, &seen, request, &seeker.view);
-            }
-            return Ok(response);
+    async move {
+        if (role != Role::Lead || only_if_cached) && seeker.is_unvouched_for(&seen) {
+            (seen, found, request) = Box::pin(seeker.verify(request)).await;
         }
-        if only_if_cached && let Some(response) = seeker.unsatisfied() {
-            return Ok(response);
-        }
-        let course =
-            Course { key: seeker.key.clone(), variant: seeker.route.variant(&seen, fields.as_ref(), &request) };
-        let apart = alone || seeker.route.protocol.keeps_apart(&seeker.view) || seen.keeps_apart();
-        let together = !apart && (!seeker.route.settings.opt_in || seen.slot.is_some());
-        if together && seeker.forced.is_none() && seeker.route.stands_in(role, &seen) {
-            let overdue = seeker.route.settings.refresh_timeout.saturating_mul(2);
-            let lead =
-                if seen.is_backing_off() { None } else { flights.lead(&course, Boarding::Open, seen.now, overdue) };
-            if let Some(lead) = &lead
-                && let Err(changed) = seeker.look_again(&seen, lead, fields.as_ref(), &request)
+        loop {
+            // ## Looking => (Leading | Following | done: found, stood in for, or by itself)
+            if let Some((outcome, behind)) = seeker.hit(&seen)
+                && let Some(response) = seeker.replay(&seen, outcome.because(outcome.detail().or(found)))
             {
-                seen = changed;
-                continue;
-            }
-            if let Some(response) = seeker.stand_in() {
-                if let Some(lead) = lead {
-                    fill_behind(&seeker.route, &seeker.service, &seen, request, lead);
+                if behind == Behind::Refresh {
+                    refresh_behind(&seeker.route, &seeker.service, &seen, request, &seeker.view);
                 }
                 return Ok(response);
             }
-        }
-        if !run::can_start() {
-            return seeker.forward(request, None, &seen).await;
-        }
-        if let Role::Part { fill } = role
-            && (alone || !seen.calls_for_the_whole(fill))
-        {
-            return seeker.forward(request, Some(Detail::Range), &seen).await;
-        }
-        let joined = match role {
-            Role::Lead | Role::Part { .. } if together => flights.join(&course),
-            Role::Lead | Role::Part { .. } => Joined::Lead(flights.solo(course)),
-            Role::Refresh | Role::Read => match flights.follow_one(&course).filter(|_| together) {
-                Some(follow) => Joined::Follow(follow),
-                None => {
-                    let detail = if role == Role::Read { Detail::RequestNoStore } else { Detail::Head };
-                    return seeker.forward(request, Some(detail), &seen).await;
+            if only_if_cached && let Some(response) = seeker.unsatisfied() {
+                return Ok(response);
+            }
+            let course =
+                Course { key: seeker.key.clone(), variant: seeker.route.variant(&seen, fields.as_ref(), &request) };
+            let apart = alone || seeker.route.protocol.keeps_apart(&seeker.view) || seen.keeps_apart();
+            let together = !apart && (!seeker.route.settings.opt_in || seen.slot.is_some());
+            if together && seeker.forced.is_none() && seeker.route.stands_in(role, &seen) {
+                let overdue = seeker.route.settings.refresh_timeout.saturating_mul(2);
+                let lead =
+                    if seen.is_backing_off() { None } else { flights.lead(&course, Boarding::Open, seen.now, overdue) };
+                if let Some(lead) = &lead
+                    && let Err(changed) = seeker.look_again(&seen, lead, fields.as_ref(), &request)
+                {
+                    seen = changed;
+                    continue;
                 }
-            },
-        };
-        let mut follow = match joined {
-            Joined::Follow(follow) => follow,
-            // ## Leading => (Looking: something landed meanwhile | done: led)
-            Joined::Lead(lead) => {
-                match seeker.look_again(&seen, &lead, fields.as_ref(), &request) {
-                    Ok(again) => {
-                        let consult = seeker.consult(takes > 0, together);
-                        match seeker.lead(lead, request, again.as_ref().unwrap_or(&seen), together, consult).await {
-                            Led::Answered(answer) => return answer,
-                            Led::Found(back, its, entry, whence) => {
-                                (seeker, request, takes) = (back, its, takes - 1);
-                                found = (whence == Whence::Store).then_some(Detail::Store);
-                                seen = seeker.look_at(entry, &request);
+                if let Some(response) = seeker.stand_in() {
+                    if let Some(lead) = lead {
+                        fill_behind(&seeker.route, &seeker.service, &seen, request, lead);
+                    }
+                    return Ok(response);
+                }
+            }
+            if !run::can_start() {
+                return Box::pin(seeker.forward(request, None, &seen)).await;
+            }
+            if let Role::Part { fill } = role
+                && (alone || !seen.calls_for_the_whole(fill))
+            {
+                return Box::pin(seeker.forward(request, Some(Detail::Range), &seen)).await;
+            }
+            let joined = match role {
+                Role::Lead | Role::Part { .. } if together => flights.join(&course),
+                Role::Lead | Role::Part { .. } => Joined::Lead(flights.solo(course)),
+                Role::Refresh | Role::Read => match flights.follow_one(&course).filter(|_| together) {
+                    Some(follow) => Joined::Follow(follow),
+                    None => {
+                        let detail = if role == Role::Read { Detail::RequestNoStore } else { Detail::Head };
+                        return Box::pin(seeker.forward(request, Some(detail), &seen)).await;
+                    }
+                },
+            };
+            let mut follow = match joined {
+                Joined::Follow(follow) => follow,
+                // ## Leading => (Looking: something landed meanwhile | done: led)
+                Joined::Lead(lead) => {
+                    match seeker.look_again(&seen, &lead, fields.as_ref(), &request) {
+                        Ok(again) => {
+                            let consult = seeker.consult(takes > 0, together);
+                            match seeker.lead(lead, request, again.as_ref().unwrap_or(&seen), together, consult).await {
+                                Led::Answered(answer) => return answer,
+                                Led::Found(back, its, entry, whence) => {
+                                    (seeker, request, takes) = (back, its, takes - 1);
+                                    found = (whence == Whence::Store).then_some(Detail::Store);
+                                    seen = seeker.look_at(entry, &request);
+                                }
                             }
                         }
+                        Err(changed) => seen = changed,
                     }
-                    Err(changed) => seen = changed,
+                    continue;
                 }
+            };
+            // ## Following => (Looking: together, or alone | done: landed, or stale)
+            let Settings { soft_timeout, wait_timeout, .. } = seeker.route.settings;
+            let soft = soft_timeout.filter(|soft| *soft < wait_timeout && seeker.may_fall_back(&seen));
+            let mut landing = clock::timeout(soft.unwrap_or(wait_timeout), &mut follow).await;
+            if landing.is_none()
+                && let Some(soft) = soft
+            {
+                if let Some(response) = seeker.fall_back(&seen, None, Detail::Slow) {
+                    return Ok(response);
+                }
+                // What there was to fall back on is gone by now: it waits like one who never had any.
+                landing = clock::timeout(wait_timeout - soft, &mut follow).await;
+            }
+            if seeker.forced.is_some_and(|forced| follow.began_before(forced.0)) {
+                // What it landed is too old. Whoever comes first from here on leads, and the others join that run.
+                if landing.is_none() {
+                    follow.give_up(&flights);
+                }
+                (seen, request) = Box::pin(seeker.look(request)).await;
                 continue;
             }
-        };
-        // ## Following => (Looking: together, or alone | done: landed, or stale)
-        let Settings { soft_timeout, wait_timeout, .. } = seeker.route.settings;
-        let soft = soft_timeout.filter(|soft| *soft < wait_timeout && seeker.may_fall_back(&seen));
-        let mut landing = clock::timeout(soft.unwrap_or(wait_timeout), &mut follow).await;
-        if landing.is_none()
-            && let Some(soft) = soft
-        {
-            if let Some(response) = seeker.fall_back(&seen, None, Detail::Slow) {
+            let failure = match &landing {
+                None => Some(Detail::Slow),
+                Some(Landing::Shared(landed)) => landed.entry.judged.failed.then_some(Detail::StaleIfError),
+                Some(Landing::Failed(_) | Landing::Panicked) => Some(Detail::StaleIfError),
+                Some(Landing::Personal | Landing::Vacated) => None,
+            };
+            if let Some(detail) = failure
+                && let Some(response) = seeker.fall_back(&seen, None, detail)
+            {
                 return Ok(response);
             }
-            // What there was to fall back on is gone by now: it waits like one who never had any.
-            landing = clock::timeout(wait_timeout - soft, &mut follow).await;
-        }
-        if seeker.forced.is_some_and(|forced| follow.began_before(forced.0)) {
-            // What it landed is too old. Whoever comes first from here on leads, and the others join that run.
-            if landing.is_none() {
-                follow.give_up(&flights);
-            }
-            (seen, request) = seeker.look(request).await;
-            continue;
-        }
-        let failure = match &landing {
-            None => Some(Detail::Slow),
-            Some(Landing::Shared(landed)) => landed.entry.judged.failed.then_some(Detail::StaleIfError),
-            Some(Landing::Failed(_) | Landing::Panicked) => Some(Detail::StaleIfError),
-            Some(Landing::Personal | Landing::Vacated) => None,
-        };
-        if let Some(detail) = failure
-            && let Some(response) = seeker.fall_back(&seen, None, detail)
-        {
-            return Ok(response);
-        }
-        match landing {
-            Some(Landing::Shared(landed)) => {
-                let fits = seeker.route.selects(&landed.entry, &request);
-                if fits && !follow.came_after_invalidation(&landed) {
-                    return Ok(seeker.share(&landed));
+            match landing {
+                Some(Landing::Shared(landed)) => {
+                    let fits = seeker.route.selects(&landed.entry, &request);
+                    if fits && !follow.came_after_invalidation(&landed) {
+                        return Ok(seeker.share(&landed));
+                    }
+                    // Those it does not fit go on by variant: memory may not have kept what selects among them.
+                    fields = landed.entry.judged.fields.clone().or(fields);
                 }
-                // Those it does not fit go on by variant: memory may not have kept what selects among them.
-                fields = landed.entry.judged.fields.clone().or(fields);
-            }
-            Some(Landing::Personal) => alone = true,
-            Some(Landing::Failed(error)) => match seeker.shared_error(error) {
-                Some(error) => {
-                    seeker.answered(Outcome::new(status).collapsed_if(true));
-                    return Err(error);
+                Some(Landing::Personal) => alone = true,
+                Some(Landing::Failed(error)) => match seeker.shared_error(error) {
+                    Some(error) => {
+                        seeker.answered(Outcome::new(status).collapsed_if(true));
+                        return Err(error);
+                    }
+                    None => alone = true,
+                },
+                Some(Landing::Panicked) => {
+                    // One of those who waited leads. Should that panic as well, nobody waits for a third time.
+                    panics += 1;
+                    alone = panics > 1;
                 }
-                None => alone = true,
-            },
-            Some(Landing::Panicked) => {
-                // One of those who waited leads. Should that panic as well, nobody waits for a third time.
-                panics += 1;
-                alone = panics > 1;
+                Some(Landing::Vacated) => {}
+                None => follow.give_up(&flights),
             }
-            Some(Landing::Vacated) => {}
-            None => follow.give_up(&flights),
+            (seen, request) = Box::pin(seeker.look(request)).await;
         }
-        (seen, request) = seeker.look(request).await;
     }
 }

@@ -159,7 +159,7 @@ impl<S, P: Protocol> Seeker<S, P> {
         let validate = !self.by_hand;
         let base =
             seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate, _refresh: None });
-        let (job, interest, mut delivery) = Job::lead(
+        let (job, interest, delivery) = Job::lead(
             Arc::clone(&self.route),
             self.service.clone(),
             request,
@@ -169,16 +169,18 @@ impl<S, P: Protocol> Seeker<S, P> {
             (consult, self.budget.clone()),
         );
         run::start::<S, P, Req>(job);
+        // Dropped in this order: see `Job::lead`.
+        let mut awaited = (delivery, interest);
         // Whoever waits keeps no room for what has gone with the run.
         async move {
-            let delivered = match patiently(&self.route.settings, self.may_fall_back(seen), &mut delivery).await {
+            let delivered = match patiently(&self.route.settings, self.may_fall_back(seen), &mut awaited.0).await {
                 Some(delivered) => delivered,
                 None => match self.fall_back(seen, None, Detail::Slow) {
                     Some(response) => return Led::Answered(Ok(response)),
-                    None => delivery.await,
+                    None => (&mut awaited.0).await,
                 },
             };
-            drop(interest);
+            drop(awaited);
             Led::Answered(match delivered {
                 Ok(Delivery::Response { response, status: forwarded, failed, stored, detail }) => {
                     if failed && let Some(stale) = self.fall_back(seen, forwarded, Detail::StaleIfError) {

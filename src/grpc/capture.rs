@@ -15,7 +15,7 @@ use crate::{
     },
     http::{
         Body, NoStore, StoredResponse,
-        body::Expected,
+        body::{Begun, Expected},
         cache_control::{CacheControl, age_header},
         groups,
         parts::{self, Contribution},
@@ -115,7 +115,8 @@ where
         head.extensions.remove::<Contribution>();
         let omitted = self.unstored.of(&head.headers, None);
         let stored = StoredResponse::new(&head, &omitted);
-        let (fill, body) = Body::piped(body, self.body_cap, Expected::OneMessage(Count::default()), interest);
+        let (fill, body) =
+            Body::piped(Begun::new(body), self.body_cap, Expected::OneMessage(Count::default()), interest);
         stored::capture(head, body, Storing::new(stored, omitted, fill, false))
     }
 

@@ -87,10 +87,23 @@ enum Next<B: http_body::Body> {
     Panicked,
 }
 
+/// A body that is about to be taken apart, and what it gave when it was first asked.
+pub(crate) struct Begun<B: http_body::Body> {
+    body: Pin<Box<B>>,
+    /// What the body said of its length at first.
+    hint: SizeHint,
+    first: Option<Box<Polled<B>>>,
+}
+
+/// What a body gave: a frame, an error, or its end.
+type Polled<B> = Option<Result<Frame<Bytes>, <B as http_body::Body>::Error>>;
+
 /// Reads a body for the store.
 pub(crate) struct Fill<B: http_body::Body> {
     /// The body, until it is complete or let go.
     body: Option<Pin<Box<B>>>,
+    /// What it has given already.
+    first: Option<Box<Polled<B>>>,
     /// Whether the body is being read, or panicked as it was.
     reading: bool,
     pipe: Arc<Pipe<B>>,
@@ -164,12 +177,13 @@ impl<B: http_body::Body> Body<B> {
     }
 
     /// Takes a body apart: one end for the store, one for the one who leads.
-    pub(crate) fn piped(body: B, cap: usize, expected: Expected, interest: Interest) -> (Fill<B>, Self) {
-        let hint = body.size_hint();
+    pub(crate) fn piped(begun: Begun<B>, cap: usize, expected: Expected, interest: Interest) -> (Fill<B>, Self) {
+        let Begun { body, hint, first } = begun;
         let flow = Flow { frames: VecDeque::new(), next: Next::More, abandoned: false, reader: None };
         let pipe = Arc::new(Pipe(Mutex::new(flow)));
         let fill = Fill {
-            body: Some(Box::pin(body)),
+            body: Some(body),
+            first,
             reading: false,
             pipe: Arc::clone(&pipe),
             cap,
@@ -261,6 +275,28 @@ impl<B: http_body::Body> http_body::Body for Body<B> {
     }
 }
 
+impl<B: http_body::Body> Begun<B> {
+    pub(crate) fn new(body: B) -> Self {
+        Self { hint: body.size_hint(), body: Box::pin(body), first: None }
+    }
+
+    /// All of the body, if it is in the first frame and that is there: most bodies are. Nothing has to be taken apart then.
+    pub(crate) fn whole(&mut self, cap: usize, expected: &Expected) -> Option<Bytes> {
+        let Poll::Ready(first) = self.body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())) else {
+            return None;
+        };
+        let first = first.map(|frame| frame.map(in_bytes));
+        let data = first.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        let is_whole =
+            |data: &&Bytes| data.len() <= cap && !expected.is_short_of(data.len()) && self.body.is_end_stream();
+        let whole = data.filter(is_whole).cloned();
+        if whole.is_none() {
+            self.first = Some(Box::new(first));
+        }
+        whole
+    }
+}
+
 impl<B: http_body::Body> Reader<B> {
     fn detach(&mut self) {
         if let Some(interest) = self.interest.take() {
@@ -335,10 +371,15 @@ impl<B: http_body::Body> Fill<B> {
                     None => Ok(Filled { chunks: std::mem::take(&mut this.chunks), trailers: this.trailers.take() }),
                 });
             };
-            this.reading = true;
-            let frame = body.as_mut().poll_frame(cx);
-            this.reading = false;
-            let frame = ready!(frame).map(|frame| frame.map(in_bytes));
+            let frame = match this.first.take() {
+                Some(frame) => *frame,
+                None => {
+                    this.reading = true;
+                    let frame = body.as_mut().poll_frame(cx);
+                    this.reading = false;
+                    ready!(frame).map(|frame| frame.map(in_bytes))
+                }
+            };
             let (ended, frame) = match frame {
                 None => (true, None),
                 Some(Err(error)) => {

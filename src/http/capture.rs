@@ -9,7 +9,7 @@ use crate::{
     freshness::Freshness,
     http::{
         After, Body, Http, NoStore, StoredResponse,
-        body::Expected,
+        body::{Begun, Expected},
         content_length,
         parts::{self, Contribution},
         policy::Head,
@@ -89,7 +89,11 @@ where
         let omitted = self.unstored.of(&head.headers, judged.withheld.as_ref());
         let stored = StoredResponse::new(&head, &omitted);
         let expected = content_length(&head.headers).map_or(Expected::End, Expected::Length);
-        let (fill, body) = Body::piped(body, self.policy.body_cap, expected, interest);
+        let mut begun = Begun::new(body);
+        if let Some(data) = begun.whole(self.policy.body_cap, &expected) {
+            return stored::whole(head, stored.hold(&data, &omitted, self.etag), None);
+        }
+        let (fill, body) = Body::piped(begun, self.policy.body_cap, expected, interest);
         stored::capture(head, body, Storing::new(stored, omitted, fill, self.etag))
     }
 

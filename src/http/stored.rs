@@ -208,6 +208,12 @@ impl StoredResponse {
         self
     }
 
+    /// The same with a body that has come in one piece.
+    pub(crate) fn hold(self, body: &Bytes, omitted: &Omitted, etag: bool) -> Self {
+        let whole = self.complete(Bytes::copy_from_slice(body), None, omitted);
+        if etag { whole.tag() } else { whole }
+    }
+
     /// Gives it an entity tag, if it has none and there is a use for one.
     fn tag(mut self) -> Self {
         if self.status == StatusCode::OK && !self.headers.contains_key(header::ETAG) {
@@ -219,7 +225,7 @@ impl StoredResponse {
 
     /// The entity tag that the service did not give it.
     pub(crate) fn own_etag(&self) -> Option<&HeaderValue> {
-        self.headers.get(header::ETAG).filter(|_| self.tagged)
+        if self.tagged { self.headers.get(header::ETAG) } else { None }
     }
 
     /// What the service can be asked by whether this is still what it would answer. Of a tag of ours it knows nothing.
@@ -342,24 +348,32 @@ impl fmt::Debug for StoredResponse {
 
 /// A response for the one who leads, of which the body is read by what stores it.
 pub(crate) fn capture<B: http_body::Body>(
-    mut head: Parts,
+    head: Parts,
     body: Body<B>,
     storing: Storing<B>,
 ) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
     let mut storing = Box::pin(storing);
     // What is there already is taken at once: a body whole in its first frame is stored before its head is sent.
     match storing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(stored)) => {
-            // Trailers may hold what is not stored.
-            let body = if stored.trailers().is_some() { body } else { stored.body() };
-            if let Some(etag) = stored.own_etag() {
-                head.headers.insert(header::ETAG, etag.clone());
-            }
-            Captured::Whole(Response::from_parts(head, body), stored)
-        }
+        // Trailers may hold what is not stored.
+        Poll::Ready(Ok(stored)) if stored.trailers().is_some() => whole(head, stored, Some(body)),
+        Poll::Ready(Ok(stored)) => whole(head, stored, None),
         Poll::Ready(Err(unfilled)) => Captured::Unfit(Response::from_parts(head, body), unfilled),
         Poll::Pending => Captured::Filling(Response::from_parts(head, body), storing),
     }
+}
+
+/// A response of which all is there already: with its own body, or with the one that is stored.
+pub(crate) fn whole<B: http_body::Body>(
+    mut head: Parts,
+    stored: StoredResponse,
+    body: Option<Body<B>>,
+) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
+    if let Some(etag) = stored.own_etag() {
+        head.headers.insert(header::ETAG, etag.clone());
+    }
+    let body = body.unwrap_or_else(|| stored.body());
+    Captured::Whole(Response::from_parts(head, body), stored)
 }
 
 /// Finishes a response of the wrapped service.

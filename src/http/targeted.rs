@@ -46,7 +46,8 @@ impl Targets {
 
     /// Takes off what was said to this cache alone. What others may read as well passes on (§3).
     pub(crate) fn strip(&self, response: &mut HeaderMap) {
-        if self.has_own() {
+        // Looked for first, which is less than to look it up.
+        if response.keys().any(|name| *name == OWN) && self.has_own() {
             response.remove(OWN);
         }
     }

@@ -17,6 +17,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Unstored {
     names: Arc<[HeaderName]>,
+    /// How these names begin, and those that count because they begin like them: a bit for each letter. What begins in
+    /// another way is none of them.
+    initials: u32,
     /// Whether names count that begin like those of such fields.
     families: bool,
     /// Whether the field that is targeted at this cache is read here, and therefore ends here.
@@ -71,20 +74,24 @@ const FAMILIES: &[&str] = &["ratelimit", "x-ratelimit-", "x-rate-limit-"];
 impl Unstored {
     /// In protocol mode all that RFC 9111 lets a cache store is stored.
     pub(crate) fn new(mode: Mode) -> Self {
-        match mode {
-            Mode::Application => Self { names: Arc::new(OF_ONE_EXCHANGE.clone()), families: true, own: true },
-            Mode::Protocol => Self { names: Arc::new([]), families: false, own: true },
-        }
+        let (names, families): (Arc<[HeaderName]>, _) = match mode {
+            Mode::Application => (Arc::new(OF_ONE_EXCHANGE.clone()), true),
+            Mode::Protocol => (Arc::new([]), false),
+        };
+        Self { initials: initials(&names, families), names, families, own: true }
     }
 
     /// Names the fields of one exchange anew.
     pub(crate) fn name(&mut self, names: Vec<HeaderName>) {
+        self.initials = initials(&names, self.families);
         self.names = names.into();
     }
 
     /// Whether a field speaks of one exchange, and is for the one whose exchange it is.
     pub(crate) fn is_of_one_exchange(&self, name: &HeaderName) -> bool {
-        self.names.contains(name) || self.families && FAMILIES.iter().any(|family| name.as_str().starts_with(family))
+        self.initials & initial(name.as_str()) != 0
+            && (self.names.contains(name)
+                || self.families && FAMILIES.iter().any(|family| name.as_str().starts_with(family)))
     }
 
     /// Those of one response.
@@ -113,6 +120,17 @@ impl Omitted {
     pub(crate) fn keeps_trailer(&self, name: &HeaderName) -> bool {
         *name != header::SET_COOKIE && self.keeps(name)
     }
+}
+
+/// The bit for how a name begins. Some share one.
+fn initial(name: &str) -> u32 {
+    1 << (name.bytes().next().unwrap_or_default() % 32)
+}
+
+fn initials(names: &[HeaderName], families: bool) -> u32 {
+    let families = if families { FAMILIES } else { &[] };
+    let all = names.iter().map(HeaderName::as_str).chain(families.iter().copied());
+    all.fold(0, |initials, name| initials | initial(name))
 }
 
 /// Whether a field is one of those that a response withholds.
