@@ -290,7 +290,11 @@ impl<V> Lead<V> {
 
 impl<V> Drop for Lead<V> {
     fn drop(&mut self) {
-        self.land(Landing::Vacated);
+        // Nobody else lands it: what has landed stays so.
+        let has_landed = self.flight.lock().landing.is_some();
+        if !has_landed {
+            self.land(Landing::Vacated);
+        }
     }
 }
 
