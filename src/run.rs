@@ -252,6 +252,8 @@ where
     };
     let took = clock::now().saturating_duration_since(started);
     route.cache.shared().telemetry.tell(Event::RunEnded { end, took });
+    // From now on it is not being refreshed, whatever is left to do in the shared store.
+    drop(base);
     if let (Some(tier), Some((afterwards, saving))) = (&route.cache.shared().tier, desk.left()) {
         if let Some(voided) = tier.after(desk.lead.key(), afterwards).await {
             let remove = |slot: &mut Slot<P::Value>| slot.remove(&voided);

@@ -181,6 +181,7 @@ fn what_is_expired_while_its_refresh_begins_is_refreshed_by_the_next_who_reads_i
         loom::stop_exploring();
         reader.read();
         block_on(cache.settled());
+        page.written.store(1, SeqCst);
         block_on(tokio::time::advance(Duration::from_secs(61)));
         loom::explore();
         let other = reader.clone();
@@ -189,7 +190,6 @@ fn what_is_expired_while_its_refresh_begins_is_refreshed_by_the_next_who_reads_i
         other.join().unwrap();
         // The run of the other one is under way still, and may have begun too early.
         assert_eq!(reader.read(), 0);
-        page.written.store(1, SeqCst);
         page.open.set(()).unwrap();
         block_on(cache.settled());
         assert_eq!(reader.read(), 1);

@@ -20,6 +20,30 @@ fn a_stale_response_keeps_what_it_says_but_its_freshness() {
     }
 }
 
+#[test] // P45
+fn values_are_kept_as_they_came_whether_others_have_them_or_not() {
+    let mut head = Response::new(()).into_parts().0;
+    let values = [&b""[..], b"en", b"\xe9\xff", b"\ta ,b", &[b'x'; 4_000], b"en"];
+    for (name, value) in
+        ["content-language", "x-own", "server"].iter().flat_map(|name| values.map(|value| (name, value)))
+    {
+        for sensitive in [false, true] {
+            let mut value = HeaderValue::from_bytes(value).unwrap();
+            value.set_sensitive(sensitive);
+            head.headers.append(*name, value);
+        }
+    }
+    let omitted = Unstored::new(Mode::Protocol).of(&head.headers, None);
+    let stored = StoredResponse::new(&head, &omitted).complete(Bytes::new(), None, &omitted);
+    for name in head.headers.keys() {
+        let lines = |headers: &HeaderMap| {
+            let lines = headers.get_all(name).iter();
+            lines.map(|line| (line.as_bytes().to_vec(), line.is_sensitive())).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(stored.head()), lines(&head.headers), "{name}");
+    }
+}
+
 #[test] // P63
 fn a_response_weighs_what_it_takes() {
     let response = |names: usize, lines: usize, trailers: bool| {
