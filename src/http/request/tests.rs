@@ -12,7 +12,8 @@ fn compared(table: &FieldTable, name: &HeaderName) -> Option<Matter> {
 
 /// Tables of both modes, without rules and with as many as nobody has.
 fn tables() -> Vec<FieldTable> {
-    let many = |kind: &str| (0..100).map(|n| format!("{kind}-{n}").parse().unwrap()).collect::<Vec<HeaderName>>();
+    let many =
+        |kind: &str| (0..100).map(|n| format!("{kind}-{n}").parse().expect("a name")).collect::<Vec<HeaderName>>();
     let own = [header::ACCEPT_LANGUAGE, header::COOKIE, header::HOST, header::AUTHORIZATION];
     let rules = [(vec![], vec![]), (own.to_vec(), vec![header::FORWARDED]), (many("x-keyed"), many("x-secret"))];
     let modes = [Mode::Application, Mode::Protocol].into_iter();
