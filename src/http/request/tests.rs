@@ -12,8 +12,8 @@ fn compared(table: &FieldTable, name: &HeaderName) -> Option<Matter> {
 
 /// Tables of both modes, without rules and with as many as nobody has.
 fn tables() -> Vec<FieldTable> {
-    let many =
-        |kind: &str| (0..100).map(|n| format!("{kind}-{n}").parse().expect("a name")).collect::<Vec<HeaderName>>();
+    let name = |text: String| text.parse::<HeaderName>().expect("a name");
+    let many = |kind: &str| (0..100).map(|n| name(format!("{kind}-{n}"))).collect::<Vec<_>>();
     let own = [header::ACCEPT_LANGUAGE, header::COOKIE, header::HOST, header::AUTHORIZATION];
     let rules = [(vec![], vec![]), (own.to_vec(), vec![header::FORWARDED]), (many("x-keyed"), many("x-secret"))];
     let modes = [Mode::Application, Mode::Protocol].into_iter();
@@ -32,6 +32,16 @@ proptest! {
         let name: HeaderName = name.parse().unwrap();
         for table in tables() {
             prop_assert_eq!(table.get(&name), compared(&table, &name), "{}", name);
+        }
+    }
+}
+
+#[test] // P43
+fn a_name_that_one_table_has_is_found_in_all_as_by_comparing_it() {
+    let tables = tables();
+    for (name, _) in tables.iter().flat_map(|table| table.places.iter().flatten()) {
+        for table in &tables {
+            assert_eq!(table.get(name), compared(table, name), "{name}");
         }
     }
 }
