@@ -550,3 +550,25 @@ pub(crate) fn in_bytes(frame: Frame<impl Buf>) -> Frame<Bytes> {
 fn saturated(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    #[test] // P52, P53
+    fn a_body_is_there_at_once_if_it_has_ended_and_fits_and_is_as_long_as_it_was_to_be() {
+        let full = || Full::new(Bytes::from("abc"));
+        let whole = |cap, expected| Begun::new(full()).whole(cap, &expected);
+        assert_eq!(whole(3, Expected::End).as_deref(), Some(&b"abc"[..]));
+        assert_eq!(whole(3, Expected::Length(3)).as_deref(), Some(&b"abc"[..]));
+        assert_eq!(
+            [whole(2, Expected::End), whole(3, Expected::Length(4)), whole(3, Expected::Length(2))],
+            [None, None, None]
+        );
+        let mut goes_on = Begun::new(full().with_trailers(std::future::ready(None)));
+        assert_eq!(goes_on.whole(3, &Expected::End), None);
+        assert!(goes_on.first.is_some(), "what was read is not lost");
+    }
+}

@@ -137,3 +137,22 @@ fn initials(names: &[HeaderName], families: bool) -> u32 {
 pub(crate) fn is_among(withheld: Option<&Fields>, name: &HeaderName) -> bool {
     withheld.is_some_and(|withheld| withheld.iter().any(|other| **other == *name.as_str()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test] // P54
+    fn a_field_of_one_exchange_is_known_by_its_name_or_by_how_that_begins() {
+        let mut unstored = Unstored::new(Mode::Application);
+        let is_one = |unstored: &Unstored, name| unstored.is_of_one_exchange(&HeaderName::from_static(name));
+        for name in OF_ONE_EXCHANGE.each_ref().map(HeaderName::as_str).into_iter().chain(FAMILIES.iter().copied()) {
+            assert!(unstored.is_of_one_exchange(&HeaderName::try_from(name).unwrap()), "{name}");
+        }
+        assert!(is_one(&unstored, "ratelimit-limit") && is_one(&unstored, "x-rate-limit-reset"));
+        assert!(!is_one(&unstored, "content-type") && !is_one(&unstored, "x-mine") && !is_one(&unstored, "mine"));
+        unstored.name(vec![HeaderName::from_static("mine")]);
+        assert!(is_one(&unstored, "mine") && is_one(&unstored, "ratelimit") && !is_one(&unstored, "traceparent"));
+        assert!(!is_one(&Unstored::new(Mode::Protocol), "ratelimit"));
+    }
+}
