@@ -16,6 +16,8 @@ use http_body_util::Full;
 use tokio::runtime::Runtime;
 use tower::{Layer, Service, service_fn};
 
+/// What an entry may take beyond what it holds, in bytes.
+const BEYOND: i64 = 760;
 /// How many entries are weighed.
 const ENTRIES: u32 = 10_000;
 
@@ -45,8 +47,8 @@ fn main() {
     println!("| fresh hit, typed: its key | {all} | {of} | 1 |");
     assert!(all <= 1);
     let beyond = beyond_what_it_holds(&runtime);
-    println!("\nAn entry takes {beyond} bytes beyond its key, its fields and its body, and 400 at most.");
-    assert!(beyond <= 400);
+    println!("\nAn entry takes {beyond} bytes beyond its key, its fields and its body, and {BEYOND} at most.");
+    assert!(beyond <= BEYOND);
 }
 
 /// How many allocations there are in one call, and of how many bytes.
@@ -83,8 +85,13 @@ fn beyond_what_it_holds(runtime: &Runtime) -> i64 {
     held.bytes_current / i64::from(ENTRIES) - key - fields.bytes_current - KIB as i64
 }
 
-/// Fields with values of their own, as they come from a connection.
+/// The fields with values of their own: all that have none in a program are parts of one allocation.
 fn with_their_values(fields: &HeaderMap) -> HeaderMap {
-    let copy = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).expect("a value");
-    fields.iter().map(|(name, value)| (name.clone(), copy(value))).collect()
+    let values = Bytes::from(fields.values().map(HeaderValue::as_bytes).collect::<Vec<_>>().concat());
+    let mut at = 0;
+    let own = |value: &HeaderValue| {
+        at += value.len();
+        HeaderValue::from_maybe_shared(values.slice(at - value.len()..at)).expect("a value")
+    };
+    fields.values().map(own).zip(fields.keys().cloned()).map(|(value, name)| (name, value)).collect()
 }
