@@ -1,11 +1,12 @@
 #!/bin/sh
 # How many instructions a hit and a miss take: sh benches/instructions.sh [--record]
 #
-# Runs `instructions.rs` under callgrind, once, and prints a table. Each case is called a thousand times after a hundred calls that are not looked
-# at, and its figure is the instructions of one call; less the harness (making and dropping the request) it is the net. It differs by less
-# than 1 % from one run to the next, and fails where a net is more than 3 % above that of the record in
-# `instructions.txt`, or a case is recorded and not found. Another compiler makes other code: with another one than that of the record, each case is held
-# against the ideal hit of the same run instead. `--record` writes the record anew: for when it is meant to change.
+# Runs `instructions.rs` with all features under callgrind, once, and prints a table. Each case is called a thousand times
+# after a hundred calls that are not looked at, and its figure is the instructions of one call; less the harness (making
+# and dropping the request) it is the net. It differs by less than 1 % from one run to the next, and fails where a net is
+# more than 3 % above that of the record in `instructions.txt`, or a case is recorded and not found. Another compiler makes
+# other code: with another one than that of the record, each case is held against the ideal hit of the same run instead.
+# `--record` writes the record anew: for when it is meant to change.
 set -eu
 cd "$(dirname "$0")/.."
 record=benches/instructions.txt
@@ -13,7 +14,7 @@ out="${CARGO_TARGET_DIR:-target}/callgrind"
 rm -rf "$out"
 mkdir -p "$out"
 
-cargo bench --locked --bench instructions --no-run --message-format=json >"$out/build"
+cargo bench --locked --all-features --bench instructions --no-run --message-format=json >"$out/build"
 program=$(sed -n 's/.*"executable":"\([^"]*instructions[^"]*\)".*/\1/p' "$out/build" | tail -n 1)
 # Each time that `measured` is about to be called what was counted since is written down.
 valgrind --tool=callgrind --collect-atstart=no --toggle-collect=instructions::measured \
