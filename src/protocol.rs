@@ -236,6 +236,19 @@ pub trait Capture<Res>: Protocol {
         spare: Self::Spare,
     ) -> Self::Response;
 
+    /// Answers with what nobody else has.
+    #[doc(hidden)]
+    fn give(
+        &self,
+        entry: Entry<Self::Value>,
+        age: Duration,
+        view: &Self::View,
+        outcome: Outcome,
+        spare: Self::Spare,
+    ) -> Self::Response {
+        self.replay(&entry, age, view, outcome, spare)
+    }
+
     /// Answers a request that demands what is not stored, and will not have the service called.
     #[doc(hidden)]
     fn unsatisfied(&self, _: &Self::View, _: Outcome) -> Option<Self::Response> {

@@ -198,8 +198,15 @@ where
     let (route, inner) = (Arc::clone(route), inner.clone());
     ResponseFuture::wait(async move {
         let budget = route.cache.shared().tier.as_ref().map(Tier::budget);
-        let (seen, request) = route.look_anywhere(&key, request, budget.as_ref()).await;
+        let (mut seen, mut request) = route.look_anywhere(&key, request, budget.as_ref()).await;
         let hit = route.hit(&view, &seen);
+        if let Some((outcome, Behind::Nothing)) = hit
+            && let Some((entry, age)) = seen.hand_over()
+        {
+            route.cache.shared().telemetry.tell(Event::Answered(outcome));
+            let spare = route.protocol.spare(&mut request);
+            return Ok(route.protocol.give(entry, age, &view, outcome, spare));
+        }
         let answer = answer_from::<S, P, Req>(&route, &inner, request, view, || key, seen, hit, budget);
         answer.await
     })

@@ -205,7 +205,7 @@ impl<P: Protocol> Settling<'_, P> {
             }
             // Where one has to opt in, what nothing is known of is as if there were no layer.
             if shown && !(opt_in && slot.is_idle()) {
-                (slot.shown, slot.back_off) = (Some(a_while), None);
+                slot.show_until(a_while);
             }
             slot.learn(judged.fields.as_ref());
         });

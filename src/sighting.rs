@@ -129,6 +129,15 @@ impl<V> Sighting<V> {
         self.kept().is_some_and(|(entry, _)| entry.is_being_refreshed(self.now, overdue))
     }
 
+    /// The entry that was found, and its age, if nobody else has it. Then it is not there any more.
+    pub(crate) fn hand_over(&mut self) -> Option<(Entry<V>, Duration)> {
+        let found = self.found.ok()?;
+        let variants = &mut Arc::get_mut(self.slot.as_mut()?)?.variants;
+        Arc::get_mut(&mut variants.get_mut(found.at)?.entry)?;
+        self.found = Err(CacheStatus::UriMiss);
+        Some((Arc::into_inner(variants.swap_remove(found.at).entry)?, found.age))
+    }
+
     /// Whether it was expired by hand.
     fn is_expired(&self) -> bool {
         let kept = || self.slot.as_ref()?.variants.get(self.found.ok()?.at);

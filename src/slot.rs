@@ -44,12 +44,19 @@ pub(crate) struct Slot<V> {
     pub(crate) variants: SmallVec<[Kept<V>; 1]>,
     /// All fields that ever selected among the variants. They outlive the variants.
     pub(crate) fields: Option<Fields>,
+    /// What most keys have nothing of.
+    trouble: Option<Box<Trouble>>,
+}
+
+/// What the last runs for a key have left behind that stored nothing.
+#[derive(Clone, Debug, Default)]
+struct Trouble {
     /// Until when requests do not wait for one another.
-    pub(crate) mark: Option<Instant>,
+    mark: Option<Instant>,
     /// After failed runs: until when no other one is tried while something stale can be served.
-    pub(crate) back_off: Option<BackOff>,
+    back_off: Option<BackOff>,
     /// Until when no placeholder stands in: a run ended well, and what it brought could not be stored. It is to be seen.
-    pub(crate) shown: Option<Instant>,
+    shown: Option<Instant>,
 }
 
 /// One variant.
@@ -89,26 +96,32 @@ pub enum Force {
 
 impl<V> Slot<V> {
     pub(crate) fn new(key: Key) -> Self {
-        Self { key, serial: 0, variants: SmallVec::new(), fields: None, mark: None, back_off: None, shown: None }
+        Self { key, serial: 0, variants: SmallVec::new(), fields: None, trouble: None }
     }
 
     /// Whether nothing is known any more.
     pub(crate) fn is_idle(&self) -> bool {
-        let known =
-            self.mark.is_some() || self.shown.is_some() || self.back_off.is_some_and(|back_off| back_off.stands_in);
-        self.variants.is_empty() && self.fields.is_none() && !known
+        let is_known = |trouble: &Trouble| {
+            let stands_in = trouble.back_off.is_some_and(|back_off| back_off.stands_in);
+            trouble.mark.is_some() || trouble.shown.is_some() || stands_in
+        };
+        self.variants.is_empty() && self.fields.is_none() && !self.trouble.as_deref().is_some_and(is_known)
     }
 
     pub(crate) fn is_marked(&self, now: Instant) -> bool {
-        self.mark.is_some_and(|until| now < until)
+        self.trouble.as_ref().is_some_and(|trouble| trouble.mark.is_some_and(|until| now < until))
     }
 
     pub(crate) fn is_backing_off(&self, now: Instant) -> bool {
-        self.back_off.is_some_and(|back_off| now < back_off.until)
+        self.back_off().is_some_and(|back_off| now < back_off.until)
     }
 
     pub(crate) fn is_shown(&self, now: Instant) -> bool {
-        self.shown.is_some_and(|until| now < until)
+        self.trouble.as_ref().is_some_and(|trouble| trouble.shown.is_some_and(|until| now < until))
+    }
+
+    fn back_off(&self) -> Option<BackOff> {
+        self.trouble.as_ref()?.back_off
     }
 
     /// Takes in a new entry, in place of the one that it refreshes and of those that the same requests would select.
@@ -137,7 +150,7 @@ impl<V> Slot<V> {
     /// Remembers nothing but what selects among the variants: a run went well.
     pub(crate) fn settle(&mut self, fields: Option<&Fields>) {
         self.learn(fields);
-        (self.mark, self.back_off, self.shown) = (None, None, None);
+        self.trouble = None;
     }
 
     /// Lets go of what is older than this entry and selected by the same requests.
@@ -184,8 +197,14 @@ impl<V> Slot<V> {
     /// stored something, an older one knows no better.
     pub(crate) fn mark_until(&mut self, until: Instant, run: u64) {
         if self.variants.iter().all(|kept| kept.entry.run < run) {
-            self.mark = Some(until);
+            self.trouble.get_or_insert_default().mark = Some(until);
         }
+    }
+
+    /// A run ended well, and what it brought could not be stored: until then it is to be seen, whatever stands in.
+    pub(crate) fn show_until(&mut self, until: Instant) {
+        let trouble = self.trouble.get_or_insert_default();
+        (trouble.shown, trouble.back_off) = (Some(until), None);
     }
 
     /// A run failed: the pause doubles. `lot`, drawn from 0 to 1, takes up to half of it away, so that keys that failed
@@ -197,10 +216,10 @@ impl<V> Slot<V> {
         if outdone || self.is_backing_off(now) {
             return;
         }
-        let failures = self.back_off.map_or(0, |back_off| back_off.failures).saturating_add(1);
+        let failures = self.back_off().map_or(0, |back_off| back_off.failures).saturating_add(1);
         let pause = FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LAST_PAUSE);
         let pause = pause - pause.mul_f64(lot.clamp(0.0, 1.0) / 2.0);
-        self.back_off = Some(BackOff { failures, until: now + pause, stands_in });
+        self.trouble.get_or_insert_default().back_off = Some(BackOff { failures, until: now + pause, stands_in });
     }
 
     /// How many entries an invalidation reaches, each of which is expired or removed.
@@ -233,10 +252,14 @@ impl<V> Slot<V> {
     /// Lets go of what is over: entries past their last horizon, a mark, a back-off with nothing left to serve meanwhile.
     pub(crate) fn drop_past(&mut self, now: Instant) {
         self.variants.retain(|kept| kept.verdict(now).0 != Verdict::Gone);
-        self.mark = self.mark.filter(|until| now < *until);
-        self.shown = self.shown.filter(|until| now < *until);
         let nothing = self.variants.is_empty();
-        self.back_off = self.back_off.filter(|back_off| !nothing || back_off.is_remembered(now));
+        let Some(trouble) = &mut self.trouble else { return };
+        trouble.mark = trouble.mark.filter(|until| now < *until);
+        trouble.shown = trouble.shown.filter(|until| now < *until);
+        trouble.back_off = trouble.back_off.filter(|back_off| !nothing || back_off.is_remembered(now));
+        if trouble.mark.is_none() && trouble.shown.is_none() && trouble.back_off.is_none() {
+            self.trouble = None;
+        }
     }
 
     pub(crate) fn headings(&self) -> impl Iterator<Item = Heading<'_>> {
@@ -254,8 +277,15 @@ impl<V> Slot<V> {
         });
         // The first has its place in the slot; where there are several none has, and the list doubles as it grows.
         let list = if self.variants.spilled() { self.variants.capacity() * size_of::<Kept<V>>() } else { 0 };
-        let own =
-            list + size_of::<Self>() + COUNTS + COUNTS + self.key.len() + names(self.fields.as_ref()) + PLACE_WEIGHT;
+        let trouble = self.trouble.as_ref().map_or(0, |_| size_of::<Trouble>());
+        let own = trouble
+            + list
+            + size_of::<Self>()
+            + COUNTS
+            + COUNTS
+            + self.key.len()
+            + names(self.fields.as_ref())
+            + PLACE_WEIGHT;
         let postings: usize = self.headings().map(Heading::weight).sum();
         // What a value weighs may be somebody else's word.
         let values = self.variants.iter().fold(0, |sum: usize, kept| sum.saturating_add(kept.entry.weight));
@@ -320,9 +350,7 @@ impl<V> Clone for Slot<V> {
             serial: self.serial,
             variants: self.variants.clone(),
             fields: self.fields.clone(),
-            mark: self.mark,
-            back_off: self.back_off,
-            shown: self.shown,
+            trouble: self.trouble.clone(),
         }
     }
 }

@@ -132,7 +132,8 @@ where
         outcome: Outcome,
         spare: Extensions,
     ) -> Self::Response {
-        let mut response = entry.value.replay(age, Reuse::AsItSays, view, outcome, &self.name, spare);
+        let mut response =
+            entry.value.replay(entry.value.head().clone(), age, Reuse::AsItSays, view, outcome, &self.name, spare);
         if entry.value.content().is_empty() {
             // An error that others waited for too: its head is all there is, and says nothing of a length.
             response.headers_mut().remove(header::CONTENT_LENGTH);

@@ -122,24 +122,18 @@ where
         outcome: Outcome,
         spare: Extensions,
     ) -> Self::Response {
-        // By its own fields it would pass for fresh where they grant nothing, or where it was expired by hand.
-        let tells = entry.judged.explicit && age >= entry.freshness().lifetime();
-        let reuse = if outcome.is_stale() && !tells { Reuse::Stale } else { Reuse::AsItSays };
-        let mut response = entry.value.replay(age, reuse, view, outcome, &self.name, spare);
-        if let Reuse::Stale = reuse {
-            self.policy.targets.remove(response.headers_mut());
-        } else if view.nested {
-            response.headers_mut().extend(entry.value.own());
-        }
-        if view.nested {
-            // Extensions are not stored. What the service said in them about storing holds for the other cache too.
-            let said = response.extensions_mut();
-            said.insert(entry.tags().clone());
-            if entry.judged.said {
-                said.insert(parts::told_further_out(entry.freshness(), age, outcome));
-            }
-        }
-        response
+        self.replay_with(entry.value.head().clone(), entry, age, view, outcome, spare)
+    }
+
+    fn give(
+        &self,
+        mut entry: Entry<StoredResponse>,
+        age: Duration,
+        view: &View,
+        outcome: Outcome,
+        spare: Extensions,
+    ) -> Self::Response {
+        self.replay_with(entry.value.take_head(), &entry, age, view, outcome, spare)
     }
 
     fn unsatisfied(&self, _: &View, outcome: Outcome) -> Option<Self::Response> {
@@ -197,6 +191,36 @@ where
 }
 
 impl Http {
+    /// Answers with what is stored, in a copy of its head.
+    fn replay_with<B: http_body::Body>(
+        &self,
+        head: HeaderMap,
+        entry: &Entry<StoredResponse>,
+        age: Duration,
+        view: &View,
+        outcome: Outcome,
+        spare: Extensions,
+    ) -> Response<Body<B>> {
+        // By its own fields it would pass for fresh where they grant nothing, or where it was expired by hand.
+        let tells = entry.judged.explicit && age >= entry.freshness().lifetime();
+        let reuse = if outcome.is_stale() && !tells { Reuse::Stale } else { Reuse::AsItSays };
+        let mut response = entry.value.replay(head, age, reuse, view, outcome, &self.name, spare);
+        if let Reuse::Stale = reuse {
+            self.policy.targets.remove(response.headers_mut());
+        } else if view.nested {
+            response.headers_mut().extend(entry.value.own());
+        }
+        if view.nested {
+            // Extensions are not stored. What the service said in them about storing holds for the other cache too.
+            let said = response.extensions_mut();
+            said.insert(entry.tags().clone());
+            if entry.judged.said {
+                said.insert(parts::told_further_out(entry.freshness(), age, outcome));
+            }
+        }
+        response
+    }
+
     /// Whether what a run sees has a credential that the key does not cover.
     fn is_authorized(&self, sight: &HeaderMap) -> bool {
         sight.contains_key(header::AUTHORIZATION) && !self.rules.covers_authorization()

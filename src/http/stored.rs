@@ -134,6 +134,11 @@ impl StoredResponse {
         &self.headers
     }
 
+    /// The same, of one that is of no use any more.
+    pub(crate) fn take_head(&mut self) -> HeaderMap {
+        std::mem::take(&mut self.headers)
+    }
+
     /// The same with other fields: the places at the head of the map are kept.
     pub(crate) fn with_fields(&self, fields: &[(&HeaderName, &HeaderValue)]) -> Self {
         let mut headers = HeaderMap::with_capacity(self.headers.keys_len());
@@ -281,9 +286,11 @@ impl StoredResponse {
         if self.said.is_empty() { member(name, outcome) } else { member_after(&self.said, name, outcome) }
     }
 
-    /// Answers a request.
+    /// Answers a request, in a copy of its head.
+    #[allow(clippy::too_many_arguments, reason = "all that an answer is made of")]
     pub(crate) fn replay<B: http_body::Body>(
         &self,
+        mut headers: HeaderMap,
         age: Duration,
         reuse: Reuse,
         view: &View,
@@ -291,7 +298,6 @@ impl StoredResponse {
         name: &StatusName,
         mut extensions: Extensions,
     ) -> Response<Body<B>> {
-        let mut headers = self.headers.clone();
         let mut places = headers.values_mut();
         if let Some(place) = places.next() {
             *place = age_value(age);

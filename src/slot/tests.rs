@@ -79,16 +79,16 @@ fn pauses_double_up_to_a_minute_and_a_success_ends_them() {
     let mut slot = slot();
     let mut now = clock::now();
     slot.fail(now, 2, 0.0, false);
-    assert!(slot.back_off.is_none(), "a cold miss has nothing to serve meanwhile");
+    assert!(slot.back_off().is_none(), "a cold miss has nothing to serve meanwhile");
     slot.admit(entry(1, None), None, 16);
     for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
         slot.fail(now, 2, 0.0, false);
-        assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + pause * SECOND));
+        assert_eq!(slot.back_off().map(|back_off| back_off.until), Some(now + pause * SECOND));
         assert!(slot.is_backing_off(now) && !slot.is_backing_off(now + pause * SECOND));
         now += pause * SECOND;
     }
     slot.fail(now, 2, 1.0, false);
-    assert!(slot.back_off.is_some_and(|back_off| back_off.until == now + 30 * SECOND));
+    assert!(slot.back_off().is_some_and(|back_off| back_off.until == now + 30 * SECOND));
     slot.admit(entry(3, None), None, 16);
     slot.fail(now, 2, 0.0, false);
     assert!(!slot.is_backing_off(now));
@@ -98,7 +98,7 @@ fn pauses_double_up_to_a_minute_and_a_success_ends_them() {
 fn what_is_known_of_a_key_where_nothing_is_stored_is_forgotten_in_the_end() {
     let now = clock::now();
     let mut shown = slot();
-    shown.shown = Some(now + SECOND);
+    shown.show_until(now + SECOND);
     shown.drop_past(now);
     assert!(shown.is_shown(now) && !shown.is_idle());
     shown.drop_past(now + SECOND);
@@ -153,7 +153,7 @@ fn runs_that_fail_together_are_one_failure() {
     let now = clock::now();
     slot.admit(entry(1, None), None, 16);
     (0..10).for_each(|_| slot.fail(now, 2, 0.0, false));
-    assert_eq!(slot.back_off.map(|back_off| back_off.until), Some(now + SECOND));
+    assert_eq!(slot.back_off().map(|back_off| back_off.until), Some(now + SECOND));
 }
 
 #[test] // P63

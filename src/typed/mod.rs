@@ -243,6 +243,10 @@ impl<Req: Send + 'static, Res: Clone + Send + Sync + 'static> Capture<Res> for T
         self.leave(entry.value.clone(), outcome)
     }
 
+    fn give(&self, entry: Entry<Res>, _: Duration, _: &View, outcome: Outcome, (): ()) -> Res {
+        self.leave(entry.value, outcome)
+    }
+
     fn stand_in(&self, _: &View, outcome: Outcome) -> Option<Res> {
         let placeholder = self.placeholder.as_deref()?;
         Some(self.leave(placeholder.clone(), outcome))
