@@ -57,6 +57,7 @@
 //! | The same over Redis, by real servers: killed, frozen, full, read-only, talking nonsense, failing over, in a cluster | `tests/redis.rs` |
 //! | Stored responses and all that is known of their keys take the memory that was configured and a quarter more at most; what is read often stays | `tests/memory.rs` |
 //! | Nothing panics, whatever requests and responses come | `tests/no_panics.rs` |
+//! | A hit costs what it costs: instructions are recorded and held to the record, allocations have ceilings | `benches/instructions.sh`, `benches/allocations.rs` |
 //!
 //! # Features
 //!
@@ -76,7 +77,7 @@
 //!
 //! * **Vocabulary**: `key` (what identifies a response), `freshness` (how long it lives), `demands` (what a request asks of
 //!   it), `scope` (what an invalidation names), `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only
-//!   file that reads time), `sync` (what threads share state by), `error`.
+//!   file that reads time), `sync` (what threads share state by), `room` (bytes on the stack), `error`.
 //! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (what of a remote tier, and how a cache
 //!   uses one; in `store/redis` one over Redis), `codec` (values as bytes).
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
@@ -92,7 +93,8 @@
 //! * **Protocols**: `typed`, `http` with a file for each group of rules (in `http/audit` those of the auditor), and `grpc`,
 //!   which stores what `http` stores.
 //! * Beside them `telemetry` and `stats`: every event once, and counted; `testing`, for the tests of users; and `models`:
-//!   what threads share, in every order of its steps. `guide` holds pages of docs.
+//!   what threads share, in every order of its steps. `guide` holds pages of docs. In `benches/cases` stands what benches
+//!   compare, in `benches/peers`, a workspace of its own, what others make of the same.
 
 mod audit;
 mod builder;

@@ -4,11 +4,11 @@
 //! * A request is read by `request` (one pass over its fields, and the key), `rules` (what a layer adds to the key and what
 //!   a run sees), `credentials` (the fields that tell who is asking), `vary` (values of selecting fields), `directives` (what
 //!   it demands of what is stored) and `range`.
-//! * A response is judged by `policy`, which reads `cache_control` or what `targeted` finds in its place, `statuses`, and
-//!   `groups`; its body goes through `body`.
-//! * `stored` keeps it, less what is `unstored` and with what is `known`, and gives it out again: with `conditional` for clients that have it already,
-//!   with `partial` for those who want a part, `announcing` what was done; `etag` gives it a name, `validation` asks the service whether it is still
-//!   the same.
+//! * A response is judged by `policy`, which asks `present` what fields there are, and reads `cache_control` or what `targeted`
+//!   finds in its place, `statuses`, and `groups`; its body goes through `body`.
+//! * `stored` keeps it, less what is `unstored` and with what is `known`, and gives it out again: with `conditional` for
+//!   clients that have it already, with `partial` for those who want a part, and `announcing` says what was done; `etag`
+//!   gives it a name, `validation` asks the service whether it is still the same.
 //! * `unsafe_methods` purges, `parts` is what handlers and layers say to one another, `setters` is what a user says to a
 //!   layer, and `common` what he says to one of gRPC as well; `placeholder` stands in where nothing is stored, and `audit` is
 //!   the auditor.
