@@ -56,18 +56,19 @@ pub(crate) struct Base<V> {
 /// What a refresh ahead of expiry goes by.
 #[derive(Debug, Default)]
 pub(crate) struct Early {
-    /// How long the run took that produced the value.
-    cost: Duration,
+    /// How long the run took that produced the value, in microseconds.
+    cost: u32,
     /// Whether there was one already: there is one at most.
     begun: AtomicBool,
 }
 
 /// The names of the request fields that select among the variants of one URI (RFC 9111 §4.1): lower case, sorted, each
 /// once. Only the protocol knows what they mean.
-pub(crate) type Fields = Arc<[Box<str>]>;
+pub(crate) type Fields = Arc<Box<[Box<str>]>>;
 
-/// The values of those fields in one request, canonical: what tells one variant from another.
-pub(crate) type Variant = Arc<[u8]>;
+/// The values of those fields in one request, canonical: what tells one variant from another. As most entries have none it
+/// takes one word where it lies, as their names do.
+pub(crate) type Variant = Arc<Box<[u8]>>;
 
 /// What a run is for: a key and, where the request fields that select among its variants are known, their values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +96,13 @@ impl<V> Entry<V> {
     pub(crate) fn is_being_refreshed(&self, now: Instant, overdue: Duration) -> bool {
         let Some(since) = self.refreshing.0.load(Relaxed).checked_sub(1) else { return false };
         now.saturating_duration_since(self.started).saturating_sub(Duration::from_nanos(since)) <= overdue
+    }
+}
+
+impl Course {
+    /// The values of the fields that select; none of no field.
+    pub(crate) fn values(&self) -> &[u8] {
+        self.variant.as_deref().map_or(&[], |values| values)
     }
 }
 
@@ -138,17 +146,17 @@ impl Generation {
 impl Early {
     /// For the value of a run that took this long.
     pub(crate) fn after(cost: Duration) -> Self {
-        Self { cost, begun: AtomicBool::new(false) }
+        Self { cost: u32::try_from(cost.as_micros()).unwrap_or(u32::MAX), begun: AtomicBool::new(false) }
     }
 
-    /// How long the run took that produced the value.
+    /// How long the run took that produced the value: more than an hour is an hour.
     pub(crate) fn cost(&self) -> Duration {
-        self.cost
+        Duration::from_micros(self.cost.into())
     }
 
     /// Whether an entry of this age, still fresh, had better be refreshed now (see [`Freshness::is_due_early`]).
     pub(crate) fn is_due(&self, freshness: &Freshness, age: Duration, beta: f64, lot: f64) -> bool {
-        !self.begun.load(Relaxed) && freshness.is_due_early(age, self.cost, beta, lot)
+        !self.begun.load(Relaxed) && freshness.is_due_early(age, self.cost(), beta, lot)
     }
 
     /// Begins it: whether it was still to be begun.

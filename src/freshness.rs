@@ -7,7 +7,8 @@ use std::time::Duration;
 /// The lifetime of a response and the two windows that follow it (RFC 9111 §4.2, RFC 5861).
 ///
 /// Both windows are counted from the moment the response becomes stale. All three parts are counted from the start of
-/// the run that produced the response, plus the `Age` it came with.
+/// the run that produced the response, plus the `Age` it came with. Each is kept to the nanosecond; one of more than 584
+/// years is for ever.
 ///
 /// | age | verdict | a reader gets |
 /// |---|---|---|
@@ -34,12 +35,16 @@ use std::time::Duration;
 /// the response carries; what `Cache-Control` forbids stays forbidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Freshness {
-    lifetime: Duration,
-    stale_while_revalidate: Duration,
-    stale_if_error: Duration,
+    lifetime: Span,
+    stale_while_revalidate: Span,
+    stale_if_error: Span,
     /// How long past the lifetime it is kept to be validated, though nobody gets it before it was.
-    kept: Duration,
+    kept: Span,
 }
+
+/// Nanoseconds: half as large as a duration and compared at once. The greatest number is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Span(u64);
 
 /// What may be done with a response of some age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,58 +76,61 @@ impl Freshness {
     #[must_use]
     pub const fn new(lifetime: Duration) -> Self {
         Self {
-            lifetime,
-            stale_while_revalidate: Self::DEFAULT_STALE_WHILE_REVALIDATE,
-            stale_if_error: Self::DEFAULT_STALE_IF_ERROR,
-            kept: Duration::ZERO,
+            lifetime: Span::of(lifetime),
+            stale_while_revalidate: Span::of(Self::DEFAULT_STALE_WHILE_REVALIDATE),
+            stale_if_error: Span::of(Self::DEFAULT_STALE_IF_ERROR),
+            kept: Span::ZERO,
         }
     }
 
     /// Fresh for `lifetime` and never served stale.
     #[must_use]
     pub const fn exact(lifetime: Duration) -> Self {
-        let none = Duration::ZERO;
-        Self { lifetime, stale_while_revalidate: none, stale_if_error: none, kept: none }
+        let none = Span::ZERO;
+        Self { lifetime: Span::of(lifetime), stale_while_revalidate: none, stale_if_error: none, kept: none }
     }
 
     /// How long after the lifetime a stale response is served at once while it is refreshed (RFC 5861 §3).
     #[must_use]
     pub const fn stale_while_revalidate(mut self, window: Duration) -> Self {
-        self.stale_while_revalidate = window;
+        self.stale_while_revalidate = Span::of(window);
         self
     }
 
     /// How long after the lifetime a stale response is served in place of a failure (RFC 5861 §4).
     #[must_use]
     pub const fn stale_if_error(mut self, window: Duration) -> Self {
-        self.stale_if_error = window;
+        self.stale_if_error = Span::of(window);
         self
     }
 
     /// How long a response is fresh.
     #[must_use]
     pub const fn lifetime(&self) -> Duration {
-        self.lifetime
+        self.lifetime.duration()
     }
 
     /// The lifetime, the two windows, and how long past the lifetime it is kept to be validated.
     pub(crate) const fn parts(&self) -> [Duration; 4] {
-        [self.lifetime, self.stale_while_revalidate, self.stale_if_error, self.kept]
+        let Self { lifetime, stale_while_revalidate, stale_if_error, kept } = self;
+        [lifetime.duration(), stale_while_revalidate.duration(), stale_if_error.duration(), kept.duration()]
     }
 
     pub(crate) const fn of_parts([lifetime, stale_while_revalidate, stale_if_error, kept]: [Duration; 4]) -> Self {
-        Self { lifetime, stale_while_revalidate, stale_if_error, kept }
+        let of = Self::exact(lifetime).stale_while_revalidate(stale_while_revalidate);
+        of.stale_if_error(stale_if_error).kept_for(kept)
     }
 
     /// The verdict on a response of this age. An age equal to a horizon is past it.
     pub(crate) fn at(&self, age: Duration) -> Verdict {
+        let age = Span::of(age);
         if age < self.lifetime {
             Verdict::Fresh
-        } else if age < self.stale_until() {
+        } else if age < self.lifetime.plus(self.stale_while_revalidate) {
             Verdict::Stale
-        } else if age < self.too_stale_until() {
+        } else if age < self.served_until() {
             Verdict::TooStale
-        } else if age < self.gone_at() {
+        } else if age < self.kept_until() {
             Verdict::Spent
         } else {
             Verdict::Gone
@@ -132,9 +140,9 @@ impl Freshness {
     /// The verdict on a response that was expired by hand: stale from now on, and not a moment longer than before.
     pub(crate) fn at_expired(&self, age: Duration) -> Verdict {
         match self.at(age) {
-            Verdict::Fresh if !self.stale_while_revalidate.is_zero() => Verdict::Stale,
-            Verdict::Fresh if !self.stale_if_error.is_zero() => Verdict::TooStale,
-            Verdict::Fresh if !self.kept.is_zero() => Verdict::Spent,
+            Verdict::Fresh if self.stale_while_revalidate != Span::ZERO => Verdict::Stale,
+            Verdict::Fresh if self.stale_if_error != Span::ZERO => Verdict::TooStale,
+            Verdict::Fresh if self.kept != Span::ZERO => Verdict::Spent,
             Verdict::Fresh => Verdict::Gone,
             verdict => verdict,
         }
@@ -142,23 +150,27 @@ impl Freshness {
 
     /// The last horizon: from this age on it is of no use.
     pub(crate) fn gone_at(&self) -> Duration {
-        self.too_stale_until().max(self.lifetime.saturating_add(self.kept))
+        self.kept_until().duration()
     }
 
     /// From this age on nobody gets it.
-    pub(crate) fn too_stale_until(&self) -> Duration {
-        self.lifetime.saturating_add(self.stale_while_revalidate.max(self.stale_if_error))
+    fn served_until(&self) -> Span {
+        self.lifetime.plus(self.stale_while_revalidate.max(self.stale_if_error))
+    }
+
+    fn kept_until(&self) -> Span {
+        self.served_until().max(self.lifetime.plus(self.kept))
     }
 
     /// The same horizons, and kept for so long past the lifetime to be validated.
     pub(crate) const fn kept_for(mut self, window: Duration) -> Self {
-        self.kept = window;
+        self.kept = Span::of(window);
         self
     }
 
     /// The same windows after another lifetime.
     pub(crate) const fn with_lifetime(mut self, lifetime: Duration) -> Self {
-        self.lifetime = lifetime;
+        self.lifetime = Span::of(lifetime);
         self
     }
 
@@ -166,9 +178,9 @@ impl Freshness {
     /// that were stored together do not expire together.
     pub(crate) fn jittered(self, part: f64, lot: f64) -> Self {
         let left = (1.0 - part * lot).clamp(0.0, 1.0);
-        // Seconds that a float rounds up beyond what a duration holds are as good as those that were given.
-        let shorter = Duration::try_from_secs_f64(self.lifetime.as_secs_f64() * left).unwrap_or(self.lifetime);
-        self.with_lifetime(shorter.min(self.lifetime))
+        // What a float rounds up beyond the numbers there are ends at the greatest.
+        let shorter = Span((self.lifetime.0 as f64 * left) as u64);
+        Self { lifetime: shorter.min(self.lifetime), ..self }
     }
 
     /// Whether a response of this age, still fresh, had better be refreshed now: XFetch (Vattani, Chierichetti, Lowenstein,
@@ -177,11 +189,33 @@ impl Freshness {
     pub(crate) fn is_due_early(&self, age: Duration, cost: Duration, beta: f64, lot: f64) -> bool {
         // The logarithm of 0 is infinite, and so would be the head start.
         let ahead = cost.as_secs_f64() * beta * -lot.max(f64::MIN_POSITIVE).ln();
-        age.as_secs_f64() + ahead >= self.lifetime.as_secs_f64()
+        age.as_secs_f64() + ahead >= self.lifetime().as_secs_f64()
     }
 
     pub(crate) fn stale_until(&self) -> Duration {
-        self.lifetime.saturating_add(self.stale_while_revalidate)
+        self.lifetime.plus(self.stale_while_revalidate).duration()
+    }
+}
+
+impl Span {
+    const ZERO: Self = Self(0);
+
+    const fn of(duration: Duration) -> Self {
+        match duration.as_secs().checked_mul(1_000_000_000) {
+            Some(nanos) => Self(nanos.saturating_add(duration.subsec_nanos() as u64)),
+            None => Self(u64::MAX),
+        }
+    }
+
+    const fn duration(self) -> Duration {
+        match self.0 {
+            u64::MAX => Duration::MAX,
+            nanos => Duration::from_nanos(nanos),
+        }
+    }
+
+    const fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
     }
 }
 
@@ -220,9 +254,13 @@ mod tests {
         assert_eq!(Freshness::exact(Duration::ZERO).at(Duration::ZERO), Verdict::Gone);
         assert_eq!(Freshness::new(Duration::ZERO).at(Duration::ZERO), Verdict::Stale);
         let forever = Freshness::new(Duration::MAX).stale_while_revalidate(Duration::MAX).stale_if_error(Duration::MAX);
-        assert_eq!(forever.at(secs(u64::MAX)), Verdict::Fresh);
+        assert_eq!(forever.at(secs(580 * 365 * 86_400)), Verdict::Fresh);
         assert_eq!(forever.at(Duration::MAX), Verdict::Gone);
         assert_eq!(forever.gone_at(), Duration::MAX);
+        assert_eq!(Freshness::of_parts(forever.parts()), forever);
+        for long in [secs(u64::MAX), Duration::MAX - NANO] {
+            assert_eq!(Freshness::new(long).lifetime(), Duration::MAX, "it is for ever");
+        }
     }
 
     #[test] // P34
@@ -245,7 +283,8 @@ mod tests {
         assert_eq!(freshness.jittered(1.0, 1.0).lifetime(), Duration::ZERO);
         for lifetime in [Duration::ZERO, NANO, secs(u64::MAX), Duration::MAX - NANO] {
             for (part, lot) in [(0.0, 0.9), (0.1, 0.0), (0.1, f64::EPSILON), (1.0, 1.0)] {
-                assert!(Freshness::new(lifetime).jittered(part, lot).lifetime() <= lifetime);
+                let given = Freshness::new(lifetime);
+                assert!(given.jittered(part, lot).lifetime() <= given.lifetime());
             }
         }
         let forever = Freshness::new(Duration::MAX);

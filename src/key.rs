@@ -42,7 +42,9 @@ const MESSAGE: u8 = 0;
 /// The query of a call whose message is compressed, and follows later in its key: all those of a method have this one.
 pub(crate) const COMPRESSED: [u8; 1] = [1];
 /// In place of a length: there is no such part.
-const ABSENT: [u8; 4] = u32::MAX.to_be_bytes();
+const ABSENT: u8 = u8::MAX;
+/// In place of a length: it is no less than this, and follows in four bytes.
+const LONG: u8 = u8::MAX - 1;
 
 impl Key {
     /// The URI at the head of the key, if there is one.
@@ -107,7 +109,7 @@ impl KeyBuf {
         self.0.push(URI);
         self.part(Some(method));
         // NOTE: as `part` writes what `message_query` makes, without the copy.
-        self.mark(u32::try_from(message.len() + 1).unwrap_or(u32::MAX - 1));
+        self.mark(u32::try_from(message.len() + 1).unwrap_or(u32::MAX));
         self.0.push(MESSAGE);
         self.0.extend(message);
     }
@@ -140,16 +142,21 @@ impl KeyBuf {
 
     /// Appends a part, or the fact that there is none.
     pub(crate) fn part(&mut self, part: Option<&[u8]>) {
-        let Some(part) = part else { return self.0.extend(&ABSENT) };
-        // No request carries a part of 4 GiB; were there one, its length would still not be mistaken for "absent".
-        let length = u32::try_from(part.len()).unwrap_or(u32::MAX - 1);
-        self.0.extend(&length.to_be_bytes());
+        let Some(part) = part else { return self.0.push(ABSENT) };
+        // No request carries a part of 4 GiB.
+        self.mark(u32::try_from(part.len()).unwrap_or(u32::MAX));
         self.0.extend(part);
     }
 
     /// Appends a number that says what follows, or how many of it.
     pub(crate) fn mark(&mut self, mark: u32) {
-        self.0.extend(&mark.to_be_bytes());
+        match u8::try_from(mark) {
+            Ok(short) if short < LONG => self.0.push(short),
+            _ => {
+                self.0.push(LONG);
+                self.0.extend(&mark.to_be_bytes());
+            }
+        }
     }
 
     /// Appends a byte that says what kind of part follows.
@@ -227,11 +234,16 @@ impl fmt::Display for UriParts<'_> {
 
 /// Takes one part off the front: `None` if the bytes end too soon, `Some((None, _))` for an absent part.
 pub(crate) fn read(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    if *length == ABSENT {
-        return Some((None, rest));
-    }
-    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (length, rest) = match bytes.split_first()? {
+        (&ABSENT, rest) => return Some((None, rest)),
+        (&LONG, rest) => {
+            let (length, rest) = rest.split_first_chunk()?;
+            let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+            // Each length is written in one way only.
+            (if length < LONG.into() { return None } else { length }, rest)
+        }
+        (&length, rest) => (length.into(), rest),
+    };
     (length <= rest.len()).then(|| rest.split_at(length)).map(|(part, rest)| (Some(part), rest))
 }
 
@@ -243,7 +255,9 @@ mod tests {
 
     fn parts() -> impl Strategy<Value = Vec<Option<Vec<u8>>>> {
         // Few letters and short parts, so that pairs which differ only in where a part ends do occur.
-        let part = prop::option::of(prop::collection::vec(prop_oneof![Just(0_u8), Just(255), Just(b'a')], 0..4));
+        let byte = || prop_oneof![Just(0_u8), Just(255), Just(254), Just(1), Just(b'a')];
+        let length = prop_oneof![9 => 0..4_usize, 1 => 252..257_usize];
+        let part = prop::option::of(length.prop_flat_map(move |length| prop::collection::vec(byte(), length)));
         prop::collection::vec(part, 0..5)
     }
 
@@ -270,6 +284,19 @@ mod tests {
             prop_assert_eq!(key.uri(), Some(uri));
             prop_assert_eq!(key.namespace(), namespace.as_deref());
         }
+    }
+
+    #[test] // P60
+    fn a_part_of_any_length_is_read_back_and_what_is_cut_is_none() {
+        for length in [0, 1, 252, 253, 254, 255, 256, 65_536] {
+            let mut key = KeyBuf::default();
+            let part = vec![b'p'; length];
+            key.part(Some(&part));
+            let (head, whole) = (key.as_slice().len(), [key.as_slice(), b"rest"].concat());
+            assert_eq!(read(&whole), Some((Some(&part[..]), &b"rest"[..])), "{length}");
+            assert_eq!(read(&whole[..head - 1]), None, "{length}");
+        }
+        assert_eq!(read(&[254, 0, 0, 0, 1, b'p']), None, "each length is written in one way only");
     }
 
     #[test] // P60, P80

@@ -389,14 +389,14 @@ impl<P: Protocol> Route<P> {
     {
         let mut values = KeyBuf::default();
         self.protocol.variant_of(fields, request, &mut values);
-        values.as_slice().into()
+        Variant::new(values.as_slice().into())
     }
 
     /// The same in a request that the service has been given, by what is left of it.
     pub(crate) fn values(&self, fields: &Fields, sight: &P::Sight) -> Variant {
         let mut values = KeyBuf::default();
         self.protocol.variant(fields, sight, &mut values);
-        values.as_slice().into()
+        Variant::new(values.as_slice().into())
     }
 
     /// What is stored of a run: its value, with the values of the fields that select it.
@@ -472,7 +472,7 @@ impl<P: Protocol> Route<P> {
         let (Some(fields), Some(variant)) = (&entry.judged.fields, &entry.variant) else { return true };
         let mut values = KeyBuf::default();
         self.protocol.variant_of(fields, request, &mut values);
-        values.as_slice() == &**variant
+        values.as_slice() == &***variant
     }
 }
 

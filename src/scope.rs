@@ -90,7 +90,7 @@ enum Extent {
 /// assert!(tags.contains("quotes"));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tags(Arc<[Arc<str>]>);
+pub struct Tags(Option<Arc<Box<[Arc<str>]>>>);
 
 impl Scope {
     /// One URI, with every variant and whatever the layers' key rules add.
@@ -348,7 +348,11 @@ impl UriScope {
 impl Tags {
     /// The groups of these names.
     pub fn new<T: Into<Arc<str>>>(tags: impl IntoIterator<Item = T>) -> Self {
-        Self(tags.into_iter().map(Into::into).collect())
+        Self::of(tags.into_iter().map(Into::into).collect())
+    }
+
+    fn of(tags: Box<[Arc<str>]>) -> Self {
+        Self((!tags.is_empty()).then(|| Arc::new(tags)))
     }
 
     /// Whether this is one of the groups.
@@ -359,23 +363,28 @@ impl Tags {
 
     /// The groups, in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|tag| &**tag)
+        self.shared().map(|tag| &**tag)
+    }
+
+    fn shared(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter().flat_map(|tags| tags.iter())
     }
 
     /// These, and then those of the others that are not among them.
     pub(crate) fn and(&self, others: Vec<Arc<str>>) -> Self {
         let others = others.into_iter().filter(|other| !self.contains(other));
-        Self(self.0.iter().cloned().chain(others).collect())
+        Self::of(self.shared().cloned().chain(others).collect())
     }
 
     /// These but for those.
     pub(crate) fn without(&self, those: &[Arc<str>]) -> Self {
-        Self(self.0.iter().filter(|tag| !those.contains(tag)).cloned().collect())
+        Self::of(self.shared().filter(|tag| !those.contains(tag)).cloned().collect())
     }
 
     /// What the tags take in memory.
     pub(crate) fn weight(&self) -> usize {
-        self.iter().map(|tag| tag.len() + 32).sum()
+        self.0.as_ref().map_or(0, |_| 16 + size_of::<Box<[Arc<str>]>>())
+            + self.iter().map(|tag| tag.len() + 32).sum::<usize>()
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -34,6 +34,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 const PLACE_WEIGHT: usize = 200;
 /// What reference counts take, before what they count.
 const COUNTS: usize = 16;
+/// What a shared list takes, before what it lists.
+const LIST: usize = COUNTS + size_of::<Box<[u8]>>();
 
 #[derive(Debug)]
 pub(crate) struct Slot<V> {
@@ -65,8 +67,8 @@ pub(crate) struct Kept<V> {
     pub(crate) entry: Arc<Entry<V>>,
     /// Expired by hand.
     pub(crate) expired: bool,
-    /// When it was last used, on the clock of its slot.
-    used: AtomicU64,
+    /// When it was last used, on the clock of its slot. Should that ever stand still, any one of them is the oldest.
+    used: AtomicU32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +137,9 @@ impl<V> Slot<V> {
             self.drop_one();
         }
         self.settle(entry.judged.fields.as_ref());
-        let used = AtomicU64::new(self.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0) + 1);
+        let used = AtomicU32::new(
+            self.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0).saturating_add(1),
+        );
         let at = self.variants.partition_point(|kept| kept.entry.run > entry.run);
         self.variants.insert(at, Kept { entry, expired: false, used });
         Admission::Stored
@@ -144,7 +148,7 @@ impl<V> Slot<V> {
     /// Holds this entry and no other.
     pub(crate) fn hold(&mut self, entry: Arc<Entry<V>>) {
         self.learn(entry.judged.fields.as_ref());
-        self.variants = smallvec![Kept { entry, expired: false, used: AtomicU64::new(0) }];
+        self.variants = smallvec![Kept { entry, expired: false, used: AtomicU32::new(0) }];
     }
 
     /// Remembers nothing but what selects among the variants: a run went well.
@@ -183,7 +187,7 @@ impl<V> Slot<V> {
                 let mut all: Vec<_> = known.iter().chain(fields.iter()).cloned().collect();
                 all.sort_unstable();
                 all.dedup();
-                all.into()
+                Fields::new(all.into())
             }
         });
     }
@@ -271,7 +275,7 @@ impl<V> Slot<V> {
     pub(crate) fn weight(&self) -> u64 {
         let variants = self.variants.iter().map(|kept| {
             let entry = COUNTS + size_of::<Entry<V>>() - size_of::<V>();
-            let selecting = kept.entry.variant.as_ref().map_or(0, |variant| COUNTS + variant.len());
+            let selecting = kept.entry.variant.as_ref().map_or(0, |variant| LIST + variant.len());
             let judged = &kept.entry.judged;
             entry + judged.tags.weight() + names(judged.fields.as_ref()) + names(judged.withheld.as_ref()) + selecting
         });
@@ -332,7 +336,7 @@ impl<V> Kept<V> {
         if slot.variants.len() > 1 {
             let last = slot.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0);
             if self.used.load(Relaxed) < last {
-                self.used.store(last + 1, Relaxed);
+                self.used.store(last.saturating_add(1), Relaxed);
             }
         }
     }
@@ -340,7 +344,7 @@ impl<V> Kept<V> {
 
 /// What the names of fields take in memory.
 fn names(fields: Option<&Fields>) -> usize {
-    fields.map_or(0, |fields| COUNTS + fields.iter().map(|name| size_of::<Box<str>>() + name.len()).sum::<usize>())
+    fields.map_or(0, |fields| LIST + fields.iter().map(|name| size_of::<Box<str>>() + name.len()).sum::<usize>())
 }
 
 impl<V> Clone for Slot<V> {
@@ -357,7 +361,7 @@ impl<V> Clone for Slot<V> {
 
 impl<V> Clone for Kept<V> {
     fn clone(&self) -> Self {
-        Self { entry: Arc::clone(&self.entry), expired: self.expired, used: AtomicU64::new(self.used.load(Relaxed)) }
+        Self { entry: Arc::clone(&self.entry), expired: self.expired, used: AtomicU32::new(self.used.load(Relaxed)) }
     }
 }
 

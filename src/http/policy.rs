@@ -336,7 +336,7 @@ fn names(names: impl Iterator<Item = Box<str>>) -> Option<Fields> {
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     names.dedup();
-    (!names.is_empty()).then(|| names.into())
+    (!names.is_empty()).then(|| Fields::new(names.into()))
 }
 
 /// The members of a list field, over all of its lines.

@@ -47,15 +47,21 @@ pub struct StoredResponse {
     /// of its cache may give it out.
     headers: HeaderMap,
     body: Bytes,
-    trailers: Option<Box<HeaderMap>>,
-    /// What caches further in said in `Cache-Status`: ours comes after it.
-    said: Box<[u8]>,
-    /// What the service said to this cache alone, for a layer further out that stores the response as well.
-    own: Box<[HeaderValue]>,
+    beside: Option<Box<Beside>>,
     /// Whether its entity tag is ours: the service knows nothing of it.
     tagged: bool,
     /// Whether its maps have no room for more than what they hold.
     fits: bool,
+}
+
+/// What few responses have.
+#[derive(Clone, Default)]
+struct Beside {
+    trailers: Option<HeaderMap>,
+    /// What caches further in said in `Cache-Status`: ours comes after it.
+    said: Box<[u8]>,
+    /// What the service said to this cache alone, for a layer further out that stores the response as well.
+    own: Box<[HeaderValue]>,
 }
 
 /// Reads the body of a response whose head is stored already.
@@ -125,8 +131,8 @@ impl StoredResponse {
             }
         }
         copy(&kept, &mut headers);
-        let (said, own) = (said.join(&b", "[..]).into(), own.into());
-        Self { status: head.status, headers, body: Bytes::new(), trailers: None, said, own, tagged: false, fits: false }
+        let beside = Beside::of(None, said.join(&b", "[..]), own);
+        Self { status: head.status, headers, body: Bytes::new(), beside, tagged: false, fits: false }
     }
 
     /// Its fields, and the places at the head of them.
@@ -150,9 +156,7 @@ impl StoredResponse {
             tagged: self.tagged && headers.get(header::ETAG) == self.headers.get(header::ETAG),
             headers: fitted(&headers),
             body: self.body.clone(),
-            trailers: self.trailers.clone(),
-            said: self.said.clone(),
-            own: self.own.clone(),
+            beside: self.beside.clone(),
             fits: true,
         }
     }
@@ -164,7 +168,7 @@ impl StoredResponse {
         }
         let fields: Vec<_> = self.fields().filter(|(name, _)| !is_among(withheld, name)).collect();
         let mut left = self.with_fields(&fields);
-        if let Some(trailers) = &mut left.trailers {
+        if let Some(trailers) = left.beside.as_mut().and_then(|beside| beside.trailers.as_mut()) {
             let gone: Vec<_> = trailers.keys().filter(|name| is_among(withheld, name)).cloned().collect();
             gone.iter().for_each(|name| drop(trailers.remove(name)));
         }
@@ -173,16 +177,27 @@ impl StoredResponse {
 
     /// What the service said to this cache alone.
     pub(crate) fn own(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        self.own.iter().map(|line| (OWN, line.clone()))
+        self.own_lines().iter().map(|line| (OWN, line.clone()))
+    }
+
+    fn own_lines(&self) -> &[HeaderValue] {
+        self.beside.as_ref().map_or(&[], |beside| &beside.own)
+    }
+
+    fn said(&self) -> &[u8] {
+        self.beside.as_ref().map_or(&[], |beside| &beside.said)
     }
 
     /// The same, with what was said to another beside its fields, where anything was.
     pub(crate) fn having_heard(mut self, other: Self) -> Self {
-        if !other.own.is_empty() {
-            self.own = other.own;
-        }
-        if !other.said.is_empty() {
-            self.said = other.said;
+        if let Some(Beside { said, own, .. }) = other.beside.map(|beside| *beside) {
+            let beside = self.beside.get_or_insert_default();
+            if !own.is_empty() {
+                beside.own = own;
+            }
+            if !said.is_empty() {
+                beside.said = said;
+            }
         }
         self
     }
@@ -193,7 +208,7 @@ impl StoredResponse {
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.fields().map(|(name, value)| (name.clone(), value.clone())));
         response.headers_mut().extend(self.own());
-        if let Ok(said) = HeaderValue::from_bytes(&self.said)
+        if let Ok(said) = HeaderValue::from_bytes(self.said())
             && !said.is_empty()
         {
             response.headers_mut().append(CACHE_STATUS, said);
@@ -209,11 +224,11 @@ impl StoredResponse {
         self.headers = fitted(&self.headers);
         self.fits = true;
         self.body = body;
-        self.trailers = trailers.map(|trailers| {
+        if let Some(trailers) = trailers {
             let mut copies = HeaderMap::with_capacity(trailers.keys_len());
             copy(&trailers.iter().filter(|(name, _)| omitted.keeps_trailer(name)).collect::<Vec<_>>(), &mut copies);
-            Box::new(fitted(&copies))
-        });
+            self.beside.get_or_insert_default().trailers = Some(fitted(&copies));
+        }
         self
     }
 
@@ -257,11 +272,11 @@ impl StoredResponse {
 
     /// The body for a reader: shared, not copied.
     pub(crate) fn body<B: http_body::Body>(&self) -> Body<B> {
-        Body::whole(self.body.clone(), self.trailers.as_deref().cloned())
+        Body::whole(self.body.clone(), self.trailers().cloned())
     }
 
     pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
-        self.trailers.as_deref()
+        self.beside.as_ref()?.trailers.as_ref()
     }
 
     /// What the response takes in memory.
@@ -275,15 +290,20 @@ impl StoredResponse {
             let places = if self.fits { headers.keys_len() } else { headers.capacity() };
             values + places * 104 + counts + headers.capacity() * 6 + more * 72
         };
-        let trailers = self.trailers.as_deref().map_or(0, |trailers| size_of::<HeaderMap>() + map(trailers));
         // Values and body have a count of readers each.
-        let own: usize = self.own.iter().map(|line| size_of::<HeaderValue>() + line.len() + 24).sum();
-        size_of::<Self>() + map(&self.headers) + self.body.len() + trailers + self.said.len() + own + 2 * 24
+        let line = |line: &HeaderValue| size_of::<HeaderValue>() + line.len() + 24;
+        let beside = self.beside.as_deref().map_or(0, |Beside { trailers, said, own }| {
+            size_of::<Beside>() + trailers.as_ref().map_or(0, map) + said.len() + own.iter().map(line).sum::<usize>()
+        });
+        size_of::<Self>() + map(&self.headers) + self.body.len() + beside + 2 * 24
     }
 
     /// What is said of giving it out, after what caches further in have said.
     fn status_of(&self, name: &Arc<str>, outcome: Outcome) -> HeaderValue {
-        if self.said.is_empty() { member(name, outcome) } else { member_after(&self.said, name, outcome) }
+        match self.said() {
+            [] => member(name, outcome),
+            said => member_after(said, name, outcome),
+        }
     }
 
     /// Answers a request, in a copy of its head.
@@ -305,8 +325,8 @@ impl StoredResponse {
         match (&name.0, places.next()) {
             (Some(name), Some(place)) => *place = self.status_of(name, outcome),
             // A cache that says nothing of itself leaves what others said as it is.
-            (None, Some(place)) if !self.said.is_empty() => {
-                *place = HeaderValue::from_bytes(&self.said).unwrap_or_else(|_| HeaderValue::from_static(""));
+            (None, Some(place)) if !self.said().is_empty() => {
+                *place = HeaderValue::from_bytes(self.said()).unwrap_or_else(|_| HeaderValue::from_static(""));
             }
             _ => drop(headers.remove(CACHE_STATUS)),
         }
@@ -326,6 +346,14 @@ impl StoredResponse {
         extensions.insert(outcome);
         *response.extensions_mut() = extensions;
         if view.asked.is_none() { response } else { evaluate(response, view, Source::Store) }
+    }
+}
+
+impl Beside {
+    /// `None` of nothing.
+    fn of(trailers: Option<HeaderMap>, said: Vec<u8>, own: Vec<HeaderValue>) -> Option<Box<Self>> {
+        let nothing = trailers.is_none() && said.is_empty() && own.is_empty();
+        (!nothing).then(|| Box::new(Self { trailers, said: said.into(), own: own.into() }))
     }
 }
 

@@ -110,7 +110,7 @@ fn writers_of_one_key_never_lose_each_others_work() {
             scope.spawn(move || {
                 for n in 0..250 {
                     let field = Box::from(format!("{thread}-{n}"));
-                    memory.update(key, clock::now(), |slot| slot.learn(Some(&Arc::from([field]))));
+                    memory.update(key, clock::now(), |slot| slot.learn(Some(&Arc::new([field].into()))));
                 }
             });
         }
@@ -174,8 +174,8 @@ fn variants_that_are_too_heavy_together_make_room_one_by_one() {
     let now = clock::now();
     for run in 1..=8 {
         let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));
-        judged.fields = Some(Arc::from([Box::from("accept")]));
-        let variant = Some(Arc::from(run.to_string().as_bytes()));
+        judged.fields = Some(Arc::new([Box::from("accept")].into()));
+        let variant = Some(Arc::new(run.to_string().as_bytes().into()));
         let entry = Arc::new(Entry {
             value: (),
             started: now,

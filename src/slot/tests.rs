@@ -18,9 +18,9 @@ fn slot() -> Slot<&'static str> {
 fn entry(run: u64, variant: Option<&str>) -> Arc<Entry<&'static str>> {
     let freshness = Freshness::exact(60 * SECOND).stale_while_revalidate(10 * SECOND);
     let mut judged = Judgement::storable(freshness);
-    judged.fields = variant.map(|_| Arc::from([Box::from("accept")]));
+    judged.fields = variant.map(|_| Arc::new([Box::from("accept")].into()));
     judged.tags = Tags::new(["t"]);
-    let variant = variant.map(|values| Arc::from(values.as_bytes()));
+    let variant = variant.map(|values| Arc::new(values.as_bytes().into()));
     Arc::new(Entry {
         value: "v",
         started: clock::now(),
@@ -68,8 +68,11 @@ fn the_list_of_selecting_fields_outlives_the_entries() {
     slot.admit(entry(1, Some("a")), None, 16);
     slot.invalidate(&Scope::from(Key::from("k")), Force::Purge, clock::now());
     assert!(slot.variants.is_empty() && !slot.is_idle());
-    slot.learn(Some(&Arc::from([Box::from("a-field"), Box::from("accept")])));
-    assert_eq!(slot.fields.as_deref(), Some(&[Box::from("a-field"), Box::from("accept")][..]));
+    slot.learn(Some(&Arc::new([Box::from("a-field"), Box::from("accept")].into())));
+    assert_eq!(
+        slot.fields.as_deref().map(|fields| &fields[..]),
+        Some(&[Box::from("a-field"), Box::from("accept")][..])
+    );
     slot.invalidate(&Scope::everything(), Force::Purge, clock::now());
     assert!(slot.is_idle());
 }
@@ -130,7 +133,7 @@ fn an_expired_entry_stays_only_as_long_as_it_may_be_served_stale() {
 fn the_run_that_started_last_comes_first_whichever_landed_last() {
     let mut slot = slot();
     let mut other = Arc::into_inner(entry(2, Some("a"))).unwrap();
-    other.judged.fields = Some(Arc::from([Box::from("accept"), Box::from("accept-language")]));
+    other.judged.fields = Some(Arc::new([Box::from("accept"), Box::from("accept-language")].into()));
     slot.admit(Arc::new(other), None, 16);
     assert_eq!(slot.admit(entry(1, Some("a")), None, 16), Admission::Stored);
     assert_eq!(runs(&slot), [2, 1]);
@@ -163,11 +166,11 @@ fn a_slot_weighs_what_it_takes() {
         let mut kept = None;
         let taken = allocation_counter::measure(|| {
             let mut slot = Slot::new(Key::from("/a/path/of/some/length"));
-            slot.learn((fields > 0).then(|| names(fields).collect()).as_ref());
+            slot.learn((fields > 0).then(|| Arc::new(names(fields).collect())).as_ref());
             for run in 0..variants {
                 let mut entry = Arc::into_inner(entry(run, Some(&run.to_string()))).unwrap();
-                entry.judged.fields = (fields > 0).then(|| names(fields).collect());
-                entry.judged.withheld = (fields > 0).then(|| names(fields).collect());
+                entry.judged.fields = (fields > 0).then(|| Arc::new(names(fields).collect()));
+                entry.judged.withheld = (fields > 0).then(|| Arc::new(names(fields).collect()));
                 entry.judged.tags = Tags::new(names(tags).map(String::from));
                 slot.admit(Arc::new(entry), None, 16);
             }

@@ -78,7 +78,7 @@ pub(super) async fn keeps_its_promises(store: &dyn Store, other: &dyn Store, mom
     };
     let course = |key, variant: Option<&str>| Course {
         key: Key::from(key),
-        variant: variant.map(|values| values.as_bytes().into()),
+        variant: variant.map(|values| Arc::new(values.as_bytes().into())),
     };
     let [a, b] = ["a", "b"].map(|key| course(key, None));
 

@@ -86,7 +86,10 @@ impl Contents {
         }
         if rest.byte()? == 0 {
             let fields = rest.list()?;
-            return rest.0.is_empty().then(|| Self::Signpost(fields.into_iter().map(Into::into).collect()));
+            return rest
+                .0
+                .is_empty()
+                .then(|| Self::Signpost(Fields::new(fields.into_iter().map(Into::into).collect())));
         }
         Some(Self::Response(Response::read(rest, bytes)?))
     }
@@ -116,7 +119,7 @@ impl Response {
         let mut names = || {
             let is_some = rest.byte()? != 0;
             let names = rest.list()?;
-            Some(is_some.then(|| names.into_iter().map(Into::into).collect()))
+            Some(is_some.then(|| Fields::new(names.into_iter().map(Into::into).collect())))
         };
         let (fields, withheld) = (names()?, names()?);
         let value = whole.slice(whole.len() - rest.0.len()..);
@@ -167,8 +170,7 @@ impl<'a> Rest<'a> {
     /// Whether this begins as `head` has it.
     fn is_of(&mut self, course: &Course, kind: &str) -> Option<bool> {
         let (key, has_variant, variant, its_kind) = (self.part()?, self.byte()?, self.part()?, self.part()?);
-        let is_its_variant = has_variant == u8::from(course.variant.is_some())
-            && variant == course.variant.as_deref().unwrap_or_default();
+        let is_its_variant = has_variant == u8::from(course.variant.is_some()) && variant == course.values();
         Some(key == key::bytes(&course.key) && is_its_variant && its_kind == kind.as_bytes())
     }
 }
@@ -178,7 +180,7 @@ fn head(out: &mut Vec<u8>, course: &Course, kind: &str) {
     part(out, key::bytes(&course.key));
     // Absent is not empty.
     out.push(course.variant.is_some().into());
-    part(out, course.variant.as_deref().unwrap_or_default());
+    part(out, course.values());
     part(out, kind.as_bytes());
 }
 
@@ -207,17 +209,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::key::Key;
+    use crate::{entry::Variant, key::Key};
 
     const KIND: &str = "a type";
 
     fn course(key: impl Into<Key>, variant: Option<&[u8]>) -> Course {
-        Course { key: key.into(), variant: variant.map(Into::into) }
+        Course { key: key.into(), variant: variant.map(|values| Variant::new(values.into())) }
     }
 
     fn names() -> impl Strategy<Value = Option<Fields>> {
         let names = prop::collection::vec("[a-z]{0,4}".prop_map(Into::into), 0..4);
-        prop::option::of(names.prop_map(|names: Vec<Box<str>>| names.into()))
+        prop::option::of(names.prop_map(|names: Vec<Box<str>>| Fields::new(names.into())))
     }
 
     fn signpost() -> impl Strategy<Value = Contents> {

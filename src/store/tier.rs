@@ -503,7 +503,7 @@ fn all(some: Option<&Fields>, others: Option<&Fields>) -> Option<Fields> {
     let mut all: Vec<_> = some.iter().chain(others.iter()).cloned().collect();
     all.sort_unstable();
     all.dedup();
-    Some(all.into())
+    Some(Fields::new(all.into()))
 }
 
 /// What of a judgement is yes or no, as a record keeps it.

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::AGE};
 
 use crate::{
     codec::{Codec, CodecError},
-    http::stored::{CACHE_STATUS, PLACES, StoredResponse},
+    http::stored::{Beside, CACHE_STATUS, PLACES, StoredResponse},
 };
 
 /// The codec of what HTTP and gRPC layers store.
@@ -31,15 +31,15 @@ impl Codec<StoredResponse> for Packed {
     fn encode(&self, stored: &StoredResponse) -> Result<Vec<u8>, CodecError> {
         let mut out = Vec::with_capacity(256 + stored.body.len());
         out.extend_from_slice(&stored.status.as_u16().to_be_bytes());
-        let trailers = if stored.trailers.is_some() { TRAILERS } else { 0 };
+        let trailers = if stored.trailers().is_some() { TRAILERS } else { 0 };
         out.push(trailers | if stored.tagged { TAGGED } else { 0 });
-        part(&mut out, &stored.said)?;
-        number(&mut out, stored.own.len())?;
-        for line in &stored.own {
+        part(&mut out, stored.said())?;
+        number(&mut out, stored.own_lines().len())?;
+        for line in stored.own_lines() {
             part(&mut out, line.as_bytes())?;
         }
         fields(&mut out, stored.fields(), stored.headers.len() - PLACES)?;
-        if let Some(trailers) = &stored.trailers {
+        if let Some(trailers) = stored.trailers() {
             fields(&mut out, trailers.iter(), trailers.len())?;
         }
         out.extend_from_slice(&stored.body);
@@ -54,12 +54,13 @@ impl Codec<StoredResponse> for Packed {
         let mut rest = Rest(bytes);
         let status = StatusCode::from_u16(rest.0.try_get_u16()?)?;
         let flags = rest.0.try_get_u8()?;
-        let said = Box::from(&rest.part()?[..]);
+        let said = rest.part()?.to_vec();
         let own = (0..rest.0.try_get_u32()?).map(|_| rest.value()).collect::<Result<_, _>>()?;
         let headers = rest.fields([(AGE, "0"), (CACHE_STATUS, "")])?;
-        let trailers = if flags & TRAILERS == 0 { None } else { Some(Box::new(rest.fields([])?)) };
+        let trailers = if flags & TRAILERS == 0 { None } else { Some(rest.fields([])?) };
         let tagged = flags & TAGGED != 0;
-        Ok(StoredResponse { status, headers, body: rest.0, trailers, said, own, tagged, fits: false })
+        let beside = Beside::of(trailers, said, own);
+        Ok(StoredResponse { status, headers, body: rest.0, beside, tagged, fits: false })
     }
 }
 
@@ -146,17 +147,18 @@ mod tests {
             let omitted = Unstored::new(Mode::Protocol).of(&head.headers, None);
             let mut stored = StoredResponse::new(&head, &omitted).complete(body.into(), trailers, &omitted);
             stored.tagged = tagged;
-            stored.said = said.as_bytes().into();
-            stored.own = own.iter().map(|own| HeaderValue::from_str(own).expect("a value")).collect();
+            let own = own.iter().map(|own| HeaderValue::from_str(own).expect("a value")).collect();
+            stored.beside = Beside::of(stored.trailers().cloned(), said.into(), own);
             stored
         }
     }
 
     fn text(stored: &StoredResponse) -> String {
-        let StoredResponse { status, headers, body, trailers, said, own, tagged, fits: _ } = stored;
+        let StoredResponse { status, headers, body, beside: _, tagged, fits: _ } = stored;
         // The order of fields, and of the lines of each, counts.
         let headers: Vec<_> = headers.iter().collect();
-        let trailers = trailers.as_ref().map(|trailers| trailers.iter().collect::<Vec<_>>());
+        let trailers = stored.trailers().map(|trailers| trailers.iter().collect::<Vec<_>>());
+        let (said, own) = (stored.said(), stored.own_lines());
         format!("{status} {headers:?} {body:?} {trailers:?} {said:?} {own:?} {tagged}")
     }
 

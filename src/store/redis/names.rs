@@ -158,7 +158,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::{key::Key, store::redis::tokens};
+    use crate::{entry::Variant, key::Key, store::redis::tokens};
 
     fn names() -> Names {
         Names::new("cacheback")
@@ -171,7 +171,8 @@ mod tests {
     #[test] // P73
     fn all_that_belongs_to_a_course_is_on_one_node() {
         let key = Key::from("k");
-        let [whole, variant] = [None, Some(b"v".as_slice().into())].map(|variant| Course { key: key.clone(), variant });
+        let values = Variant::new(b"v".as_slice().into());
+        let [whole, variant] = [None, Some(values)].map(|variant| Course { key: key.clone(), variant });
         let [whole, variant] = [whole, variant].map(|course| names().course(&course));
         let all = [&whole.record, &whole.lease, &whole.mark, &variant.record, &variant.lease, &variant.mark];
         let all = all.map(|name| String::from_utf8(name.clone()).unwrap());

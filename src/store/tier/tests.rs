@@ -40,7 +40,7 @@ async fn bytes_that_are_no_record_are_nothing_and_no_failure() {
         generation: Generation::default(),
         refreshing: Default::default(),
     };
-    let values = |_: &Fields, _: &()| Variant::from([]);
+    let values = |_: &Fields, _: &()| Variant::default();
     type Change = fn(&[u8]) -> Vec<u8>;
     let changes: [(Change, bool); 4] = [
         (<[u8]>::to_vec, true),
