@@ -44,7 +44,7 @@ step env RUSTFLAGS="--cfg cacheback_model" cargo test --locked --profile model \
 step cargo test --locked --release --all-features --test memory a_million
 step cargo run --locked --release --all-features --example soak -- --seconds 60
 step env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
-step cargo build --locked --examples
+step cargo check --locked --examples
 step cargo test --locked --all-features --benches
 step sh benches/instructions.sh
 
