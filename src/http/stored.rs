@@ -52,6 +52,8 @@ pub struct StoredResponse {
     tagged: bool,
     /// Whether its maps have no room for more than what they hold.
     fits: bool,
+    /// Whether a field of it says how long it is fresh, or could.
+    is_dated: bool,
 }
 
 /// What few responses have.
@@ -94,6 +96,8 @@ enum Source {
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
+/// What `Cache-Control` says of a response that is stale.
+const STALE: &str = "max-age=0";
 /// The places at the head of the map.
 const PLACES: usize = 2;
 
@@ -132,7 +136,15 @@ impl StoredResponse {
         }
         copy(&kept, &mut headers);
         let beside = Beside::of(None, said.join(&b", "[..]), own);
-        Self { status: head.status, headers, body: Bytes::new(), beside, tagged: false, fits: false }
+        Self {
+            status: head.status,
+            headers,
+            body: Bytes::new(),
+            beside,
+            tagged: false,
+            fits: false,
+            is_dated: is_dated(&head.headers),
+        }
     }
 
     /// Its fields, and the places at the head of them.
@@ -154,6 +166,7 @@ impl StoredResponse {
         Self {
             status: self.status,
             tagged: self.tagged && headers.get(header::ETAG) == self.headers.get(header::ETAG),
+            is_dated: is_dated(&headers),
             headers: fitted(&headers),
             body: self.body.clone(),
             beside: self.beside.clone(),
@@ -331,13 +344,7 @@ impl StoredResponse {
             _ => drop(headers.remove(CACHE_STATUS)),
         }
         if let Reuse::Stale = reuse {
-            headers.remove(header::EXPIRES);
-            let stale = if headers.contains_key(header::CACHE_CONTROL) {
-                let said: Vec<_> = headers.get_all(header::CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
-                without_freshness(&said)
-            } else {
-                HeaderValue::from_static("max-age=0")
-            };
+            let stale = if self.is_dated { undated(&mut headers) } else { HeaderValue::from_static(STALE) };
             headers.insert(header::CACHE_CONTROL, stale);
         }
         let mut response = Response::new(if view.head { Body::none() } else { self.body() });
@@ -533,15 +540,23 @@ fn number(number: u64) -> HeaderValue {
     }
 }
 
-/// What a response says in the lines of `Cache-Control`, less what would let anyone further down take it for fresh.
-fn without_freshness(lines: &[&[u8]]) -> HeaderValue {
+/// Whether there is a field that may have to go or to change once the response is stale.
+fn is_dated(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CACHE_CONTROL) || headers.contains_key(header::EXPIRES)
+}
+
+/// What a stale response says in `Cache-Control`: what it said before, less what would let anyone further down take it for
+/// fresh. `Expires` is gone.
+fn undated(headers: &mut HeaderMap) -> HeaderValue {
     const FRESHNESS: [&str; 5] = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error", "immutable"];
-    let kept = lines.iter().flat_map(|line| members(line)).filter(|member| {
+    headers.remove(header::EXPIRES);
+    let lines = headers.get_all(header::CACHE_CONTROL).iter().map(HeaderValue::as_bytes);
+    let kept = lines.flat_map(members).filter(|member| {
         let name = member.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
         !FRESHNESS.iter().any(|freshness| name.eq_ignore_ascii_case(freshness.as_bytes()))
     });
-    let value = std::iter::once(&b"max-age=0"[..]).chain(kept).collect::<Vec<_>>().join(&b", "[..]);
-    HeaderValue::from_bytes(&value).unwrap_or_else(|_| HeaderValue::from_static("max-age=0"))
+    let value = std::iter::once(STALE.as_bytes()).chain(kept).collect::<Vec<_>>().join(&b", "[..]);
+    HeaderValue::from_bytes(&value).unwrap_or_else(|_| HeaderValue::from_static(STALE))
 }
 
 /// The value of `Date` at this moment.

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::AGE};
 
 use crate::{
     codec::{Codec, CodecError},
-    http::stored::{Beside, CACHE_STATUS, PLACES, StoredResponse},
+    http::stored::{Beside, CACHE_STATUS, PLACES, StoredResponse, is_dated},
 };
 
 /// The codec of what HTTP and gRPC layers store.
@@ -60,7 +60,8 @@ impl Codec<StoredResponse> for Packed {
         let trailers = if flags & TRAILERS == 0 { None } else { Some(rest.fields([])?) };
         let tagged = flags & TAGGED != 0;
         let beside = Beside::of(trailers, said, own);
-        Ok(StoredResponse { status, headers, body: rest.0, beside, tagged, fits: false })
+        let is_dated = is_dated(&headers);
+        Ok(StoredResponse { status, headers, body: rest.0, beside, tagged, fits: false, is_dated })
     }
 }
 
@@ -154,12 +155,12 @@ mod tests {
     }
 
     fn text(stored: &StoredResponse) -> String {
-        let StoredResponse { status, headers, body, beside: _, tagged, fits: _ } = stored;
+        let StoredResponse { status, headers, body, beside: _, tagged, fits: _, is_dated } = stored;
         // The order of fields, and of the lines of each, counts.
         let headers: Vec<_> = headers.iter().collect();
         let trailers = stored.trailers().map(|trailers| trailers.iter().collect::<Vec<_>>());
         let (said, own) = (stored.said(), stored.own_lines());
-        format!("{status} {headers:?} {body:?} {trailers:?} {said:?} {own:?} {tagged}")
+        format!("{status} {headers:?} {body:?} {trailers:?} {said:?} {own:?} {tagged} {is_dated}")
     }
 
     proptest! {

@@ -15,8 +15,14 @@ fn a_stale_response_keeps_what_it_says_but_its_freshness() {
         (&["private=\"x-a, x-b\"", "public"], "max-age=0, private=\"x-a, x-b\", public"),
         (&[", immutable,,stale-while-revalidate=9"], "max-age=0"),
     ] {
-        let said: Vec<_> = said.iter().map(|line: &&str| line.as_bytes()).collect();
-        assert_eq!(without_freshness(&said), left);
+        let line = |line: &&str| (header::CACHE_CONTROL, HeaderValue::from_str(line).expect("a value"));
+        let mut headers = HeaderMap::new();
+        said.iter().map(line).for_each(|(name, value)| _ = headers.append(name, value));
+        assert_eq!(is_dated(&headers), !said.is_empty());
+        headers.insert(header::EXPIRES, HeaderValue::from_static("Thu, 01 Jan 2032 00:00:00 GMT"));
+        assert!(is_dated(&headers));
+        assert_eq!(undated(&mut headers), left);
+        assert_eq!(headers.get(header::EXPIRES), None);
     }
 }
 
