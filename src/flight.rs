@@ -20,10 +20,11 @@ use crate::{
     interest::{Aboard, Interest},
     journal::{Journal, Started},
     key::Key,
-    scope::{Scope, Tags},
+    scope::Scope,
     status::Detail,
     sync::{self, Mutex, MutexGuard, PoisonError},
     tables::give_back,
+    tags::Tags,
 };
 
 /// All runs that may be joined.

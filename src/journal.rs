@@ -13,8 +13,9 @@ use std::{
 
 use crate::{
     key::Key,
-    scope::{Scope, Tags},
+    scope::Scope,
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    tags::Tags,
 };
 
 /// What records may take in memory, in bytes: some three thousand of short paths. When a run hangs while more than these

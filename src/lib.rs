@@ -76,7 +76,7 @@
 //! A file imports from the floors below its own, never upwards.
 //!
 //! * **Vocabulary**: `key` (what identifies a response), `freshness` (how long it lives), `demands` (what a request asks of
-//!   it), `scope` (what an invalidation names), `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only
+//!   it), `scope` (what an invalidation names), `authority` (the one spelling of a host), `tags`, `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only
 //!   file that reads time), `sync` (what threads share state by), `room` (bytes on the stack), `error`.
 //! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (what of a remote tier, and how a cache
 //!   uses one; in `store/redis` one over Redis), `codec` (values as bytes).
@@ -97,6 +97,7 @@
 //!   compare, in `benches/peers`, a workspace of its own, what others make of the same.
 
 mod audit;
+mod authority;
 mod builder;
 mod cache;
 mod clock;
@@ -142,6 +143,7 @@ mod store;
 mod supervision;
 mod sync;
 mod tables;
+mod tags;
 mod telemetry;
 pub mod testing;
 mod typed;
@@ -160,11 +162,12 @@ pub use crate::{
     peek::Peeked,
     placeholder::Placeholder,
     protocol::{Capture, Prepare, Protocol},
-    scope::{Scope, Tags},
+    scope::Scope,
     service::Cacheback,
     stats::Stats,
     status::{CacheStatus, Detail, Outcome},
     store::Store,
+    tags::Tags,
     typed::{CachedFunction, Function, KeyFn, Typed},
 };
 

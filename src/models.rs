@@ -35,7 +35,7 @@ use crate::{
     freshness::Freshness,
     key::Key,
     protocol::Judgement,
-    scope::Tags,
+    tags::Tags,
 };
 
 mod flight;

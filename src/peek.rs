@@ -8,8 +8,9 @@ use crate::{
     entry::Entry,
     freshness::{Freshness, Verdict},
     key::Key,
-    scope::{Scope, Tags},
+    scope::Scope,
     slot::Kept,
+    tags::Tags,
 };
 
 /// A stored response at one moment: from [`Cache::peek`].

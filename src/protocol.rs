@@ -15,8 +15,9 @@ use crate::{
     freshness::Freshness,
     interest::Interest,
     key::KeyBuf,
-    scope::{Scope, Tags},
+    scope::Scope,
     status::{Detail, Outcome},
+    tags::Tags,
 };
 
 pub(crate) mod sealed {

@@ -1,14 +1,15 @@
 //! What an invalidation names: one notion for a key, a URI, a path, all paths below one, a tag, a namespace, everything.
 
 use std::{
-    borrow::Cow,
     fmt,
     sync::{Arc, LazyLock},
 };
 
 use crate::{
+    authority::normal_authority,
     error::Error,
     key::{COMPRESSED, Key, UriParts, message_query},
+    tags::Tags,
 };
 
 #[cfg(feature = "redis")]
@@ -78,19 +79,6 @@ enum Extent {
     /// The path as that of a gRPC method: calls of it with this message, as its key has it.
     Message(Box<[u8]>),
 }
-
-/// The groups that a response belongs to, by which it can be invalidated.
-///
-/// As a part of an axum response (feature `axum`) it tags that response. A `Cache-Groups` field of the response
-/// (RFC 9875) does the same: what it lists is added to these.
-///
-/// ```
-/// # use cacheback::Tags;
-/// let tags = Tags::new(["quotes", "prices"]);
-/// assert!(tags.contains("quotes"));
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tags(Option<Arc<Box<[Arc<str>]>>>);
 
 impl Scope {
     /// One URI, with every variant and whatever the layers' key rules add.
@@ -345,49 +333,6 @@ impl UriScope {
     }
 }
 
-impl Tags {
-    /// The groups of these names.
-    pub fn new<T: Into<Arc<str>>>(tags: impl IntoIterator<Item = T>) -> Self {
-        Self::of(tags.into_iter().map(Into::into).collect())
-    }
-
-    fn of(tags: Box<[Arc<str>]>) -> Self {
-        Self((!tags.is_empty()).then(|| Arc::new(tags)))
-    }
-
-    /// Whether this is one of the groups.
-    #[must_use]
-    pub fn contains(&self, tag: &str) -> bool {
-        self.iter().any(|own| own == tag)
-    }
-
-    /// The groups, in the order in which they were given.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.shared().map(|tag| &**tag)
-    }
-
-    fn shared(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.iter().flat_map(|tags| tags.iter())
-    }
-
-    /// These, and then those of the others that are not among them.
-    pub(crate) fn and(&self, others: Vec<Arc<str>>) -> Self {
-        let others = others.into_iter().filter(|other| !self.contains(other));
-        Self::of(self.shared().cloned().chain(others).collect())
-    }
-
-    /// These but for those.
-    pub(crate) fn without(&self, those: &[Arc<str>]) -> Self {
-        Self::of(self.shared().filter(|tag| !those.contains(tag)).cloned().collect())
-    }
-
-    /// What the tags take in memory.
-    pub(crate) fn weight(&self) -> usize {
-        self.0.as_ref().map_or(0, |_| 16 + size_of::<Box<[Arc<str>]>>())
-            + self.iter().map(|tag| tag.len() + 32).sum::<usize>()
-    }
-}
-
 impl From<Key> for Scope {
     fn from(key: Key) -> Self {
         Self(Reach::Key(key))
@@ -459,58 +404,6 @@ fn split(reference: &str) -> Result<(Option<Box<[u8]>>, &str, Option<&str>), Err
     }
     let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
     Ok((authority, path, query))
-}
-
-/// The one spelling of an authority: lower case, without the default port of its scheme.
-///
-/// A request in origin-form has no scheme; its default port is that of `http`.
-pub(crate) fn normal_authority<'a>(authority: &'a [u8], scheme: Option<&str>) -> Cow<'a, [u8]> {
-    spelt(authority, characters(authority), scheme)
-}
-
-/// The same of what names a host, and nothing but a host: `None` if it does not.
-pub(crate) fn authority_of_host<'a>(authority: &'a [u8], scheme: Option<&str>) -> Option<Cow<'a, [u8]>> {
-    let characters = characters(authority);
-    (characters & NO_HOST == 0).then(|| spelt(authority, characters, scheme))
-}
-
-/// An upper-case letter.
-const UPPER: u8 = 1;
-/// What no host has in its name.
-const NO_HOST: u8 = 2;
-
-/// Which kinds of characters there are in an authority.
-fn characters(authority: &[u8]) -> u8 {
-    static KINDS: [u8; 256] = {
-        let mut kinds = [0; 256];
-        let mut at = 0;
-        while at < kinds.len() {
-            let byte = at as u8;
-            kinds[at] = match byte {
-                b'A'..=b'Z' => UPPER,
-                b'@' | b'/' | b'?' | b'#' | b',' | b'\\' => NO_HOST,
-                _ if byte.is_ascii_graphic() => 0,
-                _ => NO_HOST,
-            };
-            at += 1;
-        }
-        kinds
-    };
-    authority.iter().fold(0, |characters, byte| characters | KINDS[usize::from(*byte)])
-}
-
-fn spelt<'a>(authority: &'a [u8], characters: u8, scheme: Option<&str>) -> Cow<'a, [u8]> {
-    let default_port: &[u8] =
-        if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) { b":443" } else { b":80" };
-    let mut authority = authority;
-    if !authority.last().is_some_and(|last| matches!(last, b':' | b'0' | b'3')) && characters & UPPER == 0 {
-        return Cow::Borrowed(authority);
-    }
-    // Once more where that is not the end of it: what is spelt so must be its own spelling.
-    while let Some(host) = authority.strip_suffix(default_port).or(authority.strip_suffix(b":")) {
-        authority = host;
-    }
-    if characters & UPPER != 0 { Cow::Owned(authority.to_ascii_lowercase()) } else { Cow::Borrowed(authority) }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use sfv::{
     visitor::{EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ListVisitor, Never},
 };
 
-use crate::scope::{Scope, Tags};
+use crate::{scope::Scope, tags::Tags};
 
 const GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 const INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");

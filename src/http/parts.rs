@@ -95,7 +95,7 @@ mod axum_parts {
     use axum::response::{IntoResponseParts, ResponseParts};
 
     use super::NoStore;
-    use crate::{freshness::Freshness, scope::Tags};
+    use crate::{freshness::Freshness, tags::Tags};
 
     macro_rules! extension_of_the_response {
         ($($part:ty),*) => {$(

@@ -13,6 +13,7 @@ use http::{
 };
 
 use crate::{
+    authority::authority_of_host,
     demands::Demands,
     http::{
         conditional::Conditions,
@@ -22,7 +23,6 @@ use crate::{
         rules::{KeyRules, received_uri},
     },
     key::{KeyBuf, UriParts},
-    scope::authority_of_host,
     status::Detail,
 };
 

@@ -15,9 +15,9 @@ use http::{
 };
 
 use crate::{
+    authority::normal_authority,
     http::{credentials::OVERRIDES, policy::Mode, request::FieldTable, vary::comparable},
     key::KeyBuf,
-    scope::normal_authority,
 };
 
 /// The key rules of one layer.

@@ -4,13 +4,14 @@
 use http::{HeaderMap, Uri, header};
 
 use crate::{
+    authority::normal_authority,
     http::{
         groups,
         request::{Request, Survey, path},
         rules::{KeyRules, QueryRule},
     },
     key::UriParts,
-    scope::{Scope, normal_authority},
+    scope::Scope,
 };
 
 /// The target of a request with an unsafe method.

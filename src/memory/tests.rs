@@ -8,8 +8,8 @@ use crate::{
     entry::{Early, Generation},
     freshness::Freshness,
     protocol::Judgement,
-    scope::Tags,
     slot::Admission,
+    tags::Tags,
 };
 
 fn store(memory: &Memory<()>, key: &Key, run: u64, weight: usize, tag: &str) {

@@ -1,7 +1,5 @@
 //! What each scope reaches, and what it does not.
 
-use proptest::{collection::vec, prelude::*};
-
 use super::*;
 use crate::key::KeyBuf;
 
@@ -15,49 +13,6 @@ fn key(authority: &str, path: &str, query: Option<&str>) -> Key {
     key.uri(uri, Some(b"acme"));
     key.part(Some(b"whatever a layer adds"));
     key.to_key()
-}
-
-#[test] // P62
-fn the_one_spelling_of_an_authority_is_its_own() {
-    for (authority, scheme, spelt) in [
-        ("A.example:80", None, "a.example"),
-        ("a.example:443", Some("https"), "a.example"),
-        ("a.example:443", None, "a.example:443"),
-        ("a.example:", None, "a.example"),
-        ("[::1]:80", None, "[::1]"),
-        ("a.example:80:80", None, "a.example"),
-        ("a.example::80:", None, "a.example"),
-    ] {
-        let once = normal_authority(authority.as_bytes(), scheme);
-        assert_eq!(once, spelt.as_bytes(), "{authority}");
-        assert_eq!(normal_authority(&once, scheme), once, "{authority}");
-    }
-}
-
-/// What the authority is spelt like, and whether it names a host and nothing but a host: letter by letter.
-fn plainly(authority: &[u8], scheme: Option<&str>) -> (Vec<u8>, bool) {
-    let port: &[u8] = if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) { b":443" } else { b":80" };
-    let mut spelt = authority.to_ascii_lowercase();
-    while spelt.ends_with(b":") || spelt.ends_with(port) {
-        spelt.truncate(spelt.iter().rposition(|byte| *byte == b':').unwrap());
-    }
-    (spelt, authority.iter().all(|byte| byte.is_ascii_graphic() && !br"@/?#,\".contains(byte)))
-}
-
-proptest! {
-    #[test] // P62
-    fn an_authority_is_spelt_as_letter_by_letter(
-        authority in prop_oneof!["[A-Za-c.:0348]{0,12}", "(a|A)[.](b|:)(:80|:443|:|:8|:0|:3|80|443){0,4}", any::<String>()]
-            .prop_map(String::into_bytes)
-            .boxed()
-            .prop_union(vec(any::<u8>(), 0..12).boxed()),
-        scheme in prop_oneof![Just(None), Just(Some("http")), Just(Some("HTTPS")), Just(Some("https")), Just(Some("ws"))],
-    ) {
-        let (spelt, names_a_host) = plainly(&authority, scheme);
-        prop_assert_eq!(&*normal_authority(&authority, scheme), &spelt[..]);
-        let of_host = authority_of_host(&authority, scheme);
-        prop_assert_eq!(of_host.as_deref(), names_a_host.then_some(&spelt[..]));
-    }
 }
 
 #[test] // P33, P65

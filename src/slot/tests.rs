@@ -6,7 +6,7 @@ use crate::{
     entry::{Early, Generation},
     freshness::Freshness,
     protocol::Judgement,
-    scope::Tags,
+    tags::Tags,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

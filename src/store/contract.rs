@@ -11,9 +11,10 @@ use crate::{
     clock,
     entry::Course,
     key::Key,
-    scope::{Scope, Tags},
+    scope::Scope,
     slot::Force,
     store::{Leasing, Left, Listener, Record, Saved, Since, Store, local::LocalStore},
+    tags::Tags,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);

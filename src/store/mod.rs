@@ -32,12 +32,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{
-    entry::Course,
-    protocol::sealed::Sealed,
-    scope::{Scope, Tags},
-    slot::Force,
-};
+use crate::{entry::Course, protocol::sealed::Sealed, scope::Scope, slot::Force, tags::Tags};
 
 mod budget;
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::{
     entry::{Course, Fields},
     freshness::Freshness,
     key,
-    scope::Tags,
+    tags::Tags,
 };
 
 /// The format that this version writes, and the only one that it reads.

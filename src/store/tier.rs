@@ -23,12 +23,13 @@ use crate::{
     freshness::{Freshness, Verdict},
     key::Key,
     protocol::Judgement,
-    scope::{Scope, Tags},
+    scope::Scope,
     slot::Force,
     store::{
         BoxFuture, Budget, Claimed, Found, Leasing, Left, Listener, Member, Record, Saved, Since, Store, StoreError,
         record::{Contents, Response},
     },
+    tags::Tags,
     telemetry::Telemetry,
 };
 

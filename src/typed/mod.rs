@@ -14,8 +14,9 @@ use crate::{
     key::{Key, KeyBuf},
     layer::CachebackLayer,
     protocol::{Capture, Captured, Class, Judgement, Prepare, Prepared, Protocol, Role, RunKind, Unfilled, sealed},
-    scope::{Scope, Tags},
+    scope::Scope,
     status::{CacheStatus, Detail, Outcome},
+    tags::Tags,
 };
 
 mod function;

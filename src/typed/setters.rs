@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    cache::Cache, codec::Codec, freshness::Freshness, layer::CachebackLayer, placeholder::Placeholder, scope::Tags,
-    status::Outcome, store::Store, typed::Typed,
+    cache::Cache, codec::Codec, freshness::Freshness, layer::CachebackLayer, placeholder::Placeholder, status::Outcome,
+    store::Store, tags::Tags, typed::Typed,
 };
 
 /// # Typed services

@@ -20,7 +20,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::proof::Proof;
-use crate::scope::Tags;
+use crate::tags::Tags;
 
 /// The format that this version writes, and the only one that it reads.
 pub(super) const FORMAT: [u8; 4] = *b"cbr\x01";

@@ -133,10 +133,8 @@ mod tests {
     use super::*;
     use crate::{
         key::KeyBuf,
-        scope::{
-            Tags,
-            wire::tests::{host, name, path, query, scope},
-        },
+        scope::wire::tests::{host, name, path, query, scope},
+        tags::Tags,
     };
 
     prop_compose! {

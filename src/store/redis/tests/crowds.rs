@@ -8,9 +8,10 @@ use super::{super::masters::together, LONG, server::Server};
 use crate::{
     entry::Course,
     key::Key,
-    scope::{Scope, Tags},
+    scope::Scope,
     slot::Force,
     store::{Leasing, Listener, Record, Saved, Store, redis::RedisStore},
+    tags::Tags,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);

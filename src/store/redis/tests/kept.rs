@@ -9,13 +9,14 @@ use super::{server::Server, until};
 use crate::{
     entry::Course,
     key::Key,
-    scope::{Scope, Tags},
+    scope::Scope,
     slot::Force,
     store::{
         Leasing, Listener, Member, Record, Saved, Store,
         contract::keeps_its_promises,
         redis::{RedisStore, names::Names},
     },
+    tags::Tags,
 };
 
 /// Instances in whose Redis nothing is yet.

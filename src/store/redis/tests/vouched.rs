@@ -18,12 +18,13 @@ use crate::{
     clock,
     entry::Course,
     key::{Key, KeyBuf, UriParts},
-    scope::{Scope, Tags},
+    scope::Scope,
     slot::Force,
     store::{
         BoxFuture, Leasing, Listener, Member, Record, Saved, Store,
         redis::{RedisStore, RedisStoreBuilder, names::Names},
     },
+    tags::Tags,
 };
 
 struct Nobody;
