@@ -11,8 +11,8 @@ use tower_service::Service;
 use crate::{
     clock,
     future::Call,
-    layer::Route,
     protocol::{Capture, Prepare},
+    route::Route,
     run,
     supervision::catch_panic,
 };

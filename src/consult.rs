@@ -10,8 +10,8 @@ use crate::{
     freshness::Verdict,
     journal::Journal,
     key::{self, Key},
-    layer::Route,
     protocol::{Prepare, Protocol},
+    route::Route,
     slot::Kept,
     store::{
         Budget, Leasing, Left,

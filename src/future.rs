@@ -13,8 +13,8 @@ use tower_service::Service;
 
 use crate::{
     cache::Cache,
-    layer::Route,
     protocol::{Capture, Prepare},
+    route::Route,
     run,
     scope::Scope,
     slot::Force,

@@ -83,7 +83,8 @@
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
 //!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back).
-//! * **Engine**: `cache` (shared state, the handle), `builder` (what is set of it), `layer` (a route's settings),
+//! * **Engine**: `cache` (shared state, the handle), `builder` (what is set of it), `layer` (what users set), `route` (what
+//!   its services share, and make of a request),
 //!   `sighting` (what was found for a request), `service` (answers from memory), `put`, `peek` and `explain` (by
 //!   hand), `future`, `miss` (leads a run or waits for one), `seeker` (what it can do on the way), `placeholder` (or
 //!   does neither), `run` (the run itself; the only file that spawns, but for the keeper of connections to Redis),
@@ -130,6 +131,7 @@ mod placeholder;
 mod protocol;
 mod put;
 mod room;
+mod route;
 mod run;
 mod scope;
 mod seeker;

@@ -11,8 +11,8 @@ use tower_service::Service;
 use crate::{
     entry::Base,
     flight::Lead,
-    layer::Route,
     protocol::{Capture, Prepare, Protocol, Role},
+    route::Route,
     run::{self, Job},
     sighting::Sighting,
     telemetry::Event,

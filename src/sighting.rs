@@ -9,7 +9,7 @@ use crate::{
     entry::Entry,
     freshness::{Freshness, Verdict},
     key::Key,
-    layer::Settings,
+    route::Settings,
     slot::Slot,
     status::{CacheStatus, Detail, Outcome},
 };

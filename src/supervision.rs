@@ -13,9 +13,9 @@ use tokio::task;
 use crate::{
     clock::{self, Instant, Sleep},
     flight::Lead,
-    layer::Route,
     permits::Permit,
     protocol::Protocol,
+    route::Route,
 };
 
 /// Why a run came to no end of its own.
