@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    cache::Run, consult::Whence, entry::Entry, flight::Lead, protocol::Judgement, status::Detail,
+    consult::Whence, entry::Entry, flight::Lead, protocol::Judgement, shared::Run, status::Detail,
     store::tier::Afterwards,
 };
 

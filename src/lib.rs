@@ -83,7 +83,7 @@
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
 //!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back).
-//! * **Engine**: `cache` (shared state, the handle), `builder` (what is set of it), `layer` (what users set), `route` (what
+//! * **Engine**: `shared` (the state that layers share), `cache` (the handle to it), `builder` (what is set of it), `layer` (what users set), `route` (what
 //!   its services share, and make of a request),
 //!   `sighting` (what was found for a request), `service` (answers from memory), `put`, `peek` and `explain` (by
 //!   hand), `future`, `miss` (leads a run or waits for one), `seeker` (what it can do on the way), `placeholder` (or
@@ -137,6 +137,7 @@ mod scope;
 mod seeker;
 mod service;
 mod settling;
+mod shared;
 mod sighting;
 mod slot;
 mod stats;

@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, task};
 use tower_service::Service;
 
 use crate::{
-    cache::{Cache, Run},
+    cache::Cache,
     clock::{self, Instant},
     consult::{Consult, Consulted, consult},
     desk::{Delivery, Desk},
@@ -24,6 +24,7 @@ use crate::{
     protocol::{Capture, Captured, Class, Prepare, Protocol, RunKind, Unfilled},
     route::{Route, Settings},
     settling::{Settling, back_off},
+    shared::Run,
     slot::Slot,
     status::Detail,
     store::{Budget, tier::Tier},
