@@ -4,7 +4,7 @@
 //! what is stored afterwards; a landing asks for the records that came after its run's start, and stores while it holds
 //! the lock that recording needs. So either the landing sees the record, or the removal sees what was stored.
 //!
-//! NOTE: that argument rests on `Cache::invalidate` recording before it removes (see cache.rs).
+//! NOTE: that argument rests on `Shared::remove` recording before it removes (see shared.rs).
 
 use std::{
     collections::{BTreeSet, VecDeque},

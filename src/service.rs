@@ -299,7 +299,7 @@ pub(crate) fn refresh_behind<S, P, Req>(
     let open = boarding == Boarding::Open;
     let _refresh = open.then(|| Refresh::begin(Arc::clone(entry), seen.now));
     if lead.is_voided(entry.tags()) {
-        // NOTE: an invalidation is recorded before it has the entry forget the run (cache.rs): one that came too early for
+        // NOTE: an invalidation is recorded before it has the entry forget the run (shared.rs): one that came too early for
         // that is found here.
         entry.refreshing.forget();
     }
