@@ -148,6 +148,18 @@ impl Freshness {
         }
     }
 
+    /// What is left of the lifetime at an age, in whole seconds, rounded down; below zero whenever it is not `fresh`.
+    pub(crate) fn ttl(&self, age: Duration, fresh: bool) -> i64 {
+        const SECOND: u64 = 1_000_000_000;
+        let age = Span::of(age).0;
+        // All of the nanoseconds there are make no more seconds than fit.
+        match self.lifetime {
+            Span::EVER if fresh => i64::MAX,
+            Span(lifetime) if fresh => (lifetime.saturating_sub(age) / SECOND) as i64,
+            Span(lifetime) => -(age.saturating_sub(lifetime).div_ceil(SECOND).max(1) as i64),
+        }
+    }
+
     /// The last horizon: from this age on it is of no use.
     pub(crate) fn gone_at(&self) -> Duration {
         self.kept_until().duration()
@@ -199,18 +211,19 @@ impl Freshness {
 
 impl Span {
     const ZERO: Self = Self(0);
+    const EVER: Self = Self(u64::MAX);
 
     const fn of(duration: Duration) -> Self {
         match duration.as_secs().checked_mul(1_000_000_000) {
             Some(nanos) => Self(nanos.saturating_add(duration.subsec_nanos() as u64)),
-            None => Self(u64::MAX),
+            None => Self::EVER,
         }
     }
 
     const fn duration(self) -> Duration {
-        match self.0 {
-            u64::MAX => Duration::MAX,
-            nanos => Duration::from_nanos(nanos),
+        match self {
+            Self::EVER => Duration::MAX,
+            Self(nanos) => Duration::from_nanos(nanos),
         }
     }
 

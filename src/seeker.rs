@@ -19,7 +19,7 @@ use crate::{
     protocol::{Capture, Prepare, Protocol},
     route::{Route, Settings},
     run::{self, Job},
-    sighting::{Behind, Sighting, ttl},
+    sighting::{Behind, Sighting},
     slot::Slot,
     status::{CacheStatus, Detail, Outcome},
     store::{Budget, tier::Afterwards},
@@ -318,7 +318,7 @@ impl<S, P: Protocol> Seeker<S, P> {
             return None;
         }
         // It is older than when it was found.
-        let ttl = ttl(stale.freshness(), age, verdict == Verdict::Fresh);
+        let ttl = stale.freshness().ttl(age, verdict == Verdict::Fresh);
         let outcome = Outcome::new(CacheStatus::Stale).ttl_of(ttl).forwarded(status).because(Some(detail));
         Some(self.route.protocol.replay(stale, age, &self.view, self.answered(outcome), P::Spare::default()))
     }
@@ -371,7 +371,7 @@ impl<S, P: Protocol> Seeker<S, P> {
             .collapsed_if(true)
             .because(landed.refusal);
         if landed.refusal.is_none() {
-            outcome = outcome.ttl_of(ttl(entry.freshness(), age, entry.freshness().at(age) == Verdict::Fresh));
+            outcome = outcome.ttl_of(entry.freshness().ttl(age, entry.freshness().at(age) == Verdict::Fresh));
         }
         self.route.protocol.replay(entry, age, &self.view, self.answered(outcome), P::Spare::default())
     }

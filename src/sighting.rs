@@ -7,7 +7,7 @@ use crate::{
     clock::Instant,
     demands::Demands,
     entry::Entry,
-    freshness::{Freshness, Verdict},
+    freshness::Verdict,
     key::Key,
     route::Settings,
     slot::Slot,
@@ -178,7 +178,7 @@ impl<V> Sighting<V> {
     pub(crate) fn outcome(&self, status: CacheStatus) -> Outcome {
         let outcome = Outcome::new(status);
         let Some((entry, age)) = self.kept() else { return outcome };
-        outcome.ttl_of(ttl(entry.freshness(), age, self.verdict() == Verdict::Fresh))
+        outcome.ttl_of(entry.freshness().ttl(age, self.verdict() == Verdict::Fresh))
     }
 
     /// All that decides what a request does next.
@@ -197,16 +197,5 @@ impl<V> Sighting<V> {
     /// Whether what the service answers is to be seen though it cannot be stored.
     pub(crate) fn is_shown(&self) -> bool {
         self.slot.as_ref().is_some_and(|slot| slot.is_shown(self.now))
-    }
-}
-
-/// The remaining freshness in whole seconds, rounded down; below zero whenever the response is not fresh.
-pub(crate) fn ttl(freshness: &Freshness, age: Duration, fresh: bool) -> i64 {
-    let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    if fresh {
-        whole(freshness.lifetime().saturating_sub(age))
-    } else {
-        let over = age.saturating_sub(freshness.lifetime());
-        -whole(over).saturating_add(i64::from(over.subsec_nanos() > 0)).max(1)
     }
 }

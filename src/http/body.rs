@@ -212,11 +212,12 @@ impl<B: http_body::Body> http_body::Body for Body<B> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         match self.project().kind.project() {
             KindProj::None => Poll::Ready(None),
-            KindProj::Whole { data, trailers } => Poll::Ready(if data.is_empty() {
-                trailers.take().map(|trailers| Ok(Frame::trailers(*trailers)))
-            } else {
-                Some(Ok(Frame::data(std::mem::take(data))))
-            }),
+            KindProj::Whole { data, .. } if !data.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(data)))))
+            }
+            KindProj::Whole { trailers, .. } => {
+                Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))))
+            }
             KindProj::Chunks { chunks } => Poll::Ready(chunks.pop_front().map(|chunk| Ok(Frame::data(chunk)))),
             KindProj::Passing { body } => body.poll_frame(cx).map(|next| next.map(|frame| frame.map(in_bytes))),
             KindProj::Piped { reader } => reader.poll_frame(cx),
