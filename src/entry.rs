@@ -77,6 +77,18 @@ pub struct Course {
     pub(crate) variant: Option<Variant>,
 }
 
+/// All of these names, each once: the first list itself where it has those of the other.
+pub(crate) fn united(some: Option<&Fields>, others: Option<&Fields>) -> Option<Fields> {
+    let (Some(some), Some(others)) = (some, others) else { return some.or(others).cloned() };
+    if others.iter().all(|name| some.contains(name)) {
+        return Some(Arc::clone(some));
+    }
+    let mut all: Vec<_> = some.iter().chain(others.iter()).cloned().collect();
+    all.sort_unstable();
+    all.dedup();
+    Some(Fields::new(all.into()))
+}
+
 impl<V> Entry<V> {
     /// How old the response is. Never negative, whatever the clock does.
     pub(crate) fn age(&self, now: Instant) -> Duration {

@@ -16,7 +16,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{
     clock::Instant,
-    entry::{Entry, Fields},
+    entry::{Entry, Fields, united},
     freshness::Verdict,
     index::Heading,
     key::Key,
@@ -179,17 +179,9 @@ impl<V> Slot<V> {
 
     /// Remembers that these fields select among the variants.
     pub(crate) fn learn(&mut self, fields: Option<&Fields>) {
-        let Some(fields) = fields else { return };
-        self.fields = Some(match &self.fields {
-            None => Arc::clone(fields),
-            Some(known) if fields.iter().all(|field| known.contains(field)) => return,
-            Some(known) => {
-                let mut all: Vec<_> = known.iter().chain(fields.iter()).cloned().collect();
-                all.sort_unstable();
-                all.dedup();
-                Fields::new(all.into())
-            }
-        });
+        if fields.is_some() {
+            self.fields = united(self.fields.as_ref(), fields);
+        }
     }
 
     /// Lets go of an entry, whoever finds that it must not be served any more.

@@ -34,7 +34,7 @@ async fn bytes_that_are_no_record_are_nothing_and_no_failure() {
         started: clock::now(),
         run: 1,
         early: Early::after(Duration::from_secs(2)),
-        judged: Judgement::storable(Freshness::new(Duration::from_secs(60))),
+        judged: Judgement::storable(crate::Freshness::new(Duration::from_secs(60))),
         variant: None,
         weight: 1,
         generation: Generation::default(),
