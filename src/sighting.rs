@@ -199,3 +199,44 @@ impl<V> Sighting<V> {
         self.slot.as_ref().is_some_and(|slot| slot.is_shown(self.now))
     }
 }
+
+#[cfg(all(test, not(cacheback_model)))]
+mod tests {
+    use super::*;
+    use crate::{
+        clock,
+        entry::{Early, Generation},
+        freshness::Freshness,
+        protocol::Judgement,
+    };
+
+    fn entry() -> Arc<Entry<&'static str>> {
+        Arc::new(Entry {
+            value: "v",
+            started: clock::now(),
+            run: 1,
+            early: Early::default(),
+            judged: Judgement::storable(Freshness::new(Duration::from_secs(60))),
+            variant: None,
+            weight: 1,
+            generation: Generation::default(),
+            refreshing: Default::default(),
+        })
+    }
+
+    #[tokio::test(start_paused = true)] // P44
+    async fn what_anybody_else_has_is_not_handed_over_and_what_nobody_has_is_and_once() {
+        let mine = entry();
+        let mut sighting = Sighting::of_found(None, &Key::from("k"), Arc::clone(&mine), clock::now());
+        assert!(sighting.hand_over().is_none(), "the entry has another reader");
+        assert!(sighting.kept().is_some());
+        drop(mine);
+        let slot = sighting.slot.clone();
+        assert!(sighting.hand_over().is_none(), "its slot has another reader");
+        assert!(sighting.kept().is_some());
+        drop(slot);
+        assert_eq!(sighting.hand_over().map(|(entry, _)| entry.value), Some("v"));
+        assert!(sighting.hand_over().is_none() && sighting.kept().is_none());
+        assert_eq!(sighting.verdict(), Verdict::Gone);
+    }
+}
