@@ -1,6 +1,9 @@
 //! What Redis does in one step. Each script is for keys of one slot, and runs on Redis 6.0 and all that came later.
 //!
 //! A moment is a number of microseconds since 1970 by the clock of the server that runs the script.
+//!
+//! Where something of another type is kept under one of these names there is nothing, and what is kept takes its place:
+//! a `pcall` gives a table in place of a text then.
 
 use super::servers::Script;
 
@@ -18,8 +21,9 @@ if ARGV[1] ~= '' and not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]
     if left <= 0 then left = tonumber(ARGV[2]) end
     redis.call('SET', KEYS[3], '1', 'PX', ARGV[3])
 end
-local time = redis.call('TIME')
-return {redis.call('GET', KEYS[1]), time[1], time[2], left}",
+local time, record = redis.call('TIME'), redis.pcall('GET', KEYS[1])
+if type(record) == 'table' then record = false end
+return {record, time[1], time[2], left}",
 );
 
 /// Keeps a record, for what is left of its time, unless there is one whose run claimed later; and gives the lease back,
@@ -36,10 +40,10 @@ local function leave()
         redis.call('PUBLISH', ARGV[2], ARGV[3])
     end
 end
-if redis.call('GET', KEYS[2]) == ARGV[1] then leave() end
+if redis.pcall('GET', KEYS[2]) == ARGV[1] then leave() end
 local time = redis.call('TIME')
 local now, claimed = time[1] * 1000000 + time[2], tonumber(ARGV[5])
-local head = redis.call('GETRANGE', KEYS[1], 0, 11)
+local head = redis.pcall('GETRANGE', KEYS[1], 0, 11)
 if #head == 12 and string.sub(head, 1, 4) == string.sub(ARGV[4], 1, 4) then
     local other = struct.unpack('>I8', head, 5)
     if other > claimed and other <= now then return 0 end
@@ -80,8 +84,8 @@ pub(super) static OBSERVE: Script = Script::new(
     r"
 local values, fresh = {}, string.rep(ARGV[1], ARGV[2])
 for at, key in ipairs(KEYS) do
-    local value = redis.call('GET', key)
-    if value and #value == #fresh then
+    local value = redis.pcall('GET', key)
+    if type(value) == 'string' and #value == #fresh then
         local left = redis.call('PTTL', key)
         if left >= 0 and left < tonumber(ARGV[3]) then redis.call('PEXPIRE', key, ARGV[4]) end
     else
@@ -121,7 +125,7 @@ return redis.call('PUBLISH', ARGV[1], ARGV[2])",
 /// Keys: record. Arguments: the format of records, the moment of the claim.
 pub(super) static FORGET: Script = Script::new(
     r"
-local head = redis.call('GETRANGE', KEYS[1], 0, 11)
+local head = redis.pcall('GETRANGE', KEYS[1], 0, 11)
 if #head == 12 and string.sub(head, 1, 4) == ARGV[1] then
     local time = redis.call('TIME')
     local other = struct.unpack('>I8', head, 5)
