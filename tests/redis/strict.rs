@@ -21,6 +21,35 @@ async fn what_one_instance_purges_the_next_read_of_another_without_memory_does_n
     }
 }
 
+#[tokio::test] // P31, P71
+async fn what_is_purged_between_any_two_commands_of_a_read_the_next_read_does_not_get() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.address()).await;
+    let (one, two) = (Instance::at(&server, "one").await, Instance::strict(&proxy, "two").await);
+    let mut pages = pages().enumerate();
+    // Tokens are compared; or need not be, as they were just now.
+    for reads in [0, 1] {
+        let mut commands = 0;
+        loop {
+            let (number, uri) = pages.next().unwrap();
+            let old = one.get(&uri).await;
+            for _ in 0..reads {
+                assert_eq!(two.get(&uri).await, old);
+            }
+            let (token, another) = (uri.replace("http:", "cacheback:t:uri:"), format!("epoch {number:02}"));
+            // Whoever reads anything in between makes another epoch.
+            proxy.say_ahead_of(commands, &[&["DEL", &token, "cacheback:e"], &["SET", "cacheback:e", &another]]);
+            two.get(&uri).await;
+            if proxy.is_still_to_say() {
+                break;
+            }
+            assert_ne!(two.get(&uri).await, old, "after {reads} reads, ahead of command {commands}");
+            commands += 1;
+        }
+        assert!(reads + commands >= 3, "after {reads} reads one more is {commands} commands");
+    }
+}
+
 #[tokio::test] // P70, P74
 async fn without_memory_and_without_redis_the_service_is_called_until_there_is_one() {
     let server = Server::start().await;

@@ -1,6 +1,6 @@
-//! Where an answer of a server ends (RESP3).
+//! Where an answer of a server ends, or a command to one (RESP3); and what a command looks like.
 
-/// How long the answer is that these bytes begin with, once it is there as a whole.
+/// How long the answer or command is that these bytes begin with, once it is there as a whole.
 pub(super) fn length(bytes: &[u8]) -> Option<usize> {
     let line = bytes.windows(2).position(|end| end == b"\r\n")?;
     // Of what is null there is none.
@@ -18,6 +18,12 @@ pub(super) fn length(bytes: &[u8]) -> Option<usize> {
         _ => 0,
     };
     (0..parts).try_fold(after, |length_so_far, _| Some(length_so_far + length(&bytes[length_so_far..])?))
+}
+
+/// A command of these words.
+pub(super) fn command(words: &[&str]) -> String {
+    let words_of = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
+    format!("*{}\r\n{}", words.len(), words_of.collect::<String>())
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{
     iter::{repeat_n, repeat_with},
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -44,6 +44,8 @@ struct Line {
     loses_messages: bool,
     answers: Option<Nonsense>,
     cuts: usize,
+    /// What another one says to the server, and ahead of how many commands of the client.
+    between: Arc<Mutex<Option<(usize, Bytes)>>>,
 }
 
 /// What comes in place of each answer of the server.
@@ -116,6 +118,20 @@ impl Proxy {
         self.line.send_modify(|line| line.loses_messages = loses_messages);
     }
 
+    /// Another one says this to the server, ahead of that command of those that come from now on: the first one is 0, and
+    /// questions who the server is do not count.
+    pub(crate) fn say_ahead_of(&self, command: usize, said: &[&[&str]]) {
+        // Whose answers nobody waits for.
+        let unanswered = said.iter().flat_map(|said| [&["CLIENT", "REPLY", "SKIP"], *said]);
+        let said = unanswered.map(frame::command).collect::<String>();
+        *self.line.borrow().between.lock().unwrap() = Some((command, said.into()));
+    }
+
+    /// Whether it was not said yet. It will not be any more.
+    pub(crate) fn is_still_to_say(&self) -> bool {
+        self.line.borrow().between.lock().unwrap().take().is_some()
+    }
+
     /// The server does what it is told, and something else is said in its place.
     pub(crate) fn answer(&self, answers: Option<Nonsense>) {
         self.line.send_modify(|line| line.answers = answers);
@@ -130,6 +146,18 @@ impl Drop for Proxy {
 }
 
 impl Line {
+    /// A command, and what is said ahead of it.
+    fn ahead_of(&self, command: BytesMut) -> (Bytes, bool) {
+        let asks_who = matches!(command.get(8..12), Some(b"INFO" | b"PING"));
+        let mut between = self.between.lock().unwrap();
+        match between.take() {
+            Some((0, said)) if !asks_who => return ([said, command.freeze()].concat().into(), false),
+            Some((left, said)) => *between = Some((left - usize::from(!asks_who), said)),
+            None => {}
+        }
+        (command.freeze(), false)
+    }
+
     /// What comes in place of an answer, and whether the connection is over with it.
     fn turn(&self, answer: BytesMut) -> (Bytes, bool) {
         if self.loses_messages && answer.starts_with(b">3\r\n$7\r\nmessage\r\n") {
@@ -152,8 +180,7 @@ async fn connection(client: TcpStream, server: SocketAddr, mut line: watch::Rece
     // What waits for an acknowledgement is late: nobody has asked for that.
     let _all = (client.set_nodelay(true), server.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    let as_it_is = |_: &Line, bytes: BytesMut| (bytes.freeze(), false);
-    let there = pump(from_client, to_server, line.clone(), |line| line.there, |bytes| Some(bytes.len()), as_it_is);
+    let there = pump(from_client, to_server, line.clone(), |line| line.there, frame::length, Line::ahead_of);
     let back = pump(from_server, to_client, line.clone(), |line| line.back, frame::length, Line::turn);
     tokio::select! {
         _ = there => {}
