@@ -238,3 +238,59 @@ fn now(answer: Answer) -> Result<u64, StoreError> {
     let [seconds, micros] = time.as_slice() else { return Err(odd()) };
     moment(seconds, micros)
 }
+
+#[cfg(all(test, not(cacheback_model)))]
+mod tests {
+    use super::*;
+    use crate::store::redis::{
+        tests::{Scripted, config, servers},
+        vouched::{Epoch, tests::record},
+    };
+
+    const NULL: &str = "_\r\n";
+
+    /// What a server answers where nothing is stored.
+    fn nothing(words: &str) -> Option<String> {
+        let (word, names) = words.split_once(' ').unwrap_or((words, ""));
+        match word {
+            "TIME" => Some("*2\r\n$1\r\n1\r\n$1\r\n1\r\n".to_owned()),
+            "MGET" => {
+                Some(format!("*{}\r\n", names.split(' ').count()) + &names.split(' ').map(|_| NULL).collect::<String>())
+            }
+            _ => None,
+        }
+    }
+
+    /// What two who read one record are told, which is vouched for, and one who reads another one; and how often the server
+    /// is asked for values.
+    async fn told(
+        answers: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> (Vec<Result<Option<Found>, StoreError>>, usize) {
+        let server = Scripted::start(answers);
+        let (servers, _notes) = servers(config(&server.url()));
+        servers.connect().await.unwrap();
+        let reading = Arc::new(Reading::new(Arc::new(servers), Names::new("cacheback"), Seal::default()));
+        let [known, other] = ["known", "other"].map(|key| Course { key: Key::from(key), variant: None });
+        let vouched = reading.vouched.as_ref().unwrap();
+        vouched.saw(Some(Epoch::MIN));
+        vouched.vouch(&known, record(reading.names.record(&known)));
+        let told = together([&known, &known, &other].map(|course| reading.fetch(course))).await;
+        (told, server.asked().iter().filter(|words| words.starts_with("MGET")).count())
+    }
+
+    #[tokio::test] // P64, P74
+    async fn what_is_no_answer_to_what_was_asked_is_an_error_for_all_who_asked_it() {
+        let (found, asked) = told(nothing).await;
+        assert!(found.iter().all(|found| matches!(found, Ok(None))) && asked == 2, "{found:?}, {asked}");
+        let five = format!("*5\r\n{}", NULL.repeat(5));
+        for odd in ["*0\r\n", "*1\r\n_\r\n", &five, NULL, "+OK\r\n", ":1\r\n", "-ERR no\r\n"] {
+            for question in ["MGET", "TIME"] {
+                let odd = odd.to_owned();
+                let answer = move |words: &str| words.starts_with(question).then(|| odd.clone());
+                let (told, asked) = told(move |words| answer(words).or_else(|| nothing(words))).await;
+                // Nobody asks once more for himself.
+                assert!(told.iter().all(Result::is_err) && asked == 2, "{question}: {told:?}, {asked}");
+            }
+        }
+    }
+}

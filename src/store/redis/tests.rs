@@ -10,7 +10,7 @@ use std::{
 
 use redis::Value;
 
-pub(super) use self::server::Server;
+pub(super) use self::{scripted::Scripted, server::Server};
 use super::{
     config::{Config, Place},
     link::Script,
@@ -31,7 +31,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// What was heard, and what is due.
 #[derive(Default)]
-struct Notes {
+pub(super) struct Notes {
     heard: Mutex<Vec<String>>,
     due: Mutex<Vec<&'static str>>,
     /// How often nothing could be heard any more.
@@ -58,12 +58,12 @@ impl Errands for Notes {
     }
 }
 
-fn config(url: &str) -> Config {
+pub(super) fn config(url: &str) -> Config {
     // Longer than any test waits: what is in time is none of the most of them.
     Config { patience: LONG, ..Config::new(Place::one(url).unwrap(), "news") }
 }
 
-fn servers(config: Config) -> (Servers, Arc<Notes>) {
+pub(super) fn servers(config: Config) -> (Servers, Arc<Notes>) {
     let notes = Arc::<Notes>::default();
     (Servers::new(config, Arc::downgrade(&notes) as Weak<dyn Errands>), notes)
 }

@@ -134,3 +134,33 @@ impl Weighter<Course, Arc<Record>> for Weigh {
         (PLACE + named + record.name.len() + record.head.len()) as u64
     }
 }
+
+#[cfg(all(test, not(cacheback_model)))]
+pub(super) mod tests {
+    use super::*;
+    use crate::{clock, key::Key, scope::Tags, store::redis::proof::Proof};
+
+    /// A record with nothing in it, in the first of all epochs.
+    pub(in crate::store::redis) fn record(name: Name) -> Record {
+        let (seal, proof) = (Seal::default(), Proof([0; Proof::LENGTH]));
+        let envelope =
+            Envelope { claimed: 1, proof, tags: Tags::default(), proof_of_tags: proof, record: Bytes::new() };
+        let bytes = Bytes::from(envelope.write(&name, &seal));
+        let (length, head) = (bytes.len(), envelope.head(&bytes, &seal));
+        Record { name, length, head, epoch: Epoch::MIN, era: [0; 16], since: clock::now() }
+    }
+
+    #[tokio::test(start_paused = true)] // P63
+    async fn however_many_are_vouched_for_takes_no_more_room_than_there_is() {
+        let courses = (0..20_000).map(|at| Course { key: Key::from(format!("http://a/{at}")), variant: None });
+        let courses = courses.collect::<Vec<_>>();
+        let vouched = Vouched::new(Duration::from_secs(1));
+        vouched.saw(Some(Epoch::MIN));
+        let taken = allocation_counter::measure(|| {
+            courses.iter().for_each(|course| vouched.vouch(course, record(vec![b'n'; 50])));
+        });
+        let kept = courses.iter().filter(|course| vouched.get(course, clock::now()).is_some()).count();
+        assert!((2_000..5_000).contains(&kept), "{kept}");
+        assert!(taken.bytes_current < ROOM as i64, "{} bytes", taken.bytes_current);
+    }
+}

@@ -10,14 +10,14 @@ use std::{
 type Answers = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// It introduces itself as a master, and answers the rest as it is told.
-pub(super) struct Scripted {
+pub(in crate::store::redis) struct Scripted {
     pub(super) port: u16,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Scripted {
     /// Asked what is none of this, it is content.
-    pub(super) fn start(answers: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+    pub(in crate::store::redis) fn start(answers: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (port, asked, answers) = (listener.local_addr().unwrap().port(), Arc::default(), Arc::new(answers));
         let server = Self { port, asked: Arc::clone(&asked) };
@@ -30,12 +30,12 @@ impl Scripted {
         server
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(in crate::store::redis) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// What it was asked, but for who it is.
-    pub(super) fn asked(&self) -> Vec<String> {
+    pub(in crate::store::redis) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }

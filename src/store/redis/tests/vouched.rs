@@ -134,6 +134,67 @@ async fn another_record_in_the_place_of_one_that_is_vouched_for_is_compared() {
     assert_eq!(asking(&server, &store).await, (None, 1));
 }
 
+#[tokio::test] // P7
+async fn what_is_vouched_for_grows_older_like_all_else() {
+    let server = Server::start(&[]);
+    let store = connected(&server).await;
+    save(&store, &course(), "one").await;
+    let age = async || store.fetch(&course()).await.unwrap().unwrap().age;
+    let (compared, believed, again) = (age().await, age().await, age().await);
+    assert!(compared < believed && believed < again, "{compared:?}, {believed:?}, {again:?}");
+}
+
+#[tokio::test] // P71
+async fn an_epoch_that_is_there_stays_whoever_comes() {
+    let server = Server::start(&[]);
+    let store = connected(&server).await;
+    save(&store, &course(), "one").await;
+    assert_eq!(fetch(&store, &course()).await, found("one"));
+    let epoch = server.answer("GET cacheback:e");
+    let newcomer = connected(&server).await;
+    assert_eq!(fetch(&newcomer, &course()).await, found("one"));
+    assert_eq!(server.answer("GET cacheback:e"), epoch);
+    assert_eq!(asking(&server, &store).await, (found("one"), 1));
+    // Whoever knows that there is one makes none.
+    save(&store, &course(), "two").await;
+    let made = server.calls("set");
+    assert_eq!((asking(&server, &store).await, server.calls("set")), ((found("two"), 1 + COMPARED), made));
+}
+
+#[tokio::test] // P71, P72
+async fn caches_of_different_prefixes_know_nothing_of_each_other() {
+    let server = Server::start(&[]);
+    let (store, other) = (connected(&server).await, self::store(&server).prefix("other").connect().await.unwrap());
+    save(&other, &course(), "its own").await;
+    save(&store, &course(), "one").await;
+    assert_eq!(fetch(&store, &course()).await, found("one"));
+    assert_eq!(fetch(&other, &course()).await, found("its own"));
+    let generation = store.standing().generation();
+    for scope in [Scope::everything(), Scope::tag("t")] {
+        other.invalidate(&scope, Force::Purge, &Member(0)).await.unwrap();
+    }
+    assert_eq!(asking(&server, &store).await, (found("one"), 1), "nothing ends its epoch");
+    assert_eq!((fetch(&other, &course()).await, store.standing().generation()), (None, generation));
+    let Value::Array(names) = server.answer("KEYS *") else { panic!("a list") };
+    let is_of_one = |name: &Value| matches!(name, Value::BulkString(name) if name.starts_with(b"cacheback:") || name.starts_with(b"other:"));
+    assert!(names.iter().all(is_of_one), "{names:?}");
+}
+
+#[tokio::test] // P71, P72
+async fn what_took_long_to_be_compared_is_vouched_for_from_its_beginning() {
+    let server = Server::start(&[]);
+    let lasts = Duration::from_millis(200);
+    let store = store(&server).max_unverified(lasts).connect().await.unwrap();
+    save(&store, &course(), "one").await;
+    server.signal("-STOP");
+    let course = course();
+    let mut slow = store.fetch(&course);
+    assert!(clock::timeout(lasts, &mut slow).await.is_none());
+    server.signal("-CONT");
+    assert!(slow.await.unwrap().is_some());
+    assert_eq!(asking(&server, &store).await, (found("one"), COMPARED));
+}
+
 #[tokio::test] // P71
 async fn without_an_epoch_tokens_are_compared_until_there_is_one() {
     let server = Server::start(&[]);
@@ -234,21 +295,25 @@ async fn what_is_vouched_for_is_no_more_believed_than_anything_else_there() {
 async fn those_who_read_at_the_same_time_ask_in_one_go_and_each_gets_his_own() {
     let server = Server::start(&[]);
     let store = connected(&server).await;
-    let courses: Vec<_> = (0..40).map(|at| Course { key: Key::from(format!("{at}")), variant: None }).collect();
+    let courses: Vec<_> = (0..33).map(|at| Course { key: Key::from(format!("{at}")), variant: None }).collect();
     for (at, course) in courses.iter().enumerate() {
         save(&store, course, format!("record {at}").leak()).await;
         assert!(fetch(&store, course).await.is_some());
     }
-    let missing = &courses[39];
+    let missing = &courses[9];
     let since = store.claim(missing, Leasing::Unwanted).await.unwrap().since;
     store.forget(missing, &since).await.unwrap();
+    // Nobody is the worse for what is beside him.
+    let odd = String::from_utf8(Names::new("cacheback").record(&courses[10])).unwrap();
+    server.answer(&format!("DEL {odd}"));
+    server.answer(&format!("RPUSH {odd} x"));
     let before = server.calls("mget");
     let all = together(courses.iter().map(|course| fetch(&store, course))).await;
     for (at, bytes) in all.into_iter().enumerate() {
-        assert_eq!(bytes, (at < 39).then(|| Bytes::from(format!("record {at}"))));
+        assert_eq!(bytes, (!(9..=10).contains(&at)).then(|| Bytes::from(format!("record {at}"))));
     }
     let count = |calls: &str| calls["calls=".len()..].parse::<u32>().unwrap();
-    assert_eq!(count(&server.calls("mget")) - count(&before), 2, "32 and 8");
+    assert_eq!(count(&server.calls("mget")) - count(&before), 2, "32 and one more");
     // What is large is not asked for together with much else.
     let courses = ["a", "b", "c"].map(|key| Course { key: Key::from(key), variant: None });
     for course in &courses {
@@ -328,4 +393,21 @@ fn where_the_connections_are_no_more_everybody_asks_for_himself() {
     drop(first);
     // … and when that is gone by its own.
     assert_eq!(fetched(), found("one"));
+}
+
+#[test] // P74
+fn whoever_waits_in_vain_for_what_is_asked_for_many_opens_the_breaker() {
+    let server = Server::start(&[]);
+    // Where the connections are nothing goes on any more.
+    let stalled = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = stalled.block_on(async {
+        let store = store(&server).patience(Duration::from_secs(2)).connect().await.unwrap();
+        save(&store, &course(), "one").await;
+        assert_eq!(fetch(&store, &course()).await, found("one"));
+        store
+    });
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let patience = Duration::from_millis(1_100);
+    assert!(other.block_on(clock::timeout(patience, fetch(&store, &course()))).is_none());
+    assert!(store.standing().is_down());
 }
