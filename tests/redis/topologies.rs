@@ -16,11 +16,19 @@ const TOKEN: &str = "cacheback:t:all";
 
 #[tokio::test] // P70, P71, P72, P73
 async fn over_a_cluster_instances_are_one_cache() {
-    let cluster = Cluster::start().await;
+    let mut cluster = Cluster::start().await;
     together::a_cold_key_has_one_run(&cluster, 3).await;
     invalidation::a_purge_reaches_all(&cluster).await;
     for node in &cluster.nodes()[..3] {
         assert!(node.ask::<usize>(&["DBSIZE"]).await > 0, "each has its part");
+    }
+    // Each read compares all tokens, wherever they are: what an operator deletes is gone at once.
+    let two = Instance::strict(&cluster, "two").await;
+    for token in ["cacheback:t:uri://a/tagged/page", "cacheback:t:tag:quotes", TOKEN] {
+        let before = two.get("http://a/tagged/page").await;
+        assert_eq!(two.get("http://a/tagged/page").await, before);
+        assert_eq!(cluster.master_of(token).await.ask::<usize>(&["DEL", token]).await, 1);
+        assert_ne!(two.get("http://a/tagged/page").await, before, "{token}");
     }
 }
 

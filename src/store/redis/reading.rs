@@ -241,9 +241,19 @@ fn now(answer: Answer) -> Result<u64, StoreError> {
 
 #[cfg(all(test, not(cacheback_model)))]
 mod tests {
+    use std::{
+        sync::{
+            atomic::{AtomicBool, Ordering::Relaxed},
+            mpsc,
+        },
+        thread,
+    };
+
+    use tokio::runtime::Builder;
+
     use super::*;
     use crate::store::redis::{
-        tests::{Scripted, config, servers},
+        tests::{LONG, Scripted, config, servers},
         vouched::{Epoch, tests::record},
     };
 
@@ -261,19 +271,26 @@ mod tests {
         }
     }
 
+    /// Over a connection, and a record that is vouched for.
+    async fn knowing(server: &Scripted) -> (Arc<Reading>, Course) {
+        let (servers, _notes) = servers(config(&server.url()));
+        servers.connect().await.expect("a connection");
+        let reading = Arc::new(Reading::new(Arc::new(servers), Names::new("cacheback"), Seal::default()));
+        let known = Course { key: Key::from("known"), variant: None };
+        let vouched = reading.vouched.as_ref().expect("it is no cluster");
+        vouched.saw(Some(Epoch::MIN));
+        vouched.vouch(&known, record(reading.names.record(&known)));
+        (reading, known)
+    }
+
     /// What two who read one record are told, which is vouched for, and one who reads another one; and how often the server
     /// is asked for values.
     async fn told(
         answers: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
     ) -> (Vec<Result<Option<Found>, StoreError>>, usize) {
         let server = Scripted::start(answers);
-        let (servers, _notes) = servers(config(&server.url()));
-        servers.connect().await.unwrap();
-        let reading = Arc::new(Reading::new(Arc::new(servers), Names::new("cacheback"), Seal::default()));
-        let [known, other] = ["known", "other"].map(|key| Course { key: Key::from(key), variant: None });
-        let vouched = reading.vouched.as_ref().unwrap();
-        vouched.saw(Some(Epoch::MIN));
-        vouched.vouch(&known, record(reading.names.record(&known)));
+        let (reading, known) = knowing(&server).await;
+        let other = Course { key: Key::from("other"), variant: None };
         let told = together([&known, &known, &other].map(|course| reading.fetch(course))).await;
         (told, server.asked().iter().filter(|words| words.starts_with("MGET")).count())
     }
@@ -292,5 +309,28 @@ mod tests {
                 assert!(told.iter().all(Result::is_err) && asked == 2, "{question}: {told:?}, {asked}");
             }
         }
+    }
+
+    #[test] // P74
+    fn whoever_waits_for_what_a_runtime_asks_that_ends_waits_no_longer() {
+        let (tell, is_asked) = mpsc::channel();
+        let is_answered = AtomicBool::new(false);
+        let server = Scripted::start(move |words| {
+            if words.starts_with("MGET") && !is_answered.swap(true, Relaxed) {
+                tell.send(()).unwrap();
+                loop {
+                    thread::park();
+                }
+            }
+            nothing(words)
+        });
+        let runtime = || Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (first, second) = (runtime(), runtime());
+        let (reading, known) = first.block_on(knowing(&server));
+        let reader = second.spawn(async move { reading.fetch(&known).await });
+        is_asked.recv().unwrap();
+        drop(first);
+        let told = second.block_on(clock::timeout(LONG, reader)).expect("it has an end").unwrap();
+        assert!(matches!(told, Ok(None) | Err(_)), "{told:?}");
     }
 }

@@ -89,9 +89,9 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// | what instances tell each other | `cacheback:push` | channel | |
 ///
 /// So `redis-cli DEL cacheback:t:path:/quotes cacheback:e` invalidates a path in Redis, and `DEL cacheback:t:all
-/// cacheback:e` everything; without `cacheback:e`, as it has to be in a cluster, it takes until whoever has read it lately
-/// compares tokens again ([`max_unverified`](RedisStoreBuilder::max_unverified)). What is in the memory of instances does
-/// not hear of it.
+/// cacheback:e` everything; without `cacheback:e` it takes until whoever has read it lately compares tokens again
+/// ([`max_unverified`](RedisStoreBuilder::max_unverified)). In a cluster, where there is none, `DEL
+/// cacheback:t:path:/quotes` is all. What is in the memory of instances does not hear of it.
 ///
 /// # What a read costs
 ///

@@ -27,7 +27,7 @@ mod server;
 mod topology;
 mod vouched;
 
-const LONG: Duration = Duration::from_secs(30);
+pub(super) const LONG: Duration = Duration::from_secs(30);
 
 /// What was heard, and what is due.
 #[derive(Default)]

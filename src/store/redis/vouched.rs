@@ -138,7 +138,7 @@ impl Weighter<Course, Arc<Record>> for Weigh {
 #[cfg(all(test, not(cacheback_model)))]
 pub(super) mod tests {
     use super::*;
-    use crate::{clock, key::Key, scope::Tags, store::redis::proof::Proof};
+    use crate::{clock, key::Key, store::redis::proof::Proof, tags::Tags};
 
     /// A record with nothing in it, in the first of all epochs.
     pub(in crate::store::redis) fn record(name: Name) -> Record {

@@ -117,6 +117,25 @@ async fn tokens_and_buckets_that_are_none_are_made_anew() {
     }
 }
 
+#[tokio::test] // P64
+async fn what_is_of_another_type_gives_way() {
+    let server = Server::start(&[]);
+    let [store] = instances(&server).await;
+    let names = Names::new("cacheback").course(&course());
+    let [record, lease] = [names.record, names.lease].map(|name| String::from_utf8(name).unwrap());
+    let since = store.claim(&course(), Leasing::Unwanted).await.unwrap().since;
+    for name in [&record, &lease] {
+        server.answer(&format!("RPUSH {name} x"));
+        assert_eq!(save(&store, &course(), &[], Duration::from_secs(60)).await, Saved::Kept);
+        assert!(store.fetch(&course()).await.unwrap().is_some());
+    }
+    assert_eq!(server.answer(&format!("EXISTS {lease}")), Value::Int(0));
+    server.answer(&format!("DEL {record}"));
+    server.answer(&format!("RPUSH {record} x"));
+    store.forget(&course(), &since).await.unwrap();
+    assert_eq!(server.answer(&format!("EXISTS {record}")), Value::Int(0));
+}
+
 #[tokio::test] // P7
 async fn a_record_of_a_run_that_has_not_begun_yet_gives_way() {
     let server = Server::start(&[]);
