@@ -59,11 +59,15 @@ async fn fetch(store: &RedisStore, course: &Course) -> Option<Bytes> {
     store.fetch(course).await.unwrap().map(|found| found.bytes)
 }
 
+/// How often a server was asked for values.
+fn asked(server: &Server) -> u32 {
+    server.calls("mget")["calls=".len()..].parse().expect("a number")
+}
+
 /// What is found, and how often that asks for values.
 async fn asking(server: &Server, store: &RedisStore) -> (Option<Bytes>, u32) {
-    let count = || server.calls("mget")["calls=".len()..].parse::<u32>().unwrap();
-    let before = count();
-    (fetch(store, &course()).await, count() - before)
+    let before = asked(server);
+    (fetch(store, &course()).await, asked(server) - before)
 }
 
 /// As often as that where all tokens are compared: those of the tags are known from the record.
@@ -307,23 +311,22 @@ async fn those_who_read_at_the_same_time_ask_in_one_go_and_each_gets_his_own() {
     let odd = String::from_utf8(Names::new("cacheback").record(&courses[10])).unwrap();
     server.answer(&format!("DEL {odd}"));
     server.answer(&format!("RPUSH {odd} x"));
-    let before = server.calls("mget");
+    let before = asked(&server);
     let all = together(courses.iter().map(|course| fetch(&store, course))).await;
     for (at, bytes) in all.into_iter().enumerate() {
         assert_eq!(bytes, (!(9..=10).contains(&at)).then(|| Bytes::from(format!("record {at}"))));
     }
-    let count = |calls: &str| calls["calls=".len()..].parse::<u32>().unwrap();
-    assert_eq!(count(&server.calls("mget")) - count(&before), 2, "32 and one more");
+    assert_eq!(asked(&server) - before, 2, "32 and one more");
     // What is large is not asked for together with much else.
     let courses = ["a", "b", "c"].map(|key| Course { key: Key::from(key), variant: None });
     for course in &courses {
         save(&store, course, "x".repeat(600 << 10).leak()).await;
         assert!(fetch(&store, course).await.is_some());
     }
-    let before = server.calls("mget");
+    let before = asked(&server);
     let all = together(courses.iter().map(|course| fetch(&store, course))).await;
     assert!(all.iter().all(|found| found.as_ref().is_some_and(|bytes| bytes.len() == 600 << 10)));
-    assert_eq!(count(&server.calls("mget")) - count(&before), 3);
+    assert_eq!(asked(&server) - before, 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)] // P31, P71
@@ -367,13 +370,30 @@ async fn one_who_has_gone_leaves_nobody_waiting() {
     save(&store, &course(), "one").await;
     assert_eq!(fetch(&store, &course()).await, found("one"));
     let course = course();
-    let (mut first, mut second) = (store.fetch(&course), store.fetch(&course));
-    // Both have asked, and the one who was first is gone before anything was sent.
     let is_waiting =
         |one: &mut BoxFuture<'_, _>| one.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+    // Both have asked, and the one who was first is gone before anything was sent, and later and later.
+    for steps in 0..5 {
+        let before = asked(&server);
+        let (mut first, mut second) = (store.fetch(&course), store.fetch(&course));
+        assert!(is_waiting(&mut first) && is_waiting(&mut second));
+        for _ in 0..steps {
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        assert!(clock::timeout(LONG, second).await.expect("an answer").unwrap().is_some());
+        assert_eq!(asked(&server) - before, 1, "after {steps} steps");
+    }
+    // Or does not wait for as long as the other one, until there are answers.
+    let before = asked(&server);
+    server.signal("-STOP");
+    let (mut first, mut second) = (store.fetch(&course), store.fetch(&course));
     assert!(is_waiting(&mut first) && is_waiting(&mut second));
-    drop(first);
+    assert!(clock::timeout(Duration::from_millis(50), first).await.is_none());
+    assert!(is_waiting(&mut second));
+    server.signal("-CONT");
     assert!(clock::timeout(LONG, second).await.expect("an answer").unwrap().is_some());
+    assert_eq!(asked(&server) - before, 1);
 }
 
 #[test] // P74
