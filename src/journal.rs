@@ -6,10 +6,7 @@
 //!
 //! NOTE: that argument rests on `Shared::remove` recording before it removes (see shared.rs).
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     key::Key,
@@ -22,13 +19,17 @@ use crate::{
 /// are made, the oldest are forgotten and every run that started before them counts as invalidated.
 const ROOM: usize = 256 << 10;
 
+/// Room for so many runs is kept whether there are any or not.
+const FEW: usize = 64;
+
 #[derive(Debug, Default)]
 pub(crate) struct Journal(RwLock<State>);
 
 #[derive(Debug, Default)]
 struct State {
     clock: u64,
-    runs: BTreeSet<u64>,
+    /// The numbers of those that are under way: the oldest comes first, and is mostly the first to end.
+    runs: VecDeque<u64>,
     records: VecDeque<(u64, Scope)>,
     /// What the records take in memory.
     taken: usize,
@@ -49,7 +50,7 @@ impl Journal {
         let mut state = self.write();
         state.clock += 1;
         let number = state.clock;
-        state.runs.insert(number);
+        state.runs.push_back(number);
         Started { journal: Arc::clone(self), number }
     }
 
@@ -70,7 +71,7 @@ impl Journal {
     /// this one stores.
     pub(crate) fn supersede(&self, run: &Started, key: &Key) {
         let mut state = self.write();
-        if state.runs.first().is_none_or(|oldest| *oldest >= run.number) {
+        if state.runs.front().is_none_or(|oldest| *oldest >= run.number) {
             return;
         }
         // Those that started since are newer: the record goes where the run's own number is.
@@ -145,8 +146,14 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         let mut state = self.journal.write();
-        state.runs.remove(&self.number);
-        let oldest = state.runs.first().copied().unwrap_or(u64::MAX);
+        if let Ok(at) = state.runs.binary_search(&self.number) {
+            state.runs.remove(at);
+        }
+        if state.runs.len() * 4 < state.runs.capacity() && state.runs.capacity() > FEW {
+            let half = state.runs.capacity() / 2;
+            state.runs.shrink_to(half);
+        }
+        let oldest = state.runs.front().copied().unwrap_or(u64::MAX);
         while state.records.front().is_some_and(|(number, _)| *number < oldest) {
             state.drop_oldest();
         }
@@ -279,6 +286,21 @@ mod tests {
         assert_eq!(journal.read().records.len(), 0);
         journal.record(&Scope::everything());
         assert_eq!(journal.read().records.len(), 0);
+    }
+
+    #[test] // P31, P63
+    fn runs_end_in_any_order_and_leave_no_room_behind() {
+        let journal = Arc::new(Journal::default());
+        let mut runs: Vec<_> = (0..1_000).map(|_| journal.start()).collect();
+        journal.record(&Scope::tag("t"));
+        fastrand::Rng::with_seed(7).shuffle(&mut runs);
+        while let Some(run) = runs.pop() {
+            drop(run);
+            let state = journal.read();
+            assert_eq!(state.runs.front().copied(), runs.iter().map(Started::number).min());
+            assert_eq!((state.runs.len(), state.records.is_empty()), (runs.len(), runs.is_empty()));
+            assert!(state.runs.capacity() <= FEW.max(state.runs.len() * 4), "{}", state.runs.capacity());
+        }
     }
 
     #[test] // P31, P63
