@@ -76,7 +76,7 @@ impl Index {
         match heading {
             Heading::Path => {
                 let place = ByPath(key.clone());
-                self.paths(place.path()).insert(place, serial);
+                self.paths(ByPath::path_of(key)).insert(place, serial);
             }
             Heading::Tag(tag) => {
                 let (hash, mut postings) = self.tags(tag);
@@ -262,10 +262,15 @@ impl PartialEq for dyn Place + '_ {
 
 impl Eq for dyn Place + '_ {}
 
+// NOTE: in the order of any `Place`. Two keys of URIs that begin alike have paths of one length: what follows is in that
+// order as it is.
 impl Ord for ByPath {
     fn cmp(&self, other: &Self) -> Ordering {
-        let (own, other): (&dyn Place, &dyn Place) = (self, other);
-        own.cmp(other)
+        let (key, another) = (key::bytes(&self.0), key::bytes(&other.0));
+        if key::begin_alike(key, another) {
+            return key.cmp(another);
+        }
+        (Self::path_of(&self.0), key).cmp(&(Self::path_of(&other.0), another))
     }
 }
 

@@ -89,6 +89,11 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> Key {
     Key(Arc::from(bytes))
 }
 
+/// Whether two keys say at their beginning that they are of one kind, and their first parts of one length.
+pub(crate) fn begin_alike(key: &[u8], other: &[u8]) -> bool {
+    key.first_chunk::<5>().is_some_and(|head| other.first_chunk() == Some(head))
+}
+
 /// The bytes by which a key is looked up.
 pub(crate) fn bytes(key: &Key) -> &[u8] {
     key.borrow()
