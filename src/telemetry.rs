@@ -1,5 +1,10 @@
 //! Every event once: it is counted, and goes to `tracing` where the feature is on. No other file knows which.
 
+#[cfg(feature = "tracing")]
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
@@ -89,11 +94,40 @@ impl End {
 
 /// Puts a run into a span of its own, which follows from the one that it was started in: it may outlive that one.
 #[cfg(feature = "tracing")]
-pub(crate) fn in_run_span<F: Future>(kind: RunKind, run: F) -> impl Future<Output = F::Output> {
+pub(crate) fn in_run_span<F: Future + Unpin>(kind: RunKind, run: F) -> InSpan<F> {
     let background = kind == RunKind::Background;
     let span = tracing::info_span!(target: "cacheback", parent: None, "run", background);
+    if span.is_disabled() {
+        return InSpan { run: Some(run), span: None };
+    }
     span.follows_from(tracing::Span::current());
-    tracing::Instrument::instrument(run, span)
+    InSpan { run: Some(run), span: Some(span) }
+}
+
+/// A run in its span, if anybody looks at that. It is dropped there as well.
+#[cfg(feature = "tracing")]
+pub(crate) struct InSpan<F> {
+    run: Option<F>,
+    span: Option<tracing::Span>,
+}
+
+#[cfg(feature = "tracing")]
+impl<F: Future + Unpin> Future for InSpan<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { run, span } = &mut *self;
+        let _entered = span.as_ref().map(tracing::Span::enter);
+        run.as_mut().map_or(Poll::Pending, |run| Pin::new(run).poll(cx))
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl<F> Drop for InSpan<F> {
+    fn drop(&mut self) {
+        let _entered = self.span.as_ref().map(tracing::Span::enter);
+        self.run = None;
+    }
 }
 
 /// The same for an audit.
