@@ -180,7 +180,7 @@ impl<P: Protocol> Route<P> {
         generation: u64,
     ) -> Arc<Entry<P::Value>> {
         let variant = judged.fields.as_ref().map(|fields| self.values(fields, sight));
-        if !judged.drawn {
+        if !judged.drawn && self.settings.jitter > 0.0 {
             judged.freshness = judged.freshness.jittered(self.settings.jitter, fastrand::f64());
         }
         let early = Early::after(clock::now().saturating_duration_since(started));
