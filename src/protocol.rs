@@ -198,13 +198,14 @@ pub trait Capture<Res>: Protocol {
     #[doc(hidden)]
     fn pass(&self, response: Res) -> Self::Response;
 
-    /// The response for the one who leads, and its value: at once where it is complete, else by reading on.
+    /// The response for the one who leads, and its value: at once where it is complete, else by reading on, for as long as
+    /// there is an interest in it.
     #[doc(hidden)]
     fn capture(
         &self,
         response: Res,
         judged: &Judgement,
-        interest: Interest,
+        interest: impl FnOnce() -> Interest,
     ) -> Captured<Self::Response, Self::Value, Self::Fill>;
 
     /// The verdict on a response of which all is there: what comes after a head may say that it is a failure.

@@ -172,7 +172,7 @@ where
     if judged.class != Class::Storable || judged.failed {
         return Err(refused(judged.detail.unwrap_or(Detail::Status)));
     }
-    let interest = Arc::<Aboard>::default().board();
+    let interest = || Arc::<Aboard>::default().board();
     let (_response, value) = match route.protocol.capture(response, &judged, interest) {
         Captured::Whole(response, value) => (response, value),
         Captured::Unfit(_, unfilled) => return Err(refused(unfilled.detail())),

@@ -331,7 +331,7 @@ where
             landing.refuse(&judged);
             desk.hand_over(route.protocol.pass(response), status, &judged, false);
         }
-        Class::Storable | Class::Shareable => match route.protocol.capture(response, &judged, interest()) {
+        Class::Storable | Class::Shareable => match route.protocol.capture(response, &judged, interest) {
             Captured::Whole(response, value) => {
                 judged = landing.land(judged, value, &sight);
                 desk.hand_over(response, status, &judged, judged.class == Class::Storable && judged.detail.is_none());

@@ -109,14 +109,14 @@ where
         &self,
         response: Response<B>,
         _: &Judgement,
-        interest: Interest,
+        interest: impl FnOnce() -> Interest,
     ) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
         let (mut head, body) = response.into_parts();
         head.extensions.remove::<Contribution>();
         let omitted = self.unstored.of(&head.headers, None);
         let stored = StoredResponse::new(&head, &omitted);
         let (fill, body) =
-            Body::piped(Begun::new(body), self.body_cap, Expected::OneMessage(Count::default()), interest);
+            Body::piped(Begun::new(body), self.body_cap, Expected::OneMessage(Count::default()), interest());
         stored::capture(head, body, Storing::new(stored, omitted, fill, false))
     }
 

@@ -14,6 +14,7 @@ use crate::{
         parts::{self, Contribution},
         policy::Head,
         request::View,
+        sight::Sight,
         statuses,
         stored::{self, Reuse, Storing},
         validation,
@@ -37,7 +38,7 @@ where
             status: response.status(),
             headers: response.headers(),
             extensions: response.extensions(),
-            at_least: response.body().size_hint().lower().max(content_length(response.headers()).unwrap_or(0)),
+            at_least: response.body().size_hint().lower(),
             authorized: self.is_authorized(sight),
         };
         self.policy.judge(head, freshness)
@@ -76,24 +77,27 @@ where
         &self,
         response: Response<B>,
         judged: &Judgement,
-        interest: Interest,
+        interest: impl FnOnce() -> Interest,
     ) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
         let (mut head, body) = response.into_parts();
         // It was for this cache: to another one further out it would say that somebody opted in.
         head.extensions.remove::<Contribution>();
         // RFC 9110 §6.6.1: whoever stores a response that has no Date gives it one.
-        if !head.headers.contains_key(header::DATE) {
+        let framing = Framing::of(&head.headers);
+        if !framing.date {
             // Asked first: an entry of the map makes room for itself, also where it is there.
             head.headers.insert(header::DATE, stored::date());
         }
         let omitted = self.unstored.of(&head.headers, judged.withheld.as_ref());
-        let stored = StoredResponse::new(&head, &omitted);
-        let expected = content_length(&head.headers).map_or(Expected::End, Expected::Length);
+        let length = if framing.length { content_length(&head.headers) } else { None };
+        let expected = length.map_or(Expected::End, Expected::Length);
         let mut begun = Begun::new(body);
         if let Some(data) = begun.whole(self.policy.body_cap, &expected) {
-            return stored::whole(head, stored.hold(&data, &omitted, self.etag), None);
+            let stored = StoredResponse::whole(&head, &data, &omitted, self.etag);
+            return stored::whole(head, stored, Some(Body::whole(data, None)));
         }
-        let (fill, body) = Body::piped(begun, self.policy.body_cap, expected, interest);
+        let stored = StoredResponse::new(&head, &omitted);
+        let (fill, body) = Body::piped(begun, self.policy.body_cap, expected, interest());
         stored::capture(head, body, Storing::new(stored, omitted, fill, self.etag))
     }
 
@@ -190,6 +194,22 @@ where
     }
 }
 
+/// Which of these fields a response has: found in one pass, since that takes no longer than to look for one in vain.
+struct Framing {
+    date: bool,
+    length: bool,
+}
+
+impl Framing {
+    fn of(response: &HeaderMap) -> Self {
+        response.keys().fold(Self { date: false, length: false }, |found, name| match *name {
+            header::DATE => Self { date: true, ..found },
+            header::CONTENT_LENGTH => Self { length: true, ..found },
+            _ => found,
+        })
+    }
+}
+
 impl Http {
     /// Answers with what is stored, in a copy of its head.
     fn replay_with<B: http_body::Body>(
@@ -222,8 +242,8 @@ impl Http {
     }
 
     /// Whether what a run sees has a credential that the key does not cover.
-    fn is_authorized(&self, sight: &HeaderMap) -> bool {
-        sight.contains_key(header::AUTHORIZATION) && !self.rules.covers_authorization()
+    fn is_authorized(&self, sight: &Sight) -> bool {
+        sight.has_authorization() && !self.rules.covers_authorization()
     }
 
     /// A response that leaves for clients: what was said to this cache alone stays here. A layer further out hears it.

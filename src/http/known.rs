@@ -1,4 +1,4 @@
-//! Values that many responses have, kept once for as long as the program runs: to clone one is to copy a pointer.
+//! Values and names that many responses have, kept once for as long as the program runs: to clone one is to copy a pointer.
 //!
 //! The values of other fields are parts of an allocation of their response, and a clone counts one more reader of that. A
 //! hit clones each field, and when several threads read one response these counts are what they wait for. So the values of
@@ -13,7 +13,7 @@ use http::{
     header::{self, HeaderName},
 };
 
-/// How many there are at most.
+/// How many there are of each at most.
 const MOST: usize = 1_024;
 /// How long one is at most, in bytes.
 const LONGEST: usize = 128;
@@ -53,12 +53,25 @@ pub(super) fn value(name: &HeaderName, value: &HeaderValue) -> Option<HeaderValu
     if value.len() > LONGEST || !are_few(name) {
         return None;
     }
-    keep(&KNOWN, value.as_bytes())
+    keep(&KNOWN, value.as_bytes(), |value| HeaderValue::from_maybe_shared(Bytes::from_static(value)).ok())
+}
+
+/// The one copy of a name, where there is one or room for it.
+pub(super) fn name(name: &HeaderName) -> Option<HeaderName> {
+    static KNOWN: LazyLock<RwLock<Vec<HeaderName>>> = LazyLock::new(RwLock::default);
+    if name.as_str().len() > LONGEST {
+        return None;
+    }
+    keep(&KNOWN, name.as_str().as_bytes(), |name| std::str::from_utf8(name).ok().map(HeaderName::from_static))
 }
 
 /// They are sorted.
-fn keep(known: &RwLock<Vec<HeaderValue>>, value: &[u8]) -> Option<HeaderValue> {
-    let find = |known: &[HeaderValue]| known.binary_search_by(|one| one.as_bytes().cmp(value));
+fn keep<T: Clone + AsRef<[u8]>>(
+    known: &RwLock<Vec<T>>,
+    value: &[u8],
+    of: impl FnOnce(&'static [u8]) -> Option<T>,
+) -> Option<T> {
+    let find = |known: &[T]| known.binary_search_by(|one| one.as_ref().cmp(value));
     let read = known.read().unwrap_or_else(PoisonError::into_inner);
     if let Ok(at) = find(&read) {
         return Some(read[at].clone());
@@ -72,7 +85,7 @@ fn keep(known: &RwLock<Vec<HeaderValue>>, value: &[u8]) -> Option<HeaderValue> {
         Ok(at) => Some(known[at].clone()),
         Err(_) if known.len() >= MOST => None,
         Err(at) => {
-            let kept = HeaderValue::from_maybe_shared(Bytes::from_static(Box::leak(value.into()))).ok()?;
+            let kept = of(Box::leak(value.into()))?;
             known.insert(at, kept.clone());
             Some(kept)
         }
@@ -86,16 +99,17 @@ mod tests {
     #[test]
     fn a_value_is_kept_once_and_there_is_an_end_to_them() {
         let known = RwLock::default();
+        let keep = |text: &[u8]| super::keep(&known, text, |text| Some(HeaderValue::from_bytes(text).unwrap()));
         for round in 0..2 {
             for number in 0..MOST {
                 let text = number.to_string();
-                let kept = keep(&known, text.as_bytes()).unwrap();
+                let kept = keep(text.as_bytes()).unwrap();
                 assert_eq!((kept.as_bytes(), round), (text.as_bytes(), round));
             }
             assert_eq!(known.read().unwrap().len(), MOST);
-            assert_eq!(keep(&known, b"one more"), None);
+            assert_eq!(keep(b"one more"), None);
         }
-        let place = |text| keep(&known, text).map(|kept| kept.as_bytes().as_ptr());
+        let place = |text| keep(text).map(|kept| kept.as_bytes().as_ptr());
         assert_eq!(place(b"7"), place(b"7"));
     }
 

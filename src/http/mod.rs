@@ -2,8 +2,8 @@
 //!
 //! * `prepare` says what becomes of a request, `capture` what becomes of a response. The other files are theirs:
 //! * A request is read by `request` (one pass over its fields, and the key), `rules` (what a layer adds to the key and what
-//!   a run sees), `credentials` (the fields that tell who is asking), `vary` (values of selecting fields), `directives` (what
-//!   it demands of what is stored) and `range`.
+//!   a run sees), `credentials` (the fields that tell who is asking), `sight` (what is remembered of it) and `vary` (values of
+//!   selecting fields), `directives` (what it demands of what is stored) and `range`.
 //! * A response is judged by `policy`, which asks `present` what fields there are, and reads `cache_control` or what `targeted`
 //!   finds in its place, `statuses`, and `groups`; its body goes through `body`.
 //! * `stored` keeps it, less what is `unstored` and with what is `known`, and gives it out again: with `conditional` for
@@ -49,6 +49,7 @@ mod range;
 pub(crate) mod request;
 pub(crate) mod rules;
 mod setters;
+mod sight;
 pub(crate) mod statuses;
 pub(crate) mod stored;
 mod targeted;
@@ -72,6 +73,7 @@ use placeholder::StandIn;
 use policy::Policy;
 use request::View;
 use rules::KeyRules;
+use sight::Sight;
 use targeted::Targets;
 use unstored::Unstored;
 
@@ -226,12 +228,12 @@ impl sealed::Sealed for Http {}
 impl Protocol for Http {
     type Value = StoredResponse;
     type View = View;
-    type Sight = HeaderMap;
+    type Sight = Sight;
     type Spare = Extensions;
     type After = After;
 
     fn variant(&self, fields: &Fields, sight: &Self::Sight, values: &mut KeyBuf) {
-        self.rules.write_selecting(sight, fields, values);
+        self.rules.write_selecting(&sight.of_these(fields), fields, values);
     }
 
     fn demands<'a>(&self, view: &'a View) -> Option<&'a Demands> {

@@ -3,6 +3,7 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use http::{Extensions, StatusCode};
+use smallvec::SmallVec;
 
 use crate::{freshness::Freshness, http::audit::Probe, status::Outcome};
 
@@ -66,7 +67,7 @@ pub struct Contribution {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Caches {
     /// These caches are about to store its response under these key rules.
-    storing: Vec<(usize, Arc<[u8]>)>,
+    storing: SmallVec<[(usize, Arc<[u8]>); 1]>,
     /// It is run for an audit.
     pub(crate) probe: Option<Probe>,
 }

@@ -13,7 +13,7 @@ use crate::{
     freshness::Freshness,
     http::{
         cache_control::{CacheControl, age_header, explicit_freshness, heuristic_freshness},
-        groups,
+        content_length, groups,
         parts::{Contribution, NoStore},
         present::{Field, Present},
         statuses,
@@ -66,7 +66,7 @@ pub(crate) struct Head<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) extensions: &'a http::Extensions,
-    /// The body has at least this many bytes.
+    /// The body says itself that it has at least this many bytes.
     pub(crate) at_least: u64,
     /// The request carried a credential that the key does not cover.
     pub(crate) authorized: bool,
@@ -188,8 +188,8 @@ impl Policy {
         if let Some(said) = head.extensions.get::<Freshness>() {
             return Some((*said, false));
         }
-        let now = clock::wall();
-        if let Some(lifetime) = explicit_freshness(headers, directives, now) {
+        let says = [Field::CacheControl, Field::Targeted, Field::Expires].iter().any(|field| there.has(*field));
+        if says && let Some(lifetime) = explicit_freshness(headers, directives, clock::wall()) {
             return Some((self.stated(lifetime, own, directives), !directives.targeted));
         }
         let default = self.mode == Mode::Application && statuses::has_default_lifetime(status);
@@ -201,7 +201,7 @@ impl Policy {
             return None;
         }
         if self.heuristics
-            && let Some(lifetime) = heuristic_freshness(headers, now)
+            && let Some(lifetime) = heuristic_freshness(headers, clock::wall())
         {
             return Some((self.stated(lifetime, own, directives), false));
         }
@@ -300,7 +300,8 @@ impl Policy {
         if there.has(Field::ContentType) && is_stream(head.headers) {
             return Some(Detail::EventStream);
         }
-        let too_large = head.at_least > self.body_cap as u64 || head.headers.keys_len() > MOST_FIELDS;
+        let stated = if there.has(Field::ContentLength) { content_length(head.headers).unwrap_or(0) } else { 0 };
+        let too_large = head.at_least.max(stated) > self.body_cap as u64 || head.headers.keys_len() > MOST_FIELDS;
         too_large.then_some(Detail::TooLarge)
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         parts::{self, Caches, Contribution},
         range::Ranges,
         request::{self, Asked, Survey, View},
+        sight::Sight,
         unsafe_methods,
     },
     key::KeyBuf,
@@ -145,7 +146,7 @@ impl<B: http_body::Body + Send + 'static> Prepare<Request<B>> for Http {
     ) -> (Request<B>, Self::Sight) {
         let (mut parts, body) = request.into_parts();
         self.rules.project(&mut parts);
-        let sight = parts.headers.clone();
+        let sight = Sight::of(&parts.headers);
         if let Some(stored) = stored {
             stored.validators().ask(&mut parts.headers);
         }

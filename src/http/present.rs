@@ -20,6 +20,7 @@ pub(crate) enum Field {
     /// A validator.
     Condition,
     ContentEncoding,
+    ContentLength,
     ContentRange,
     ContentType,
     Expires,
@@ -56,6 +57,7 @@ impl Field {
             header::CACHE_CONTROL => Self::CacheControl,
             header::ETAG | header::LAST_MODIFIED => Self::Condition,
             header::CONTENT_ENCODING => Self::ContentEncoding,
+            header::CONTENT_LENGTH => Self::ContentLength,
             header::CONTENT_RANGE => Self::ContentRange,
             header::CONTENT_TYPE => Self::ContentType,
             header::EXPIRES => Self::Expires,
@@ -90,6 +92,7 @@ mod tests {
             ("etag", Field::Condition),
             ("last-modified", Field::Condition),
             ("content-encoding", Field::ContentEncoding),
+            ("content-length", Field::ContentLength),
             ("content-range", Field::ContentRange),
             ("content-type", Field::ContentType),
             ("expires", Field::Expires),

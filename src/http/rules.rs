@@ -13,6 +13,7 @@ use http::{
     header::{self, HeaderName},
     request::Parts,
 };
+use smallvec::SmallVec;
 
 use crate::{
     authority::normal_authority,
@@ -185,13 +186,7 @@ impl KeyRules {
     /// Makes the request what every run of its key sees (P66): what the key leaves out is not in it.
     pub(crate) fn project(&self, parts: &mut Parts) {
         parts.method = Method::GET;
-        let ending: Vec<_> = options(&parts.headers).collect();
-        let ends = |name: &HeaderName| {
-            let is_named = |option: &&[u8]| option.eq_ignore_ascii_case(name.as_str().as_bytes());
-            ending.iter().any(is_named) && !self.is_kept(name)
-        };
-        let hidden = parts.headers.keys().filter(|name| self.is_hidden(name) || ends(name));
-        let hidden: Vec<_> = hidden.cloned().collect();
+        let hidden = self.hidden(&parts.headers);
         hidden.iter().for_each(|name| drop(parts.headers.remove(name)));
         if self.changes_cookies() && parts.headers.contains_key(header::COOKIE) {
             match self.cookies_in_view(&parts.headers) {
@@ -204,6 +199,24 @@ impl KeyRules {
             self.query.apply(&mut parts.uri);
             change_received_uri(&mut parts.extensions, |original| self.query.apply(original));
         }
+    }
+
+    /// The fields of this request that its run does not see.
+    fn hidden(&self, headers: &HeaderMap) -> SmallVec<[HeaderName; 8]> {
+        let mut hidden: SmallVec<[HeaderName; 8]> = SmallVec::new();
+        for name in headers.keys().filter(|name| self.is_hidden(name)) {
+            hidden.push(name.clone());
+        }
+        if !hidden.contains(&header::CONNECTION) {
+            return hidden;
+        }
+        // What nearly every HTTP/1 client says names a field that is hidden anyway.
+        let ends = |option: &&[u8]| !option.eq_ignore_ascii_case(b"keep-alive");
+        for option in options(headers).filter(ends) {
+            let is_named = |name: &&HeaderName| option.eq_ignore_ascii_case(name.as_str().as_bytes());
+            hidden.extend(headers.keys().find(is_named).filter(|name| !self.is_kept(name)).cloned());
+        }
+        hidden
     }
 
     /// Whether a run never sees this field.

@@ -17,6 +17,7 @@ use http::{
     header::{self, AGE},
     response::Parts,
 };
+use smallvec::SmallVec;
 
 use crate::{
     clock,
@@ -37,6 +38,7 @@ use crate::{
 };
 
 mod packed;
+mod pattern;
 
 pub(crate) use packed::Packed;
 
@@ -101,6 +103,9 @@ const STALE: &str = "max-age=0";
 /// The places at the head of the map.
 const PLACES: usize = 2;
 
+/// Fields that are to be stored.
+type Kept<'a> = SmallVec<[(&'a HeaderName, &'a HeaderValue); 16]>;
+
 impl StoredResponse {
     /// Its status.
     #[must_use]
@@ -124,18 +129,9 @@ impl StoredResponse {
         let mut headers = HeaderMap::with_capacity(head.headers.keys_len() + PLACES + 1);
         headers.insert(AGE, HeaderValue::from_static("0"));
         headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        let (mut kept, mut said, mut own) = (Vec::with_capacity(head.headers.len()), Vec::new(), Vec::new());
-        for (name, value) in &head.headers {
-            if omitted.keeps(name) {
-                kept.push((name, value));
-            } else if *name == CACHE_STATUS && !value.as_bytes().trim_ascii().is_empty() {
-                said.push(value.as_bytes().trim_ascii());
-            } else if *name == OWN && omitted.reads_own() {
-                own.push(exact_copy(value));
-            }
-        }
+        let (kept, said, own) = sorted(head, omitted);
         copy(&kept, &mut headers);
-        let beside = Beside::of(None, said.join(&b", "[..]), own);
+        let beside = Beside::of(None, said, own);
         Self {
             status: head.status,
             headers,
@@ -145,6 +141,19 @@ impl StoredResponse {
             fits: false,
             is_dated: is_dated(&head.headers),
         }
+    }
+
+    /// What is stored of a response with this head and a body that has come in one piece.
+    pub(crate) fn whole(head: &Parts, body: &Bytes, omitted: &Omitted, etag: bool) -> Self {
+        let (status, length) = (head.status, number(body.len() as u64));
+        let (mut kept, said, own) = sorted(head, omitted);
+        if has_content(status) {
+            kept.push((&header::CONTENT_LENGTH, &length));
+        }
+        let (headers, body) = pattern::copied(&kept, body);
+        let (beside, is_dated) = (Beside::of(None, said, own), is_dated(&head.headers));
+        let whole = Self { status, headers, body, beside, tagged: false, fits: true, is_dated };
+        if etag { whole.tag() } else { whole }
     }
 
     /// Its fields, and the places at the head of them.
@@ -159,15 +168,12 @@ impl StoredResponse {
 
     /// The same with other fields: the places at the head of the map are kept.
     pub(crate) fn with_fields(&self, fields: &[(&HeaderName, &HeaderValue)]) -> Self {
-        let mut headers = HeaderMap::with_capacity(self.headers.keys_len());
-        headers.insert(AGE, HeaderValue::from_static("0"));
-        headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-        copy(fields, &mut headers);
+        let (headers, _) = pattern::copied(fields, b"");
         Self {
             status: self.status,
             tagged: self.tagged && headers.get(header::ETAG) == self.headers.get(header::ETAG),
             is_dated: is_dated(&headers),
-            headers: fitted(&headers),
+            headers,
             body: self.body.clone(),
             beside: self.beside.clone(),
             fits: true,
@@ -243,12 +249,6 @@ impl StoredResponse {
             self.beside.get_or_insert_default().trailers = Some(fitted(&copies));
         }
         self
-    }
-
-    /// The same with a body that has come in one piece.
-    pub(crate) fn hold(self, body: &Bytes, omitted: &Omitted, etag: bool) -> Self {
-        let whole = self.complete(Bytes::copy_from_slice(body), None, omitted);
-        if etag { whole.tag() } else { whole }
     }
 
     /// Gives it an entity tag, if it has none and there is a use for one.
@@ -481,6 +481,22 @@ fn fitted(fields: &HeaderMap) -> HeaderMap {
     fields.clone()
 }
 
+/// The fields of a head that are stored as such; what caches further in have said; and what the service said to this cache
+/// alone.
+fn sorted<'a>(head: &'a Parts, omitted: &Omitted) -> (Kept<'a>, Vec<u8>, Vec<HeaderValue>) {
+    let (mut kept, mut said, mut own) = (Kept::new(), Vec::new(), Vec::new());
+    for (name, value) in &head.headers {
+        if omitted.keeps(name) {
+            kept.push((name, value));
+        } else if *name == CACHE_STATUS && !value.as_bytes().trim_ascii().is_empty() {
+            said.push(value.as_bytes().trim_ascii());
+        } else if *name == OWN && omitted.reads_own() {
+            own.push(exact_copy(value));
+        }
+    }
+    (kept, said.join(&b", "[..]), own)
+}
+
 /// A copy of its exact size, for the same reason as those below.
 fn exact_copy(value: &HeaderValue) -> HeaderValue {
     HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
@@ -542,7 +558,7 @@ fn number(number: u64) -> HeaderValue {
 
 /// Whether there is a field that may have to go or to change once the response is stale.
 fn is_dated(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::CACHE_CONTROL) || headers.contains_key(header::EXPIRES)
+    headers.keys().any(|name| *name == header::CACHE_CONTROL || *name == header::EXPIRES)
 }
 
 /// What a stale response says in `Cache-Control`: what it said before, less what would let anyone further down take it for

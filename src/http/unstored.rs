@@ -17,8 +17,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Unstored {
     names: Arc<[HeaderName]>,
-    /// How these names begin, and those that count because they begin like them: a bit for each letter. What begins in
-    /// another way is none of them.
+    /// A bit for each of these names. One that has another bit is none of them.
+    marks: u64,
+    /// How the names of fields begin that are not stored: a bit for each letter. What begins in another way is none of them.
     initials: u32,
     /// Whether names count that begin like those of such fields.
     families: bool,
@@ -50,6 +51,10 @@ fn is_stored_by_none(name: &HeaderName) -> bool {
     }
 }
 
+/// How the names of those begin, and that of the field which is targeted at this cache: `Age`, `Cacheback-Cache-Control`,
+/// `Keep-Alive`, `Proxy-`, `TE`, `Upgrade` and their like.
+const INITIALS: u32 = initials_of(b"ackptu");
+
 /// What speaks of one exchange, and of no other.
 static OF_ONE_EXCHANGE: [HeaderName; 14] = [
     HeaderName::from_static("x-request-id"),
@@ -78,37 +83,43 @@ impl Unstored {
             Mode::Application => (Arc::new(OF_ONE_EXCHANGE.clone()), true),
             Mode::Protocol => (Arc::new([]), false),
         };
-        Self { initials: initials(&names, families), names, families, own: true }
+        Self { marks: marks(&names), initials: initials(&names, families), names, families, own: true }
     }
 
     /// Names the fields of one exchange anew.
     pub(crate) fn name(&mut self, names: Vec<HeaderName>) {
-        self.initials = initials(&names, self.families);
+        (self.marks, self.initials) = (marks(&names), initials(&names, self.families));
         self.names = names.into();
     }
 
     /// Whether a field speaks of one exchange, and is for the one whose exchange it is.
     pub(crate) fn is_of_one_exchange(&self, name: &HeaderName) -> bool {
-        self.initials & initial(name.as_str()) != 0
-            && (self.names.contains(name)
-                || self.families && FAMILIES.iter().any(|family| name.as_str().starts_with(family)))
+        // Of the families each begins with one of these letters.
+        let may_be_of_a_family = || name.as_str().starts_with(['r', 'x']);
+        self.marks & mark(name) != 0 && self.names.contains(name)
+            || self.families && may_be_of_a_family() && FAMILIES.iter().any(|family| name.as_str().starts_with(family))
     }
 
     /// Those of one response.
     pub(crate) fn of(&self, response: &HeaderMap, withheld: Option<&Fields>) -> Omitted {
-        let of_the_hop = connection_options(response).collect();
+        // Asked first: few responses have the field, and not to find it by a look-up takes longer.
+        let has_options = response.keys().any(|name| *name == header::CONNECTION);
+        let of_the_hop = if has_options { connection_options(response).collect() } else { Vec::new() };
         Omitted { of_the_layer: self.clone(), of_the_hop, withheld: withheld.cloned() }
     }
 
+    #[inline]
     fn keeps(&self, name: &HeaderName) -> bool {
-        !(is_stored_by_none(name) || self.own && *name == OWN || self.is_of_one_exchange(name))
+        self.initials & initial(name.as_str()) == 0
+            || !(is_stored_by_none(name) || self.own && *name == OWN || self.is_of_one_exchange(name))
     }
 }
 
 impl Omitted {
     /// Whether a field is stored.
+    #[inline]
     pub(crate) fn keeps(&self, name: &HeaderName) -> bool {
-        !self.of_the_hop.contains(name) && !is_among(self.withheld.as_ref(), name) && self.of_the_layer.keeps(name)
+        self.of_the_layer.keeps(name) && !is_among(self.withheld.as_ref(), name) && !self.of_the_hop.contains(name)
     }
 
     /// Whether the field that is targeted at this cache is read here.
@@ -127,13 +138,34 @@ fn initial(name: &str) -> u32 {
     1 << (name.bytes().next().unwrap_or_default() % 32)
 }
 
+const fn initials_of(letters: &[u8]) -> u32 {
+    let (mut initials, mut at) = (0, 0);
+    while at < letters.len() {
+        initials |= 1 << (letters[at] % 32);
+        at += 1;
+    }
+    initials
+}
+
 fn initials(names: &[HeaderName], families: bool) -> u32 {
     let families = if families { FAMILIES } else { &[] };
     let all = names.iter().map(HeaderName::as_str).chain(families.iter().copied());
-    all.fold(0, |initials, name| initials | initial(name))
+    all.fold(INITIALS, |initials, name| initials | initial(name))
+}
+
+/// The bit for a name: by its length, its first letter and its last. Some share one.
+fn mark(name: &HeaderName) -> u64 {
+    let name = name.as_str().as_bytes();
+    let letter = |letter: Option<&u8>| letter.map_or(0, |letter| usize::from(*letter));
+    1 << ((name.len() * 5 + letter(name.first()) + letter(name.last()) * 3) % 64)
+}
+
+fn marks(names: &[HeaderName]) -> u64 {
+    names.iter().fold(0, |marks, name| marks | mark(name))
 }
 
 /// Whether a field is one of those that a response withholds.
+#[inline]
 pub(crate) fn is_among(withheld: Option<&Fields>, name: &HeaderName) -> bool {
     withheld.is_some_and(|withheld| withheld.iter().any(|other| **other == *name.as_str()))
 }
@@ -154,5 +186,18 @@ mod tests {
         unstored.name(vec![HeaderName::from_static("mine")]);
         assert!(is_one(&unstored, "mine") && is_one(&unstored, "ratelimit") && !is_one(&unstored, "traceparent"));
         assert!(!is_one(&Unstored::new(Mode::Protocol), "ratelimit"));
+    }
+
+    #[test] // P45
+    fn what_no_cache_stores_is_not_stored_however_it_begins() {
+        let unstored = Unstored::new(Mode::Protocol);
+        let names = [AGE, CACHE_STATUS, OWN, header::CONNECTION, header::CONTENT_LENGTH, header::TE, header::UPGRADE];
+        let others = ["keep-alive", "proxy-connection", "proxy-authenticate", "transfer-encoding"];
+        for name in names.into_iter().chain(others.map(HeaderName::from_static)) {
+            assert!(!unstored.keeps(&name), "{name}");
+        }
+        for name in ["accept-ranges", "cache-control", "keep", "prox", "trailer", "x-own", "etag", "te-"] {
+            assert!(unstored.keeps(&HeaderName::from_static(name)), "{name}");
+        }
     }
 }

@@ -88,7 +88,7 @@ impl Capture<u32> for ByMessage {
         response
     }
 
-    fn capture(&self, response: u32, _: &Judgement, _: Interest) -> Captured<u32, u32, Self::Fill> {
+    fn capture(&self, response: u32, _: &Judgement, _: impl FnOnce() -> Interest) -> Captured<u32, u32, Self::Fill> {
         // Read on, as a body would be.
         Captured::Filling(response, Box::pin(ready(Ok(response))))
     }

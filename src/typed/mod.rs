@@ -232,7 +232,7 @@ impl<Req: Send + 'static, Res: Clone + Send + Sync + 'static> Capture<Res> for T
         response
     }
 
-    fn capture(&self, response: Res, _: &Judgement, _: Interest) -> Captured<Res, Res, Self::Fill> {
+    fn capture(&self, response: Res, _: &Judgement, _: impl FnOnce() -> Interest) -> Captured<Res, Res, Self::Fill> {
         Captured::Whole(response.clone(), response)
     }
 

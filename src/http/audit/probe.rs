@@ -27,6 +27,7 @@ use crate::{
         cache_control::request_no_store,
         parts::Caches,
         rules::KeyRules,
+        sight::Sight,
         stored::{self, StoredResponse},
     },
     interest::Aboard,
@@ -219,7 +220,8 @@ impl Http {
         let (request, lookup) = match keyed.map_or_else(Some, |()| no_store) {
             Some(detail) => (request, Err(detail)),
             None => {
-                let (request, headers) = self.project(request, probe.0.kind, cache, None);
+                let (request, _) = self.project(request, probe.0.kind, cache, None);
+                let headers = request.headers().clone();
                 let (uri, version) = (request.uri().clone(), request.version());
                 (request, Ok(Lookup { key: key.to_key(), uri, version, headers, rules: self.rules.clone() }))
             }
@@ -257,14 +259,14 @@ impl Http {
         B: http_body::Body + Send + 'static,
         B::Error: Send,
     {
-        let judged = self.judge(&response, &lookup.headers, freshness);
+        let judged = self.judge(&response, &Sight::of(&lookup.headers), freshness);
         let (head, body) = response.into_parts();
         let stored = StoredResponse::new(&head, &self.unstored.of(&head.headers, judged.withheld.as_ref()));
         let response = Response::from_parts(head, body);
         let (response, whole) = if let Some(Detail::EventStream | Detail::TooLarge) = judged.detail {
             (self.pass(response), Reading::Declined)
         } else {
-            match self.capture(response, &judged, Arc::<Aboard>::default().board()) {
+            match self.capture(response, &judged, || Arc::<Aboard>::default().board()) {
                 Captured::Whole(response, whole) => (response, Reading::Done(Ok(whole))),
                 Captured::Filling(response, fill) => (response, Reading::Underway(fill)),
                 Captured::Unfit(response, unfilled) => (response, Reading::Done(Err(unfilled))),

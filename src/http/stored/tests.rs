@@ -50,6 +50,40 @@ fn values_are_kept_as_they_came_whether_others_have_them_or_not() {
     }
 }
 
+#[test] // P45, P63
+fn a_response_is_the_same_whatever_was_stored_before_it_and_has_no_room_for_more() {
+    let values = [&b""[..], b"en", b"de", b"\xe9\xff", &[b'x'; 600]];
+    let (names, mut lot) = (["content-language", "server", "x-own"], fastrand::Rng::with_seed(7));
+    for _ in 0..2_000 {
+        let mut head = Response::new(()).into_parts().0;
+        // Few kinds of responses, so that most are like one before; and some that are too long for that.
+        let times = if lot.u8(..8) == 0 { 40 } else { 1 };
+        for name in names {
+            for _ in 0..times * lot.usize(..3) {
+                let mut value = HeaderValue::from_bytes(lot.choice(values).unwrap()).unwrap();
+                value.set_sensitive(lot.u8(..8) == 0);
+                head.headers.append(name, value);
+            }
+        }
+        head.status = lot.choice([StatusCode::OK, StatusCode::NO_CONTENT]).unwrap();
+        let (omitted, body) = (Unstored::new(Mode::Protocol).of(&head.headers, None), Bytes::from_static(b"body"));
+        let bit_by_bit = || StoredResponse::new(&head, &omitted).complete(body.clone(), None, &omitted);
+        let at_once = || StoredResponse::whole(&head, &body, &omitted, false);
+        let (one, other) = (bit_by_bit(), at_once());
+        let lines = |stored: &StoredResponse| {
+            let lines = stored.head().iter().map(|(name, value)| (name.clone(), value.clone(), value.is_sensitive()));
+            lines.collect::<Vec<_>>()
+        };
+        assert_eq!((lines(&one), one.content()), (lines(&other), other.content()));
+        // By now there is one like it.
+        let taken = |make: &dyn Fn() -> StoredResponse| {
+            let mut made = None;
+            allocation_counter::measure(|| made = Some(make())).bytes_current
+        };
+        assert!(taken(&at_once) <= taken(&bit_by_bit) + body.len() as i64);
+    }
+}
+
 #[test] // P63
 fn a_response_weighs_what_it_takes() {
     let response = |names: usize, lines: usize, trailers: bool| {

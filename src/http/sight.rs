@@ -1,0 +1,28 @@
+//! What a run saw of its request, for when the response names the fields that select it: the lines of its fields.
+//!
+//! Most responses name none. So this is no map: it is made for each run, and asked for a few.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::entry::Fields;
+
+/// The lines of a request's fields, as the service saw them.
+#[derive(Debug)]
+pub struct Sight(Vec<(HeaderName, HeaderValue)>);
+
+impl Sight {
+    pub(crate) fn of(request: &HeaderMap) -> Self {
+        Self(request.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// Whether it said who asks.
+    pub(crate) fn has_authorization(&self) -> bool {
+        self.0.iter().any(|(name, _)| *name == header::AUTHORIZATION)
+    }
+
+    /// These fields, as far as they were there.
+    pub(crate) fn of_these(&self, fields: &Fields) -> HeaderMap {
+        let selecting = self.0.iter().filter(|(name, _)| fields.iter().any(|field| **field == *name.as_str()));
+        selecting.cloned().collect()
+    }
+}
