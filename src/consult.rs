@@ -36,7 +36,7 @@ pub(crate) struct Consulted<V> {
     /// Whether it holds something that will not do; or did not say.
     pub(crate) may_hold: bool,
     /// What it knows of the run. If it did not answer, nothing is saved there.
-    pub(crate) known: Option<Known>,
+    pub(crate) known: Option<Box<Known>>,
     /// The generation in which the run began.
     pub(crate) generation: u64,
 }
@@ -125,7 +125,7 @@ where
         asked.may_hold = is_held || found.is_some();
         asked.found = take(found, &request);
         let Some(held) = held.filter(|_| asked.found.is_none()) else {
-            asked.known = Some(known);
+            asked.known = Some(Box::new(known));
             return (asked, request);
         };
         let left = clock::timeout(rest(patience, began), held).await;

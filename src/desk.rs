@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct Desk<V, Request, Response, Error> {
     pub(crate) lead: Lead<V>,
     leader: Mutex<Option<Leader<V, Request, Response, Error>>>,
-    pub(crate) afterwards: Mutex<Option<Left<V>>>,
+    pub(crate) afterwards: Mutex<Option<Box<Left<V>>>>,
 }
 
 /// How what a run has is handed to the one who leads.
@@ -39,8 +39,11 @@ pub(crate) enum Delivery<V, Request, Response, Error> {
     Error(Error),
     Panic(Box<dyn Any + Send>),
     /// There is something that will do in place of a run. The request is still to be answered.
-    Found(Request, Arc<Entry<V>>, Whence),
+    Found(Box<Found<V, Request>>),
 }
+
+/// What was found in place of a run, where, and the request.
+pub(crate) type Found<V, Request> = (Request, Arc<Entry<V>>, Whence);
 
 impl<V, Request, Response, Error> Desk<V, Request, Response, Error> {
     pub(crate) fn new(lead: Lead<V>, leader: Option<Leader<V, Request, Response, Error>>) -> Self {
@@ -48,7 +51,7 @@ impl<V, Request, Response, Error> Desk<V, Request, Response, Error> {
     }
 
     /// What is left to do in the shared store.
-    pub(crate) fn left(&self) -> Option<Left<V>> {
+    pub(crate) fn left(&self) -> Option<Box<Left<V>>> {
         self.afterwards.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

@@ -6,7 +6,7 @@
 
 use std::{
     any::Any,
-    collections::{HashMap, hash_map},
+    collections::hash_map,
     mem,
     pin::Pin,
     sync::Arc,
@@ -23,7 +23,7 @@ use crate::{
     scope::Scope,
     status::Detail,
     sync::{self, Mutex, MutexGuard, PoisonError},
-    tables::give_back,
+    tables::{Hashed, Table, give_back},
     tags::Tags,
 };
 
@@ -34,11 +34,11 @@ pub(crate) struct Flights<V> {
     journal: Arc<Journal>,
 }
 
-type Shard<V> = Mutex<HashMap<Course, Arc<Flight<V>>, ahash::RandomState>>;
+type Shard<V> = Mutex<Table<Course, Arc<Flight<V>>>>;
 
 /// One run.
 struct Flight<V> {
-    course: Course,
+    course: Hashed<Course>,
     boarding: Boarding,
     started: Started,
     since: Instant,
@@ -112,21 +112,21 @@ impl Boarding {
 
 impl<V> Flights<V> {
     pub(crate) fn new(journal: Arc<Journal>) -> Self {
-        let hasher = ahash::RandomState::new();
-        let shards = (0..sync::SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
-        Self { hasher, shards, journal }
+        let shards = (0..sync::SHARDS).map(|_| Mutex::default()).collect();
+        Self { hasher: ahash::RandomState::new(), shards, journal }
     }
 
     /// Leads if nobody does, follows otherwise.
     pub(crate) fn join(self: &Arc<Self>, course: &Course) -> Joined<V> {
-        let mut shard = self.shard(course);
+        let course = self.hashed(course);
+        let mut shard = self.shard(&course);
         let place = match shard.entry(course.clone()) {
             hash_map::Entry::Occupied(flight) if flight.get().is_open() => {
                 return Joined::Follow(self.follow(flight.get()));
             }
             place => place,
         };
-        let flight = self.flight(course.clone(), Boarding::Open);
+        let flight = self.flight(course, Boarding::Open);
         let closed = put(place, &flight);
         drop(shard);
         drop(closed);
@@ -143,15 +143,16 @@ impl<V> Flights<V> {
         now: Instant,
         overdue: Duration,
     ) -> Option<Lead<V>> {
-        let mut shard = self.shard(course);
+        let course = self.hashed(course);
+        let mut shard = self.shard(&course);
         let counts = |flight: &Arc<Flight<V>>| {
             flight.counts_for(boarding) && now.saturating_duration_since(flight.since) <= overdue
         };
-        if shard.get(course).is_some_and(counts) {
+        if shard.get(&course).is_some_and(counts) {
             return None;
         }
         let flight = self.flight(course.clone(), boarding);
-        let overdue = shard.insert(course.clone(), Arc::clone(&flight));
+        let overdue = shard.insert(course, Arc::clone(&flight));
         drop(shard);
         drop(overdue);
         Some(Lead { flights: Arc::clone(self), flight })
@@ -159,32 +160,34 @@ impl<V> Flights<V> {
 
     /// Follows if somebody leads.
     pub(crate) fn follow_one(self: &Arc<Self>, course: &Course) -> Option<Follow<V>> {
-        let shard = self.shard(course);
-        shard.get(course).filter(|flight| flight.is_open()).map(|flight| self.follow(flight))
+        let course = self.hashed(course);
+        let shard = self.shard(&course);
+        shard.get(&course).filter(|flight| flight.is_open()).map(|flight| self.follow(flight))
     }
 
     /// Whether somebody leads. A closed run does not count for one that is open.
     pub(crate) fn is_under_way(&self, course: &Course, boarding: Boarding) -> bool {
-        self.shard(course).get(course).is_some_and(|flight| flight.counts_for(boarding))
+        let course = self.hashed(course);
+        self.shard(&course).get(&course).is_some_and(|flight| flight.counts_for(boarding))
     }
 
     /// Leads a run that nobody can join.
-    pub(crate) fn solo(self: &Arc<Self>, course: Course) -> Lead<V> {
-        Lead { flights: Arc::clone(self), flight: self.flight(course, Boarding::Closed) }
+    pub(crate) fn solo(self: &Arc<Self>, course: &Course) -> Lead<V> {
+        Lead { flights: Arc::clone(self), flight: self.flight(self.hashed(course), Boarding::Closed) }
     }
 
     /// Lets nobody join the runs that an invalidation reaches by their key. Those who wait already may get the result.
     pub(crate) fn detach(&self, scope: &Scope) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let gone: Vec<_> = shard.extract_if(|course, _| scope.matches_key(&course.key)).collect();
+            let gone: Vec<_> = shard.extract_if(|course, _| scope.matches_key(&course.key.key)).collect();
             give_back(&mut shard);
             drop(shard);
             drop(gone);
         }
     }
 
-    fn flight(&self, course: Course, boarding: Boarding) -> Arc<Flight<V>> {
+    fn flight(&self, course: Hashed<Course>, boarding: Boarding) -> Arc<Flight<V>> {
         Arc::new(Flight {
             course,
             boarding,
@@ -199,9 +202,13 @@ impl<V> Flights<V> {
         Follow { flight: Arc::clone(flight), joined: self.journal.now(), seat: None, _interest: flight.aboard.board() }
     }
 
-    fn shard(&self, course: &Course) -> MutexGuard<'_, HashMap<Course, Arc<Flight<V>>, ahash::RandomState>> {
+    fn hashed(&self, course: &Course) -> Hashed<Course> {
+        Hashed { hash: self.hasher.hash_one(course), key: course.clone() }
+    }
+
+    fn shard(&self, course: &Hashed<Course>) -> MutexGuard<'_, Table<Course, Arc<Flight<V>>>> {
         // Bits of the middle: the map itself goes by the lowest and the uppermost.
-        let shard = (self.hasher.hash_one(course) >> 32) as usize % self.shards.len();
+        let shard = (course.hash >> 32) as usize % self.shards.len();
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -212,7 +219,10 @@ impl<V> Flights<V> {
 }
 
 /// Puts a flight in its place: the one that was there.
-fn put<V>(place: hash_map::Entry<'_, Course, Arc<Flight<V>>>, flight: &Arc<Flight<V>>) -> Option<Arc<Flight<V>>> {
+fn put<V>(
+    place: hash_map::Entry<'_, Hashed<Course>, Arc<Flight<V>>>,
+    flight: &Arc<Flight<V>>,
+) -> Option<Arc<Flight<V>>> {
     match place {
         hash_map::Entry::Occupied(mut taken) => Some(taken.insert(Arc::clone(flight))),
         hash_map::Entry::Vacant(free) => {
@@ -223,27 +233,30 @@ fn put<V>(place: hash_map::Entry<'_, Course, Arc<Flight<V>>>, flight: &Arc<Fligh
 }
 
 /// Takes off this flight, and not another one on the same course.
-fn take_off<V>(shard: &mut HashMap<Course, Arc<Flight<V>>, ahash::RandomState>, flight: &Arc<Flight<V>>) {
-    if let hash_map::Entry::Occupied(current) = shard.entry(flight.course.clone())
-        && Arc::ptr_eq(current.get(), flight)
-    {
-        current.remove();
+fn take_off<V>(shard: &mut Table<Course, Arc<Flight<V>>>, flight: &Arc<Flight<V>>) {
+    if shard.get(&flight.course).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+        shard.remove(&flight.course);
         give_back(shard);
     }
 }
 
 impl<V> Lead<V> {
     pub(crate) fn key(&self) -> &Key {
-        &self.flight.course.key
+        &self.flight.course.key.key
     }
 
     pub(crate) fn variant(&self) -> Option<&Variant> {
-        self.flight.course.variant.as_ref()
+        self.flight.course.key.variant.as_ref()
     }
 
     /// The place of the run among runs and invalidations.
     pub(crate) fn number(&self) -> u64 {
         self.flight.started.number()
+    }
+
+    /// When it began to lead.
+    pub(crate) fn since(&self) -> Instant {
+        self.flight.since
     }
 
     /// From now on runs of this key that began before this one count for nothing.
@@ -319,7 +332,7 @@ impl<V> Follow<V> {
     /// Whether the landing was invalidated before this one came to wait for it. The journal is asked, since that may have
     /// happened after the response was stored.
     pub(crate) fn came_after_invalidation(&self, landed: &Landed<V>) -> bool {
-        self.flight.started.is_voided(self.joined, &self.flight.course.key, landed.entry.tags())
+        self.flight.started.is_voided(self.joined, &self.flight.course.key.key, landed.entry.tags())
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
 /// What every such request waits in is small: waits that few come to are boxed.
 pub(crate) fn answer<S, P, Req>(
     route: Arc<Route<P>>,
-    service: S,
+    mut service: S,
     key: Key,
     mut request: P::Request,
     view: P::View,
@@ -55,7 +55,7 @@ where
     };
     let status = seen.forward_of(by_hand, demands.is_some(), &route.settings);
     let budget = budget.or_else(|| route.cache.shared().tier.as_ref().map(Tier::budget));
-    let mut seeker = Seeker { route, service, key, view, status, forced, by_hand, came: clock::now(), budget };
+    let mut seeker = Seeker { route, key, view, status, forced, by_hand, came: seen.now, budget };
     let flights = Arc::clone(&seeker.route.cache.shared().flights);
     let (mut alone, mut panics, mut fields) = (false, 0, None);
     // How often what the shared store holds will do: what does not answer is to be replaced, and may be elsewhere by now. And
@@ -71,7 +71,7 @@ where
                 && let Some(response) = seeker.replay(&seen, outcome.because(outcome.detail().or(found)))
             {
                 if behind == Behind::Refresh {
-                    refresh_behind(&seeker.route, &seeker.service, &seen, request, &seeker.view);
+                    refresh_behind(&seeker.route, &service, &seen, request, &seeker.view);
                 }
                 return Ok(response);
             }
@@ -94,27 +94,27 @@ where
                 }
                 if let Some(response) = seeker.stand_in() {
                     if let Some(lead) = lead {
-                        fill_behind(&seeker.route, &seeker.service, &seen, request, lead);
+                        fill_behind(&seeker.route, &service, &seen, request, lead);
                     }
                     return Ok(response);
                 }
             }
             if !run::can_start() {
-                return Box::pin(seeker.forward(request, None, &seen)).await;
+                return Box::pin(seeker.forward((service, request), None, &seen)).await;
             }
             if let Role::Part { fill } = role
                 && (alone || !seen.calls_for_the_whole(fill))
             {
-                return Box::pin(seeker.forward(request, Some(Detail::Range), &seen)).await;
+                return Box::pin(seeker.forward((service, request), Some(Detail::Range), &seen)).await;
             }
             let joined = match role {
                 Role::Lead | Role::Part { .. } if together => flights.join(&course),
-                Role::Lead | Role::Part { .. } => Joined::Lead(flights.solo(course)),
+                Role::Lead | Role::Part { .. } => Joined::Lead(flights.solo(&course)),
                 Role::Refresh | Role::Read => match flights.follow_one(&course).filter(|_| together) {
                     Some(follow) => Joined::Follow(follow),
                     None => {
                         let detail = if role == Role::Read { Detail::RequestNoStore } else { Detail::Head };
-                        return Box::pin(seeker.forward(request, Some(detail), &seen)).await;
+                        return Box::pin(seeker.forward((service, request), Some(detail), &seen)).await;
                     }
                 },
             };
@@ -122,19 +122,23 @@ where
                 Joined::Follow(follow) => follow,
                 // ## Leading => (Looking: something landed meanwhile | done: led)
                 Joined::Lead(lead) => {
-                    match seeker.look_again(&seen, &lead, fields.as_ref(), &request) {
-                        Ok(again) => {
-                            let consult = seeker.consult(takes > 0, together);
-                            match seeker.lead(lead, request, again.as_ref().unwrap_or(&seen), together, consult).await {
-                                Led::Answered(answer) => return answer,
-                                Led::Found(back, its, entry, whence) => {
-                                    (seeker, request, takes) = (back, its, takes - 1);
-                                    found = (whence == Whence::Store).then_some(Detail::Store);
-                                    seen = seeker.look_at(entry, &request);
-                                }
-                            }
+                    let (again, has_changed) = match seeker.look_again(&seen, &lead, fields.as_ref(), &request) {
+                        Ok(again) => (again, false),
+                        Err(changed) => (Some(changed), true),
+                    };
+                    seen = again.unwrap_or(seen);
+                    if has_changed {
+                        continue;
+                    }
+                    let consult = seeker.consult(takes > 0, together);
+                    match seeker.lead(lead, (service, request), &seen, together, consult).await {
+                        Led::Answered(answer) => return answer,
+                        Led::Found(in_place_of_a_run) => {
+                            let (its, entry, whence) = *in_place_of_a_run;
+                            ((service, request), takes) = (its, takes - 1);
+                            found = (whence == Whence::Store).then_some(Detail::Store);
+                            seen = seeker.look_at(entry, &request);
                         }
-                        Err(changed) => seen = changed,
                     }
                     continue;
                 }

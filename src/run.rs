@@ -5,7 +5,11 @@
 //! the view, the deadline, the panic and the landing: what a response means is said in `settling`, who gets it in `desk`,
 //! and what others have made already in `consult`.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::oneshot, task};
 use tower_service::Service;
@@ -21,7 +25,7 @@ use crate::{
     future::Call,
     interest::{Aboard, Interest},
     permits::Permit,
-    protocol::{Capture, Captured, Class, Prepare, Protocol, RunKind, Unfilled},
+    protocol::{Capture, Captured, Class, Judgement, Prepare, Protocol, RunKind, Unfilled},
     route::{Route, Settings},
     settling::{Settling, back_off},
     shared::Run,
@@ -36,27 +40,38 @@ use crate::{
 /// All that a run needs.
 pub(crate) struct Job<S, P: Protocol, Request, Response, Error> {
     route: Arc<Route<P>>,
-    service: S,
-    request: Request,
+    called: (S, Request),
     base: Option<Base<P::Value>>,
-    kind: RunKind,
-    desk: Desk<P::Value, Request, Response, Error>,
+    outset: Outset,
+    desk: Desk<P::Value, (S, Request), Response, Error>,
     permit: Option<Permit>,
     /// Whether the run may go on for the store's sake when nobody waits for it any more.
     adoptable: bool,
+    beginning: Option<Beginning>,
+    running: Run,
+}
+
+/// How a run sets out.
+struct Outset {
+    kind: RunKind,
+    /// When the run started: before anybody's patience with it begins to run out.
+    started: Instant,
     consult: Consult,
     /// What is left of the time for the shared store; all of it, where the run is the first to ask.
     budget: Option<Budget>,
-    beginning: Option<Beginning>,
-    /// When the run started: before anybody's patience with it begins to run out.
-    started: Instant,
-    running: Run,
 }
 
 type JobOf<S, P, Req> = Job<
     S,
     P,
     <P as Prepare<Req>>::Request,
+    <P as Capture<<S as Service<<P as Prepare<Req>>::Request>>::Response>>::Response,
+    <S as Service<<P as Prepare<Req>>::Request>>::Error,
+>;
+
+type DeskOf<S, P, Req> = Desk<
+    <P as Protocol>::Value,
+    (S, <P as Prepare<Req>>::Request),
     <P as Capture<<S as Service<<P as Prepare<Req>>::Request>>::Response>>::Response,
     <S as Service<<P as Prepare<Req>>::Request>>::Error,
 >;
@@ -71,7 +86,7 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
         base: Option<Base<P::Value>>,
         permit: Permit,
     ) -> Self {
-        let job = Self::new(route, service, request, Desk::new(lead, None), base, RunKind::Background);
+        let job = Self::new(route, (service, request), Desk::new(lead, None), base, RunKind::Background);
         Self { permit: Some(permit), ..job }
     }
 
@@ -80,46 +95,32 @@ impl<S, P: Protocol, Request, Response, Error> Job<S, P, Request, Response, Erro
     #[allow(clippy::type_complexity, reason = "what is waited for, and that it is waited for")]
     pub(crate) fn lead(
         route: Arc<Route<P>>,
-        service: S,
-        request: Request,
+        called: (S, Request),
         lead: Lead<P::Value>,
         base: Option<Base<P::Value>>,
         adoptable: bool,
         (consult, budget): (Consult, Option<Budget>),
-    ) -> (Self, Interest, oneshot::Receiver<Delivery<P::Value, Request, Response, Error>>) {
+    ) -> (Self, Interest, oneshot::Receiver<Delivery<P::Value, (S, Request), Response, Error>>) {
         let (leader, delivery) = oneshot::channel();
         let interest = lead.interest();
-        let job = Self::new(route, service, request, Desk::new(lead, Some(leader)), base, RunKind::Foreground);
-        (Self { adoptable, consult, budget, ..job }, interest, delivery)
+        let job = Self::new(route, called, Desk::new(lead, Some(leader)), base, RunKind::Foreground);
+        let outset = Outset { consult, budget, ..job.outset };
+        (Self { adoptable, outset, ..job }, interest, delivery)
     }
 
-    /// A run that starts now.
+    /// A run that starts as soon as somebody leads it.
     fn new(
         route: Arc<Route<P>>,
-        service: S,
-        request: Request,
-        desk: Desk<P::Value, Request, Response, Error>,
+        called: (S, Request),
+        desk: Desk<P::Value, (S, Request), Response, Error>,
         base: Option<Base<P::Value>>,
         kind: RunKind,
     ) -> Self {
-        let (running, started) = (route.cache.shared().running.start(), clock::now());
+        let (running, started) = (route.cache.shared().running.start(), desk.lead.since());
         let consult = Consult::Take { patience: route.settings.wait_timeout };
-        let (permit, adoptable, budget, beginning) = (None, false, None, None);
-        Self {
-            route,
-            service,
-            request,
-            base,
-            kind,
-            desk,
-            permit,
-            adoptable,
-            consult,
-            budget,
-            beginning,
-            started,
-            running,
-        }
+        let outset = Outset { kind, started, consult, budget: None };
+        let (permit, adoptable, beginning) = (None, false, None);
+        Self { route, called, base, outset, desk, permit, adoptable, beginning, running }
     }
 }
 
@@ -145,7 +146,7 @@ where
     S::Future: Send,
     Req: 'static,
 {
-    let elsewhere = job.route.settings.elsewhere.as_ref().filter(|_| job.kind == RunKind::Background);
+    let elsewhere = job.route.settings.elsewhere.as_ref().filter(|_| job.outset.kind == RunKind::Background);
     let runtime = match elsewhere.and_then(|elsewhere| Some((elsewhere, elsewhere.runtime()?.clone()))) {
         None => Handle::try_current(),
         Some((elsewhere, runtime)) => {
@@ -155,7 +156,7 @@ where
     };
     if let Ok(runtime) = runtime {
         // Boxed: tokio moves a task's future three times, and this one is large.
-        runtime.spawn(telemetry::in_run_span(job.kind, Box::pin(run::<S, P, Req>(job))));
+        runtime.spawn(telemetry::in_run_span(job.outset.kind, Box::pin(run::<S, P, Req>(job))));
     }
 }
 
@@ -188,128 +189,165 @@ pub(crate) fn start_audit(audit: impl Future<Output = ()> + Send + 'static) {
     }
 }
 
-async fn run<S, P, Req>(job: JobOf<S, P, Req>)
+/// A run, from its task's beginning to its end. What it is made of lies in its future once: that of an `async fn` has room
+/// for what it is called with, and again for what it makes of that.
+fn run<S, P, Req>(job: JobOf<S, P, Req>) -> impl Future<Output = ()> + use<S, P, Req>
 where
     P: Prepare<Req> + Capture<S::Response>,
     S: Service<P::Request>,
     S::Error: Send + 'static,
 {
-    let Job { route, service, request, base, kind, desk, permit, adoptable, consult: how, budget, .. } = job;
-    let (beginning, started, running) = (job.beginning, job.started, job.running);
-    if let Some(beginning) = beginning {
-        beginning.begun();
-    }
-    let warm = base.as_ref().is_some_and(|base| base.servable);
-    let mut supervised = Supervised {
-        lead: &desk.lead,
-        route: &route,
-        permit,
-        adoptable,
-        started,
-        timer: (warm || kind == RunKind::Background).then(|| Box::pin(clock::sleep(route.settings.refresh_timeout))),
-    };
-    let ended = {
-        let work = pin!(async {
-            if kind == RunKind::Background {
-                // The reader's answer is written first, also where one thread does everything.
-                task::yield_now().await;
+    let Job { route, called, base, outset, desk, permit, adoptable, beginning, running } = job;
+    let mut called = Some(called);
+    async move {
+        if let Some(beginning) = beginning {
+            beginning.begun();
+        }
+        let warm = base.as_ref().is_some_and(|base| base.servable);
+        let sleep = || Box::pin(clock::sleep(route.settings.refresh_timeout));
+        let timer = (warm || outset.kind == RunKind::Background).then(sleep);
+        let started = outset.started;
+        let mut supervised = Supervised { lead: &desk.lead, route: &route, permit, adoptable, started, timer };
+        let ended = {
+            let work = work::<S, P, Req>(&route, &mut called, base.as_ref(), &desk, &outset);
+            supervised.run(pin!(work), |cx| desk.poll_left(cx)).await
+        };
+        // What is left of the work is gone by now: a run in its place finds what that held.
+        drop((supervised, called));
+        let end = match ended {
+            Ok(end) => end,
+            Err(Stop::Unwanted) => {
+                desk.lead.land(Landing::Vacated);
+                End::Abandoned
             }
-            let (mut asked, request) = match &route.cache.shared().tier {
-                None => (Consulted::default(), request),
-                Some(tier) => {
-                    let budget = budget.unwrap_or_else(|| tier.budget());
-                    // Boxed: whoever has no tier makes no room for it.
-                    Box::pin(consult::<P, Req>(tier, &route, &desk.lead, request, base.as_ref(), how, &budget)).await
+            Err(Stop::Deadline) => {
+                back_off(&route, &desk.lead, warm);
+                desk.lead.land(Landing::Vacated);
+                End::TimedOut
+            }
+            Err(Stop::Panicked(payload)) => {
+                back_off(&route, &desk.lead, warm);
+                desk.lead.land(Landing::Panicked);
+                desk.deliver(Delivery::Panic(payload));
+                End::Panicked
+            }
+        };
+        let took = clock::now().saturating_duration_since(outset.started);
+        route.cache.shared().telemetry.tell(Event::RunEnded { end, took });
+        // From now on it is not being refreshed, whatever is left to do in the shared store.
+        drop(base);
+        if let (Some(tier), Some(left)) = (&route.cache.shared().tier, desk.left()) {
+            let (afterwards, saving) = *left;
+            if let Some(voided) = tier.after(desk.lead.key(), afterwards).await {
+                let remove = |slot: &mut Slot<P::Value>| slot.remove(&voided);
+                route.cache.shared().memory.update(desk.lead.key(), clock::now(), remove);
+            }
+            drop(saving);
+        }
+        drop(desk);
+        drop(running);
+    }
+}
+
+const ONCE: &str = "a run calls its service once";
+
+/// The work of a run: it asks the shared store, calls the service, and has the response settled.
+#[allow(clippy::manual_async_fn, reason = "an `async fn` has room for what it is called with twice")]
+fn work<'a, S, P, Req>(
+    route: &'a Route<P>,
+    called: &'a mut Option<(S, P::Request)>,
+    base: Option<&'a Base<P::Value>>,
+    desk: &'a DeskOf<S, P, Req>,
+    outset: &'a Outset,
+) -> impl Future<Output = End> + use<'a, S, P, Req>
+where
+    P: Prepare<Req> + Capture<S::Response>,
+    S: Service<P::Request>,
+    S::Error: Send + 'static,
+{
+    async move {
+        if outset.kind == RunKind::Background {
+            // The reader's answer is written first, also where one thread does everything.
+            task::yield_now().await;
+        }
+        let mut asked = Consulted::default();
+        if let Some(tier) = &route.cache.shared().tier {
+            // Boxed: whoever has no tier makes no room for it.
+            match Box::pin(ask::<S, P, Req>(tier, route, called, base, desk, outset)).await {
+                Some(said) => asked = said,
+                None => return End::Spared,
+            }
+        }
+        let (service, request) = called.take().expect(ONCE);
+        let validated = base.filter(|base| base.validate).map(|base| &base.entry.value);
+        let (request, sight) = route.protocol.project(request, outset.kind, route.cache.identity(), validated);
+        // In a block of its own: while the rest is read there is no room for the response.
+        let settled = {
+            let response = match Call::new(service, request).await {
+                Ok(response) => response,
+                Err(error) => {
+                    back_off(route, &desk.lead, base.is_some_and(|base| base.servable));
+                    let shared = route.settings.share_error.and_then(|share| share(&error)).map(Arc::from);
+                    desk.lead.land(Landing::Failed(shared));
+                    desk.deliver(Delivery::Error(error));
+                    return End::Failed;
                 }
             };
-            if let Some((found, whence)) = asked.found.take() {
-                desk.lead.land(Landing::Vacated);
-                desk.deliver(Delivery::Found(request, found, whence));
-                return End::Spared;
-            }
-            work::<S, P, Req>(&route, service, request, base.as_ref(), &desk, Outset { kind, started, asked }).await
-        });
-        supervised.run(work, |cx| desk.poll_left(cx)).await
-    };
-    // What is left of the work is gone by now: a run in its place finds what that held.
-    drop(supervised);
-    let end = match ended {
-        Ok(end) => end,
-        Err(Stop::Unwanted) => {
-            desk.lead.land(Landing::Vacated);
-            End::Abandoned
+            let (started, status) = (outset.started, route.protocol.status(&response));
+            let landing =
+                Settling { route, lead: &desk.lead, base, started, status, asked, afterwards: &desk.afterwards };
+            settle(landing, desk, response, sight)
+        };
+        match settled {
+            Ok(end) => end,
+            Err(filling) => filling.await,
         }
-        Err(Stop::Deadline) => {
-            back_off(&route, &desk.lead, warm);
-            desk.lead.land(Landing::Vacated);
-            End::TimedOut
-        }
-        Err(Stop::Panicked(payload)) => {
-            back_off(&route, &desk.lead, warm);
-            desk.lead.land(Landing::Panicked);
-            desk.deliver(Delivery::Panic(payload));
-            End::Panicked
-        }
-    };
-    let took = clock::now().saturating_duration_since(started);
-    route.cache.shared().telemetry.tell(Event::RunEnded { end, took });
-    // From now on it is not being refreshed, whatever is left to do in the shared store.
-    drop(base);
-    if let (Some(tier), Some((afterwards, saving))) = (&route.cache.shared().tier, desk.left()) {
-        if let Some(voided) = tier.after(desk.lead.key(), afterwards).await {
-            let remove = |slot: &mut Slot<P::Value>| slot.remove(&voided);
-            route.cache.shared().memory.update(desk.lead.key(), clock::now(), remove);
-        }
-        drop(saving);
     }
-    drop(desk);
-    drop(running);
 }
 
-/// How a run sets out.
-struct Outset<V> {
-    kind: RunKind,
-    started: Instant,
-    asked: Consulted<V>,
-}
-
-/// The run itself, from the call to the landing.
-async fn work<S, P, Req>(
+/// Asks the shared store. Where it has what will do in place of the run that is handed over.
+async fn ask<S, P, Req>(
+    tier: &Tier<P::Value>,
     route: &Route<P>,
-    service: S,
-    request: P::Request,
+    called: &mut Option<(S, P::Request)>,
     base: Option<&Base<P::Value>>,
-    desk: &Desk<P::Value, P::Request, P::Response, S::Error>,
-    outset: Outset<P::Value>,
-) -> End
+    desk: &DeskOf<S, P, Req>,
+    outset: &Outset,
+) -> Option<Consulted<P::Value>>
 where
     P: Prepare<Req> + Capture<S::Response>,
     S: Service<P::Request>,
-    S::Error: Send + 'static,
 {
-    let Outset { kind, started, asked } = outset;
-    let validated = base.filter(|base| base.validate).map(|base| &*base.entry);
-    let (request, sight) =
-        route.protocol.project(request, kind, route.cache.identity(), validated.map(|entry| &entry.value));
+    let budget = outset.budget.clone().unwrap_or_else(|| tier.budget());
+    let (service, request) = called.take().expect(ONCE);
+    let (mut asked, request) = consult::<P, Req>(tier, route, &desk.lead, request, base, outset.consult, &budget).await;
+    if let Some((found, whence)) = asked.found.take() {
+        desk.lead.land(Landing::Vacated);
+        desk.deliver(Delivery::Found(Box::new(((service, request), found, whence))));
+        return None;
+    }
+    *called = Some((service, request));
+    Some(asked)
+}
+
+/// What becomes of a response: at once, or when the rest of it was read. That is boxed: most responses are there as a whole.
+fn settle<'a, P, Request, Response, Error>(
+    landing: Settling<'a, P>,
+    desk: &'a Desk<P::Value, Request, P::Response, Error>,
+    response: Response,
+    sight: P::Sight,
+) -> Result<End, Pin<Box<impl Future<Output = End> + use<'a, P, Request, Response, Error>>>>
+where
+    P: Capture<Response>,
+{
+    let Settling { route, base, status, .. } = landing;
     let warm = base.is_some_and(|base| base.servable);
-    let response = match Call::new(service, request).await {
-        Ok(response) => response,
-        Err(error) => {
-            back_off(route, &desk.lead, warm);
-            let shared = route.settings.share_error.and_then(|share| share(&error)).map(Arc::from);
-            desk.lead.land(Landing::Failed(shared));
-            desk.deliver(Delivery::Error(error));
-            return End::Failed;
-        }
-    };
-    let status = route.protocol.status(&response);
-    let landing = Settling { route, lead: &desk.lead, base, started, status, asked, afterwards: &desk.afterwards };
-    let response = match validated {
+    let response = match base.filter(|base| base.validate) {
         None => response,
-        Some(entry) => match route.protocol.validate(response, entry, &sight, &route.settings.freshness) {
+        Some(base) => match route.protocol.validate(response, &base.entry, &sight, &route.settings.freshness) {
             Ok(validated) => {
                 landing.settle(desk, validated, &sight);
-                return End::Completed;
+                return Ok(End::Completed);
             }
             Err(response) => response,
         },
@@ -340,30 +378,52 @@ where
                 landing.decline(&mut judged, unfilled);
                 desk.hand_over(response, status, &judged, false);
             }
-            Captured::Filling(response, mut fill) => {
-                let is_kept = judged.class == Class::Storable && landing.is_kept();
-                let (mut held, mut stored) = (Some(response), is_kept);
-                if !holds && let Some(response) = held.take() {
-                    desk.hand_over(response, status, &judged, stored);
-                }
-                let filled = clock::timeout(route.settings.fill_timeout, fill.as_mut()).await;
-                // Nobody was given any of what is held: where it is no answer yet, what is stored is better.
-                let late = || if holds && route.protocol.is_short(&fill) { Unfilled::Failed } else { Unfilled::Slow };
-                match filled.unwrap_or_else(|| Err(late())) {
-                    Ok(value) => {
-                        judged = landing.land(judged, value, &sight);
-                        stored = judged.class == Class::Storable && judged.detail.is_none();
-                    }
-                    Err(unfilled) => {
-                        landing.decline(&mut judged, unfilled);
-                        (judged.failed, stored) = (judged.failed || unfilled == Unfilled::Failed, false);
-                    }
-                }
-                if let Some(response) = held {
-                    desk.hand_over(response, status, &judged, stored);
-                }
+            Captured::Filling(response, rest) => {
+                return Err(Box::pin(fill(landing, desk, judged, holds, response, rest, sight)));
             }
         },
     }
+    Ok(ended(&judged))
+}
+
+/// Settles a response when all of it was read, or could not be.
+async fn fill<P, Request, Response, Error>(
+    landing: Settling<'_, P>,
+    desk: &Desk<P::Value, Request, P::Response, Error>,
+    mut judged: Judgement,
+    holds: bool,
+    response: P::Response,
+    mut fill: Pin<Box<P::Fill>>,
+    sight: P::Sight,
+) -> End
+where
+    P: Capture<Response>,
+{
+    let (route, status) = (landing.route, landing.status);
+    let is_kept = judged.class == Class::Storable && landing.is_kept();
+    let (mut held, mut stored) = (Some(response), is_kept);
+    if !holds && let Some(response) = held.take() {
+        desk.hand_over(response, status, &judged, stored);
+    }
+    let filled = clock::timeout(route.settings.fill_timeout, fill.as_mut()).await;
+    // Nobody was given any of what is held: where it is no answer yet, what is stored is better.
+    let late = || if holds && route.protocol.is_short(&fill) { Unfilled::Failed } else { Unfilled::Slow };
+    match filled.unwrap_or_else(|| Err(late())) {
+        Ok(value) => {
+            judged = landing.land(judged, value, &sight);
+            stored = judged.class == Class::Storable && judged.detail.is_none();
+        }
+        Err(unfilled) => {
+            landing.decline(&mut judged, unfilled);
+            (judged.failed, stored) = (judged.failed || unfilled == Unfilled::Failed, false);
+        }
+    }
+    if let Some(response) = held {
+        desk.hand_over(response, status, &judged, stored);
+    }
+    ended(&judged)
+}
+
+fn ended(judged: &Judgement) -> End {
     if judged.failed { End::Failed } else { End::Completed }
 }

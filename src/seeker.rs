@@ -1,15 +1,16 @@
 //! What a request can do that memory does not answer: look, be answered by what was found or landed, lead a run, go forward,
 //! and fall back on what is stale.
 
-use std::{any::Any, panic, pin::pin, sync::Arc, time::Duration};
+use std::{any::Any, future::pending, panic, pin::pin, sync::Arc, time::Duration};
 
+use tokio::sync::oneshot;
 use tower_service::Service;
 
 use crate::{
     clock::{self, Instant},
-    consult::{Consult, Whence, rest, verify},
+    consult::{Consult, rest, verify},
     demands::Demands,
-    desk::Delivery,
+    desk::{Delivery, Found},
     entry::Fields,
     entry::{Base, Entry},
     flight::{Landed, Lead},
@@ -27,9 +28,8 @@ use crate::{
 };
 
 /// A request on its way to an answer.
-pub(crate) struct Seeker<S, P: Protocol> {
+pub(crate) struct Seeker<P: Protocol> {
     pub(crate) route: Arc<Route<P>>,
-    pub(crate) service: S,
     pub(crate) key: Key,
     pub(crate) view: P::View,
     /// Why it goes forward.
@@ -45,22 +45,30 @@ pub(crate) struct Seeker<S, P: Protocol> {
 }
 
 /// What became of leading.
-pub(crate) enum Led<Seeker, V, Request, Response, Error> {
+pub(crate) enum Led<V, Called, Response, Error> {
     Answered(Result<Response, Error>),
     /// There is something that will do. The request is still to be answered.
-    Found(Seeker, Request, Arc<Entry<V>>, Whence),
+    Found(Box<Found<V, Called>>),
 }
+
+/// What became of leading a run of this service, to a seeker.
+type LedBy<P, S, Request, Response> =
+    Led<<P as Protocol>::Value, (S, Request), Response, <S as Service<Request>>::Error>;
+
+/// What such a run delivers.
+type DeliveryBy<P, S, Request, Response> =
+    Delivery<<P as Protocol>::Value, (S, Request), Response, <S as Service<Request>>::Error>;
 
 /// A request that asks for a new response: by the journal's number, the moment at which it came.
 #[derive(Clone, Copy)]
 pub(crate) struct Forced(pub(crate) u64);
 
-impl<S, P: Protocol> Seeker<S, P> {
+impl<P: Protocol> Seeker<P> {
     /// Looks again: something may have landed since the last time.
     pub(crate) fn look<Req>(
         &self,
         request: P::Request,
-    ) -> impl Future<Output = (Sighting<P::Value>, P::Request)> + Send + use<S, P, Req>
+    ) -> impl Future<Output = (Sighting<P::Value>, P::Request)> + Send + use<P, Req>
     where
         P: Prepare<Req>,
     {
@@ -81,7 +89,7 @@ impl<S, P: Protocol> Seeker<S, P> {
     pub(crate) fn verify<Req>(
         &self,
         request: P::Request,
-    ) -> impl Future<Output = (Sighting<P::Value>, Option<Detail>, P::Request)> + Send + use<S, P, Req>
+    ) -> impl Future<Output = (Sighting<P::Value>, Option<Detail>, P::Request)> + Send + use<P, Req>
     where
         P: Prepare<Req>,
     {
@@ -99,7 +107,8 @@ impl<S, P: Protocol> Seeker<S, P> {
     /// How a run of this one's consults the shared store. Who does not wait for others here waits for none elsewhere; and
     /// nobody waits for longer there than here.
     pub(crate) fn consult(&self, takes: bool, together: bool) -> Consult {
-        let patience = if together { rest(self.route.settings.wait_timeout, self.came) } else { Duration::ZERO };
+        let asks = together && self.route.cache.shared().tier.is_some();
+        let patience = if asks { rest(self.route.settings.wait_timeout, self.came) } else { Duration::ZERO };
         if takes { Consult::Take { patience } } else { Consult::Announce }
     }
 
@@ -130,22 +139,21 @@ impl<S, P: Protocol> Seeker<S, P> {
         if self.route.cache.shared().strict().is_some() {
             return Ok(None);
         }
-        let again = self.route.look(key::bytes(&self.key), request, clock::now());
+        let again = self.route.look(key::bytes(&self.key), request, lead.since());
         let variant = self.route.variant(&again, heard, request);
         let changed = again.state() != seen.state() || variant.as_ref() != lead.variant();
         if changed || self.hit(&again).is_some() { Err(again) } else { Ok(Some(again)) }
     }
 
     /// Leads a run, and waits for what becomes of it.
-    #[allow(clippy::type_complexity, reason = "what becomes of it, and that it is waited for")]
-    pub(crate) fn lead<Req>(
-        self,
+    pub(crate) fn lead<'a, S, Req>(
+        &'a mut self,
         lead: Lead<P::Value>,
-        request: P::Request,
-        seen: &Sighting<P::Value>,
+        called: (S, P::Request),
+        seen: &'a Sighting<P::Value>,
         together: bool,
         consult: Consult,
-    ) -> impl Future<Output = Led<Self, P::Value, P::Request, P::Response, S::Error>> + use<'_, S, P, Req>
+    ) -> impl Future<Output = LedBy<P, S, P::Request, P::Response>> + use<'a, S, P, Req>
     where
         P: Prepare<Req> + Capture<S::Response>,
         P::Response: Send + 'static,
@@ -159,62 +167,86 @@ impl<S, P: Protocol> Seeker<S, P> {
         let validate = !self.by_hand;
         let base =
             seen.base().map(|(entry, servable)| Base { entry: Arc::clone(entry), servable, validate, _refresh: None });
-        let (job, interest, delivery) = Job::lead(
-            Arc::clone(&self.route),
-            self.service.clone(),
-            request,
-            lead,
-            base,
-            together,
-            (consult, self.budget.clone()),
-        );
+        let (job, interest, delivery) =
+            Job::lead(Arc::clone(&self.route), called, lead, base, together, (consult, self.budget.clone()));
         run::start::<S, P, Req>(job);
         // Dropped in this order: see `Job::lead`.
         let mut awaited = (delivery, interest);
         // Whoever waits keeps no room for what has gone with the run.
         async move {
-            let delivered = match patiently(&self.route.settings, self.may_fall_back(seen), &mut awaited.0).await {
-                Some(delivered) => delivered,
-                None => match self.fall_back(seen, None, Detail::Slow) {
-                    Some(response) => return Led::Answered(Ok(response)),
-                    None => (&mut awaited.0).await,
-                },
+            let delivery = if self.may_fall_back(seen) {
+                // Boxed, as few come to it: with timers.
+                match Box::pin(self.lead_patiently(seen, &mut awaited.0)).await {
+                    Ok(delivery) => delivery,
+                    Err(stale) => return Led::Answered(Ok(stale)),
+                }
+            } else {
+                delivered(&mut awaited.0).await
             };
             drop(awaited);
-            Led::Answered(match delivered {
-                Ok(Delivery::Response { response, status: forwarded, failed, stored, detail }) => {
-                    if failed && let Some(stale) = self.fall_back(seen, forwarded, Detail::StaleIfError) {
-                        return Led::Answered(Ok(stale));
-                    }
-                    let detail = detail.or(seen.is_marked().then_some(Detail::HitForMiss));
-                    let outcome = Outcome::new(self.status).forwarded(forwarded).stored_if(stored).because(detail);
-                    Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
-                }
-                Ok(Delivery::Error(error)) => self.fall_back_on(seen, error),
-                Ok(Delivery::Found(request, entry, whence)) => return Led::Found(self, request, entry, whence),
-                Ok(Delivery::Panic(payload)) => {
-                    self.answered(Outcome::new(self.status));
-                    panic::resume_unwind(payload)
-                }
-                // The runtime that ran it is gone. There is no response, and no error of the service's to give in its place:
-                // whoever polls this elsewhere waits as for a service that went with its runtime.
-                Err(_) => std::future::pending().await,
-            })
+            self.led(seen, delivery)
         }
     }
 
+    /// Waits for what a run delivers, or falls back on the stale response.
+    async fn lead_patiently<Res, T>(
+        &mut self,
+        seen: &Sighting<P::Value>,
+        delivery: &mut oneshot::Receiver<T>,
+    ) -> Result<T, <P as Capture<Res>>::Response>
+    where
+        P: Capture<Res>,
+    {
+        let mut delivered = pin!(delivered(delivery));
+        match patiently(&self.route.settings, true, delivered.as_mut()).await {
+            Some(delivery) => Ok(delivery),
+            None => match self.fall_back(seen, None, Detail::Slow) {
+                Some(stale) => Err(stale),
+                None => Ok(delivered.await),
+            },
+        }
+    }
+
+    /// What a run has delivered, to the one who leads.
+    fn led<S, Req>(
+        &self,
+        seen: &Sighting<P::Value>,
+        delivery: DeliveryBy<P, S, P::Request, P::Response>,
+    ) -> LedBy<P, S, P::Request, P::Response>
+    where
+        P: Prepare<Req> + Capture<S::Response>,
+        S: Service<P::Request>,
+    {
+        Led::Answered(match delivery {
+            Delivery::Response { response, status: forwarded, failed, stored, detail } => {
+                if failed && let Some(stale) = self.fall_back(seen, forwarded, Detail::StaleIfError) {
+                    return Led::Answered(Ok(stale));
+                }
+                let detail = detail.or(seen.is_marked().then_some(Detail::HitForMiss));
+                let outcome = Outcome::new(self.status).forwarded(forwarded).stored_if(stored).because(detail);
+                Ok(self.route.protocol.deliver(response, &self.view, self.answered(outcome)))
+            }
+            Delivery::Error(error) => self.fall_back_on(seen, error),
+            Delivery::Found(found) => return Led::Found(found),
+            Delivery::Panic(payload) => {
+                self.answered(Outcome::new(self.status));
+                panic::resume_unwind(payload)
+            }
+        })
+    }
+
     /// Calls the service as without the layer, for a request that may neither lead a run nor wait for one.
-    pub(crate) async fn forward<Req>(
+    pub(crate) async fn forward<S, Req>(
         self,
-        request: P::Request,
+        (service, request): (S, P::Request),
         detail: Option<Detail>,
         seen: &Sighting<P::Value>,
     ) -> Result<P::Response, S::Error>
     where
         P: Prepare<Req> + Capture<S::Response>,
-        S: Service<P::Request> + Clone,
+        S: Service<P::Request>,
     {
-        let mut call = pin!(Call::new(self.service.clone(), request));
+        let mut call = pin!(Call::new(service, request));
         let answered = match patiently(&self.route.settings, self.may_fall_back(seen), call.as_mut()).await {
             Some(answered) => answered,
             None => match self.fall_back(seen, None, Detail::Slow) {
@@ -388,6 +420,15 @@ impl<S, P: Protocol> Seeker<S, P> {
         let copy = (self.route.settings.share_error?)(error?.as_ref())?;
         Some(*copy.downcast::<E>().ok()?)
     }
+}
+
+/// What a run delivers. Where the runtime that ran it is gone there is no response, and no error of the service's to give in
+/// its place: whoever polls this elsewhere waits as for a service that went with its runtime.
+async fn delivered<T>(delivery: &mut oneshot::Receiver<T>) -> T {
+    if let Ok(delivered) = delivery.await {
+        return delivered;
+    }
+    pending().await
 }
 
 /// Waits for the service, as long as without the layer; with something to fall back on, no longer than a reader of that

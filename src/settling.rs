@@ -24,7 +24,7 @@ pub(crate) struct Settling<'a, P: Protocol> {
     pub(crate) started: Instant,
     pub(crate) status: Option<u16>,
     pub(crate) asked: Consulted<P::Value>,
-    pub(crate) afterwards: &'a Mutex<Option<Left<P::Value>>>,
+    pub(crate) afterwards: &'a Mutex<Option<Box<Left<P::Value>>>>,
 }
 
 impl<P: Protocol> Settling<'_, P> {
@@ -154,7 +154,7 @@ impl<P: Protocol> Settling<'_, P> {
 
     /// Leaves something to do in the shared store.
     fn leave(&self, afterwards: Afterwards<P::Value>) {
-        let left = (afterwards, self.route.cache.shared().saving.start());
+        let left = Box::new((afterwards, self.route.cache.shared().saving.start()));
         *self.afterwards.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
     }
 
@@ -182,7 +182,7 @@ impl<P: Protocol> Settling<'_, P> {
         }
         let replaced = self.base.filter(|_| !judged.failed && !own);
         if (replaced.is_some() || self.asked.may_hold && !judged.failed && !own) && !self.is_outdone(judged) {
-            self.leave(Afterwards::Forget(self.asked.known.clone()));
+            self.leave(Afterwards::Forget(self.asked.known.as_deref().cloned()));
         }
         let marked = !judged.failed && judged.class == Class::Personal { mark: true };
         let shown = !judged.failed && !own && self.route.protocol.has_placeholder();

@@ -24,7 +24,7 @@ fn ways() -> impl Iterator<Item = (Scope, Force)> {
 }
 
 fn start(cache: &Cache<()>) -> Lead<()> {
-    cache.shared().flights.solo(course(KEY))
+    cache.shared().flights.solo(&course(KEY))
 }
 
 /// Ends a run with a response.
