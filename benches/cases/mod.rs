@@ -201,7 +201,7 @@ pub(crate) fn router(body: usize) -> Router {
 
 /// As a server does it: the state is put in once, not with each request.
 fn routed(app: Router) -> Call {
-    let mut app = app.into_service::<Body>();
+    let mut app = app.with_state::<()>(()).into_service::<Body>();
     fill(app.call(request::<Body>()));
     Box::new(move || read(ready(app.call(request::<Body>())).unwrap_or_else(|never| match never {})))
 }
@@ -209,7 +209,7 @@ fn routed(app: Router) -> Call {
 /// In a runtime that runs the tasks of runs.
 fn asked_for_new_pages(app: Router) -> Call {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let (mut app, mut page) = (app.into_service::<Body>(), 0_u32);
+    let (mut app, mut page) = (app.with_state::<()>(()).into_service::<Body>(), 0_u32);
     Box::new(move || {
         page += 1;
         let mut request = request::<Body>();
