@@ -1,19 +1,13 @@
-//! A stored HTTP response: ready to be given out, and given out.
+//! A stored HTTP response, ready to be given out.
 //!
 //! What does not change from one hit to the next is done when the response is stored. Its fields begin with two places,
 //! for `Age` and for `Cache-Status`; a hit clones the map and writes these two, with no look-up by name.
 
-use std::{
-    fmt,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker, ready},
-    time::Duration,
-};
+use std::fmt;
 
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{self, AGE},
     response::Parts,
 };
@@ -23,24 +17,23 @@ use crate::{
     clock,
     entry::Fields,
     http::{
-        announcing::{StatusName, member, member_after},
-        body::{Body, Fill},
-        cache_control::members,
-        conditional::{is_same_tag, to_not_modified},
-        content_length, etag, known, partial,
-        request::View,
+        body::Body,
+        conditional::is_same_tag,
+        content_length, etag, known,
         targeted::OWN,
         unstored::{Omitted, is_among},
         validation::Validators,
     },
-    protocol::{Captured, Unfilled},
-    status::Outcome,
 };
 
+mod giving;
 mod packed;
 mod pattern;
+mod storing;
 
+pub(crate) use giving::{Reuse, age_value, announce, deliver, without_content};
 pub(crate) use packed::Packed;
+pub(crate) use storing::{Storing, capture, whole};
 
 /// A response as an HTTP layer stores it: status, fields, body and trailers.
 pub struct StoredResponse {
@@ -68,38 +61,8 @@ struct Beside {
     own: Box<[HeaderValue]>,
 }
 
-/// Reads the body of a response whose head is stored already.
-#[derive(Debug)]
-pub struct Storing<B: http_body::Body> {
-    stored: Option<StoredResponse>,
-    omitted: Omitted,
-    fill: Fill<B>,
-    /// Whether it gets an entity tag if it has none.
-    etag: bool,
-}
-
-/// What caches further down are to make of a stored response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reuse {
-    /// What it says itself.
-    AsItSays,
-    /// It is stale, and nothing that it says would tell.
-    Stale,
-}
-
-/// Where a response comes from that is to be given out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    /// It is stored, or has just been.
-    Store,
-    /// It is for one alone.
-    Service,
-}
-
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What `Cache-Control` says of a response that is stale.
-const STALE: &str = "max-age=0";
 /// The places at the head of the map.
 const PLACES: usize = 2;
 
@@ -310,50 +273,6 @@ impl StoredResponse {
         });
         size_of::<Self>() + map(&self.headers) + self.body.len() + beside + 2 * 24
     }
-
-    /// What is said of giving it out, after what caches further in have said.
-    fn status_of(&self, name: &Arc<str>, outcome: Outcome) -> HeaderValue {
-        match self.said() {
-            [] => member(name, outcome),
-            said => member_after(said, name, outcome),
-        }
-    }
-
-    /// Answers a request, in a copy of its head.
-    #[allow(clippy::too_many_arguments, reason = "all that an answer is made of")]
-    pub(crate) fn replay<B: http_body::Body>(
-        &self,
-        mut headers: HeaderMap,
-        age: Duration,
-        reuse: Reuse,
-        view: &View,
-        outcome: Outcome,
-        name: &StatusName,
-        mut extensions: Extensions,
-    ) -> Response<Body<B>> {
-        let mut places = headers.values_mut();
-        if let Some(place) = places.next() {
-            *place = age_value(age);
-        }
-        match (&name.0, places.next()) {
-            (Some(name), Some(place)) => *place = self.status_of(name, outcome),
-            // A cache that says nothing of itself leaves what others said as it is.
-            (None, Some(place)) if !self.said().is_empty() => {
-                *place = HeaderValue::from_bytes(self.said()).unwrap_or_else(|_| HeaderValue::from_static(""));
-            }
-            _ => drop(headers.remove(CACHE_STATUS)),
-        }
-        if let Reuse::Stale = reuse {
-            let stale = if self.is_dated { undated(&mut headers) } else { HeaderValue::from_static(STALE) };
-            headers.insert(header::CACHE_CONTROL, stale);
-        }
-        let mut response = Response::new(if view.head { Body::none() } else { self.body() });
-        *response.status_mut() = self.status;
-        *response.headers_mut() = headers;
-        extensions.insert(outcome);
-        *response.extensions_mut() = extensions;
-        if view.asked.is_none() { response } else { evaluate(response, view, Source::Store) }
-    }
 }
 
 impl Beside {
@@ -364,116 +283,10 @@ impl Beside {
     }
 }
 
-impl<B: http_body::Body> Storing<B> {
-    pub(crate) fn new(stored: StoredResponse, omitted: Omitted, fill: Fill<B>, etag: bool) -> Self {
-        Self { stored: Some(stored), omitted, fill, etag }
-    }
-
-    /// Whether there is less of the body than makes a message, where it is to be one.
-    pub(crate) fn is_short(&self) -> bool {
-        self.fill.is_short()
-    }
-}
-
-impl<B: http_body::Body> Future for Storing<B> {
-    type Output = Result<StoredResponse, Unfilled>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let filled = ready!(self.fill.poll(cx))?;
-        let stored = self.stored.take().ok_or(Unfilled::Failed)?;
-        let stored = stored.complete(filled.data(), filled.trailers, &self.omitted);
-        Poll::Ready(Ok(if self.etag { stored.tag() } else { stored }))
-    }
-}
-
 impl fmt::Debug for StoredResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredResponse").field("status", &self.status).field("bytes", &self.body.len()).finish()
     }
-}
-
-/// A response for the one who leads, of which the body is read by what stores it.
-pub(crate) fn capture<B: http_body::Body>(
-    head: Parts,
-    body: Body<B>,
-    storing: Storing<B>,
-) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
-    let mut storing = Box::pin(storing);
-    // What is there already is taken at once: a body whole in its first frame is stored before its head is sent.
-    match storing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        // Trailers may hold what is not stored.
-        Poll::Ready(Ok(stored)) if stored.trailers().is_some() => whole(head, stored, Some(body)),
-        Poll::Ready(Ok(stored)) => whole(head, stored, None),
-        Poll::Ready(Err(unfilled)) => Captured::Unfit(Response::from_parts(head, body), unfilled),
-        Poll::Pending => Captured::Filling(Response::from_parts(head, body), storing),
-    }
-}
-
-/// A response of which all is there already: with its own body, or with the one that is stored.
-pub(crate) fn whole<B: http_body::Body>(
-    mut head: Parts,
-    stored: StoredResponse,
-    body: Option<Body<B>>,
-) -> Captured<Response<Body<B>>, StoredResponse, Storing<B>> {
-    if let Some(etag) = stored.own_etag() {
-        head.headers.insert(header::ETAG, etag.clone());
-    }
-    let body = body.unwrap_or_else(|| stored.body());
-    Captured::Whole(Response::from_parts(head, body), stored)
-}
-
-/// Finishes a response of the wrapped service.
-pub(crate) fn deliver<B: http_body::Body>(
-    mut response: Response<Body<B>>,
-    view: &View,
-    outcome: Outcome,
-    name: &StatusName,
-) -> Response<Body<B>> {
-    announce(&mut response, outcome, name);
-    if view.head && view.forced {
-        // Its run was a GET, as every run is.
-        response = without_content(response);
-    }
-    evaluate(response, view, if outcome.is_stored() { Source::Store } else { Source::Service })
-}
-
-/// Says what happened: in a field, after what caches further in said, and as an extension.
-pub(crate) fn announce<B>(response: &mut Response<B>, outcome: Outcome, name: &StatusName) {
-    if let Some(name) = &name.0 {
-        response.headers_mut().append(CACHE_STATUS, member(name, outcome));
-    }
-    response.extensions_mut().insert(outcome);
-}
-
-/// Answers a request that has the response with 304, and one that wants parts of it with those: in this order (RFC 9110
-/// §13.2.2), and only where the answer would be a 200 otherwise.
-fn evaluate<B: http_body::Body>(mut response: Response<Body<B>>, view: &View, source: Source) -> Response<Body<B>> {
-    let Some(asked) = view.asked.as_ref().filter(|_| response.status() == StatusCode::OK) else { return response };
-    let not_modified = asked.conditions.as_ref().is_some_and(|conditions| match source {
-        Source::Store => conditions.not_modified(response.headers()),
-        Source::Service => conditions.not_modified_by_its_own_word(response.headers()),
-    });
-    if !not_modified {
-        return match &asked.ranges {
-            Some(ranges) => partial::answer(response, ranges),
-            None => response,
-        };
-    }
-    // What is being stored is stored whether its first reader takes it or not.
-    response.body_mut().detach();
-    let (mut head, _) = response.into_parts();
-    to_not_modified(&mut head);
-    Response::from_parts(head, Body::none())
-}
-
-/// The response of a GET, for a HEAD: it says how long its content would have been (RFC 9110 §9.3.2).
-pub(crate) fn without_content<B: http_body::Body>(mut response: Response<Body<B>>) -> Response<Body<B>> {
-    if let Some(length) = http_body::Body::size_hint(response.body()).exact().filter(|_| has_content(response.status()))
-    {
-        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
-    }
-    response.body_mut().detach();
-    response.map(|_| Body::none())
 }
 
 /// The same fields in a map that has no room for more: one that has grown has room for half as many again.
@@ -522,11 +335,6 @@ fn copy(fields: &[(&HeaderName, &HeaderValue)], to: &mut HeaderMap) {
     }
 }
 
-/// An age in whole seconds (RFC 9111 §5.1).
-pub(crate) fn age_value(age: Duration) -> HeaderValue {
-    number(age.as_secs().min(1 << 31))
-}
-
 /// A number. Those below ten thousand are written already: a hit allocates none.
 fn number(number: u64) -> HeaderValue {
     static WRITTEN: [[u8; 4]; 10_000] = {
@@ -559,20 +367,6 @@ fn number(number: u64) -> HeaderValue {
 /// Whether there is a field that may have to go or to change once the response is stale.
 fn is_dated(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| *name == header::CACHE_CONTROL || *name == header::EXPIRES)
-}
-
-/// What a stale response says in `Cache-Control`: what it said before, less what would let anyone further down take it for
-/// fresh. `Expires` is gone.
-fn undated(headers: &mut HeaderMap) -> HeaderValue {
-    const FRESHNESS: [&str; 5] = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error", "immutable"];
-    headers.remove(header::EXPIRES);
-    let lines = headers.get_all(header::CACHE_CONTROL).iter().map(HeaderValue::as_bytes);
-    let kept = lines.flat_map(members).filter(|member| {
-        let name = member.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
-        !FRESHNESS.iter().any(|freshness| name.eq_ignore_ascii_case(freshness.as_bytes()))
-    });
-    let value = std::iter::once(STALE.as_bytes()).chain(kept).collect::<Vec<_>>().join(&b", "[..]);
-    HeaderValue::from_bytes(&value).unwrap_or_else(|_| HeaderValue::from_static(STALE))
 }
 
 /// The value of `Date` at this moment.

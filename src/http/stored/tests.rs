@@ -1,6 +1,8 @@
 //! What a stored response weighs, and what it says of itself when it is stale.
 
-use super::*;
+use std::time::Duration;
+
+use super::{giving::undated, *};
 use crate::http::{Mode, unstored::Unstored};
 
 #[test] // P45
