@@ -82,7 +82,8 @@
 //!   uses one; in `store/redis` one over Redis), `codec` (values as bytes).
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
-//!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back; keys that are hashed once).
+//!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back;
+//!   keys that are hashed once).
 //! * **Engine**: `shared` (the state that layers share), `cache` (the handle to it), `builder` (what is set of it), `layer` (what users set), `route` (what
 //!   its services share, and make of a request),
 //!   `sighting` (what was found for a request), `service` (answers from memory), `put`, `peek` and `explain` (by
