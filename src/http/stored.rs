@@ -218,6 +218,7 @@ impl StoredResponse {
     fn tag(mut self) -> Self {
         if self.status == StatusCode::OK && !self.headers.contains_key(header::ETAG) {
             self.headers.insert(header::ETAG, etag::of(&self.body, &self.headers));
+            self.headers = fitted(&self.headers);
             self.tagged = true;
         }
         self
