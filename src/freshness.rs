@@ -189,10 +189,9 @@ impl Freshness {
     /// The same windows after a lifetime that is shorter by up to this part of it. `lot` is drawn from 0 to 1: responses
     /// that were stored together do not expire together.
     pub(crate) fn jittered(self, part: f64, lot: f64) -> Self {
-        let left = (1.0 - part * lot).clamp(0.0, 1.0);
-        // What a float rounds up beyond the numbers there are ends at the greatest.
-        let shorter = Span((self.lifetime.0 as f64 * left) as u64);
-        Self { lifetime: shorter.min(self.lifetime), ..self }
+        // What is taken away is what a float rounds: of nothing that is nothing, and no more is left than there was.
+        let less = (self.lifetime.0 as f64 * part * lot) as u64;
+        Self { lifetime: Span(self.lifetime.0.saturating_sub(less)), ..self }
     }
 
     /// Whether a response of this age, still fresh, had better be refreshed now: XFetch (Vattani, Chierichetti, Lowenstein,
@@ -241,6 +240,8 @@ impl From<Duration> for Freshness {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NANO: Duration = Duration::from_nanos(1);
@@ -276,6 +277,48 @@ mod tests {
         }
     }
 
+    prop_compose! {
+        /// Whole seconds and not, short and long: all of them together are no more than 584 years.
+        fn span()(nanos in 0..u64::MAX / 8, short in 0..63_u32, whole: bool) -> Duration {
+            let span = Duration::from_nanos(nanos >> short);
+            if whole { secs(span.as_secs()) } else { span }
+        }
+    }
+
+    proptest! {
+        #[test] // P4
+        fn a_verdict_is_what_sums_of_durations_say(
+            parts in [span(), span(), span(), span()], age in span(), horizon in 0..5_usize, off in -1..=1_i64,
+        ) {
+            let [lifetime, revalidate, error, kept] = parts;
+            let ends = [lifetime, lifetime + revalidate, lifetime + error, lifetime + kept];
+            // At a horizon, a moment before it or after it; or anywhere.
+            let at = ends.get(horizon).map_or(age, |end| match off {
+                -1 => end.saturating_sub(NANO),
+                off => *end + NANO * off.unsigned_abs() as u32,
+            });
+            let within = [lifetime, ends[1], ends[1].max(ends[2]), ends[1].max(ends[2]).max(ends[3])];
+            let verdicts = [Verdict::Fresh, Verdict::Stale, Verdict::TooStale, Verdict::Spent];
+            let expected = within.iter().position(|end| at < *end).map_or(Verdict::Gone, |first| verdicts[first]);
+            let freshness = Freshness::of_parts(parts);
+            prop_assert_eq!(freshness.at(at), expected);
+            prop_assert_eq!((freshness.stale_until(), freshness.gone_at()), (ends[1], within[3]));
+            prop_assert_eq!(freshness.parts(), parts);
+            // P49: rounded down, and below zero for whatever is not fresh.
+            let over = at.saturating_sub(lifetime).as_nanos().div_ceil(1_000_000_000) as i64;
+            let left = lifetime.saturating_sub(at).as_secs() as i64;
+            prop_assert_eq!(freshness.ttl(at, at < lifetime), if at < lifetime { left } else { -over.max(1) });
+        }
+    }
+
+    #[test] // P49
+    fn what_is_expired_by_hand_has_nothing_left_and_what_is_for_ever_has_all() {
+        assert_eq!(Freshness::new(secs(60)).ttl(secs(1), false), -1);
+        let forever = Freshness::new(Duration::MAX);
+        assert_eq!((forever.ttl(secs(1), true), forever.ttl(secs(1), false)), (i64::MAX, -1));
+        assert_eq!(Freshness::new(secs(1)).ttl(Duration::MAX, false), -18_446_744_073);
+    }
+
     #[test] // P34
     fn an_expired_response_is_stale_and_lives_no_longer_than_before() {
         let windows = Freshness::new(secs(60)).stale_while_revalidate(secs(10)).stale_if_error(secs(30));
@@ -294,11 +337,13 @@ mod tests {
         assert_eq!(freshness.jittered(0.5, 1.0).lifetime(), secs(30));
         assert_eq!(freshness.jittered(0.5, 0.5).lifetime(), secs(45));
         assert_eq!(freshness.jittered(1.0, 1.0).lifetime(), Duration::ZERO);
-        for lifetime in [Duration::ZERO, NANO, secs(u64::MAX), Duration::MAX - NANO] {
-            for (part, lot) in [(0.0, 0.9), (0.1, 0.0), (0.1, f64::EPSILON), (1.0, 1.0)] {
-                let given = Freshness::new(lifetime);
+        let odd = secs(580 * 365 * 86_400) + NANO;
+        for lifetime in [Duration::ZERO, NANO, odd, secs(u64::MAX), Duration::MAX - NANO] {
+            let given = Freshness::new(lifetime);
+            for (part, lot) in [(0.1, f64::EPSILON), (0.5, 0.5), (1.0, 1.0)] {
                 assert!(given.jittered(part, lot).lifetime() <= given.lifetime());
             }
+            assert_eq!((given.jittered(0.0, 0.9), given.jittered(0.1, 0.0)), (given, given), "not by a nanosecond");
         }
         let forever = Freshness::new(Duration::MAX);
         assert_eq!(forever.jittered(0.5, 0.0), forever);
