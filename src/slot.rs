@@ -67,7 +67,7 @@ pub(crate) struct Kept<V> {
     pub(crate) entry: Arc<Entry<V>>,
     /// Expired by hand.
     pub(crate) expired: bool,
-    /// When it was last used, on the clock of its slot. Should that ever stand still, any one of them is the oldest.
+    /// When it was last used, on the clock of its slot. At its end that stands still until `admit` sets it back.
     used: AtomicU32,
 }
 
@@ -133,13 +133,15 @@ impl<V> Slot<V> {
         }
         self.clear_for(&entry);
         self.variants.retain(|kept| refreshed.is_none_or(|old| !Arc::ptr_eq(old, &kept.entry)));
+        if self.last_used() == u32::MAX {
+            // Who was before whom is the same at half the time.
+            self.variants.iter_mut().for_each(|kept| *kept.used.get_mut() /= 2);
+        }
         while self.variants.len() >= most {
             self.drop_one();
         }
         self.settle(entry.judged.fields.as_ref());
-        let used = AtomicU32::new(
-            self.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0).saturating_add(1),
-        );
+        let used = AtomicU32::new(self.last_used() + 1);
         let at = self.variants.partition_point(|kept| kept.entry.run > entry.run);
         self.variants.insert(at, Kept { entry, expired: false, used });
         Admission::Stored
@@ -167,6 +169,11 @@ impl<V> Slot<V> {
         while self.variants.len() > 1 && self.weight() > most {
             self.drop_one();
         }
+    }
+
+    /// When any of them was used last.
+    fn last_used(&self) -> u32 {
+        self.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0)
     }
 
     /// Lets go of the variant that was unused for longest.
@@ -326,7 +333,7 @@ impl<V> Kept<V> {
     /// Makes this the one last used. Only worth a write where there is another one to lose.
     pub(crate) fn touch(&self, slot: &Slot<V>) {
         if slot.variants.len() > 1 {
-            let last = slot.variants.iter().map(|kept| kept.used.load(Relaxed)).max().unwrap_or(0);
+            let last = slot.last_used();
             if self.used.load(Relaxed) < last {
                 self.used.store(last.saturating_add(1), Relaxed);
             }

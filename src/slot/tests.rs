@@ -63,6 +63,24 @@ fn variants_are_kept_side_by_side_and_the_one_unused_for_longest_goes() {
 }
 
 #[test] // P44
+fn the_one_unused_for_longest_goes_also_when_the_clock_of_uses_has_come_to_its_end() {
+    let mut slot = slot();
+    for (run, variant) in [(1, "a"), (2, "b"), (3, "c")] {
+        slot.admit(entry(run, Some(variant)), None, 3);
+    }
+    for (at, used) in [(2, 7), (1, u32::MAX), (0, u32::MAX - 2)] {
+        slot.variants[at].used.store(used, Relaxed);
+    }
+    slot.variants[0].touch(&slot);
+    slot.admit(entry(4, Some("d")), None, 3);
+    assert_eq!(runs(&slot), [4, 3, 2], "a was unused for longest");
+    slot.variants[2].touch(&slot);
+    slot.variants[0].touch(&slot);
+    slot.admit(entry(5, Some("e")), None, 3);
+    assert_eq!(runs(&slot), [5, 4, 2], "c was unused for longest");
+}
+
+#[test] // P44
 fn the_list_of_selecting_fields_outlives_the_entries() {
     let mut slot = slot();
     slot.admit(entry(1, Some("a")), None, 16);
