@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{giving::undated, *};
-use crate::http::{Mode, unstored::Unstored};
+use crate::{
+    codec::Codec,
+    http::{Mode, unstored::Unstored},
+};
 
 #[test] // P45
 fn a_stale_response_keeps_what_it_says_but_its_freshness() {
@@ -25,6 +28,39 @@ fn a_stale_response_keeps_what_it_says_but_its_freshness() {
         assert!(is_dated(&headers));
         assert_eq!(undated(&mut headers), left);
         assert_eq!(headers.get(header::EXPIRES), None);
+    }
+}
+
+#[test] // P45
+fn that_it_may_pass_for_fresh_is_known_of_a_response_however_it_came_about() {
+    let omitted = Unstored::new(Mode::Application).of(&HeaderMap::new(), None);
+    let head = |fields: &[(HeaderName, &'static str)]| {
+        let mut head = Response::new(()).into_parts().0;
+        head.headers.extend(fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))));
+        head
+    };
+    let of = |fields: &[_]| StoredResponse::new(&head(fields), &omitted);
+    let whole = |stored: StoredResponse| stored.complete(Bytes::from_static(b"x"), None, &omitted);
+    let dates = [(header::EXPIRES, "Sun, 06 Nov 2094 08:49:37 GMT"), (header::CACHE_CONTROL, "max-age=60")];
+    for fields in [&dates[..0], &dates[..1], &dates[1..], &dates[..]] {
+        let (bare, lines) = (whole(of(&[])), of(fields));
+        let lines: Vec<_> = lines.fields().collect();
+        let packed = Packed.encode(&whole(of(fields))).expect("it is short");
+        for (number, stored) in [
+            of(fields),
+            whole(of(fields)),
+            StoredResponse::whole(&head(fields), &Bytes::from_static(b"x"), &omitted, true),
+            bare.with_fields(&lines),
+            bare.with_fields(&lines).having_heard(of(&[])),
+            whole(of(fields)).without(Some(&Fields::new(["x-withheld".into()].into()))),
+            Packed.decode(&packed).expect("it was written"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(stored.is_dated, !fields.is_empty(), "{number}: {fields:?}");
+        }
+        assert!(!whole(of(fields)).with_fields(&[]).is_dated, "nothing says so any more");
     }
 }
 
@@ -88,26 +124,32 @@ fn a_response_is_the_same_whatever_was_stored_before_it_and_has_no_room_for_more
 
 #[test] // P63
 fn a_response_weighs_what_it_takes() {
-    let response = |names: usize, lines: usize, trailers: bool| {
+    let response = |names: usize, lines: usize, trailers: bool, said: bool, tagged: bool| {
         let mut head = Response::new(()).into_parts().0;
         for (name, line) in (0..names).flat_map(|name| (0..lines).map(move |line| (name, line))) {
             let name = HeaderName::try_from(format!("x-field-{name}")).unwrap();
             head.headers.append(name, HeaderValue::from(line));
         }
         let trailers = trailers.then(|| head.headers.clone());
+        for line in if said { 0..9 } else { 0..0 } {
+            head.headers.append(CACHE_STATUS, HeaderValue::from_static("further-in; fwd=miss; stored; ttl=60"));
+            head.headers.append(OWN, HeaderValue::from(line));
+        }
         let omitted = Unstored::new(Mode::Protocol).of(&head.headers, None);
         let stored = StoredResponse::new(&head, &omitted).complete(Bytes::from(vec![b'x'; 100]), trailers, &omitted);
+        let stored = if tagged { stored.tag() } else { stored };
         // Whoever gets it shares what it holds.
-        let _given_out = (stored.headers.clone(), stored.body.clone());
+        let _given_out = (stored.headers.clone(), stored.body.clone(), stored.own().collect::<Vec<_>>());
         Box::new(stored)
     };
     for (names, lines) in [(0, 0), (1, 1), (20, 1), (60, 1), (20, 2), (1, 60), (1, 600), (3, 33)] {
-        for trailers in [false, true] {
+        for of in 0..8 {
+            let [trailers, said, tagged] = [1, 2, 4].map(|bit| of & bit != 0);
             let mut stored = None;
-            let taken = allocation_counter::measure(|| stored = Some(response(names, lines, trailers)));
+            let taken = allocation_counter::measure(|| stored = Some(response(names, lines, trailers, said, tagged)));
             let (taken, weight) = (taken.bytes_current as f64, stored.unwrap().weight() as f64);
-            let part = taken / weight;
-            assert!((0.85..1.15).contains(&part), "{names} of {lines}, {trailers}: {taken} taken, {weight} weighed");
+            let (part, of) = (taken / weight, (names, lines, trailers, said, tagged));
+            assert!((0.85..1.15).contains(&part), "{of:?}: {taken} taken, {weight} weighed");
         }
     }
 }
