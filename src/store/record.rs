@@ -146,10 +146,8 @@ impl<'a> Rest<'a> {
     }
 
     fn time(&mut self) -> Option<Duration> {
-        match self.take().map(u64::from_be_bytes)? {
-            u64::MAX => Some(Duration::MAX),
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
+        // The greatest number is for ever, as `Freshness` has it too.
+        self.take().map(u64::from_be_bytes).map(Duration::from_nanos)
     }
 
     fn list(&mut self) -> Option<Vec<&'a str>> {
