@@ -176,3 +176,31 @@ impl Early {
         !self.begun.swap(true, Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test] // P8
+    fn what_a_run_took_is_kept_in_microseconds_and_as_far_as_they_go() {
+        for (took, kept) in [(0, 0), (999, 0), (1_999, 1_000), (2_000_000_000, 2_000_000_000)] {
+            assert_eq!(Early::after(Duration::from_nanos(took)).cost(), Duration::from_nanos(kept));
+        }
+        for long in [Duration::from_secs(5_000), Duration::MAX] {
+            assert_eq!(Early::after(long).cost(), Duration::from_micros(u32::MAX.into()));
+        }
+    }
+
+    #[test] // P44
+    fn united_names_are_sorted_and_there_once_and_nothing_is_copied_that_has_them_all() {
+        let [ab, a, ac] = [&["a", "b"][..], &["a"], &["a", "c"]]
+            .map(|names| Fields::new(names.iter().copied().map(Box::from).collect()));
+        let all = united(Some(&ab), Some(&ac)).expect("there are some");
+        assert_eq!(all.iter().map(|name| &**name).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(united(Some(&ac), Some(&ab)), Some(all));
+        for (some, others, same) in [(Some(&ab), Some(&a), &ab), (Some(&ab), None, &ab), (None, Some(&a), &a)] {
+            assert!(united(some, others).is_some_and(|united| Arc::ptr_eq(&united, same)));
+        }
+        assert_eq!(united(None, None), None);
+    }
+}

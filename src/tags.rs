@@ -60,3 +60,20 @@ impl Tags {
             + self.iter().map(|tag| tag.len() + 32).sum::<usize>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_kept_in_their_order_and_those_without_any_are_all_the_same() {
+        let tags = Tags::new(["b", "a", "b"]);
+        assert_eq!(tags.iter().collect::<Vec<_>>(), ["b", "a", "b"]);
+        assert_eq!(tags.and(vec!["a".into(), "c".into()]), Tags::new(["b", "a", "b", "c"]));
+        assert_eq!(tags.without(&["b".into()]), Tags::new(["a"]));
+        assert_ne!(Tags::new(["a", "b"]), Tags::new(["b", "a"]));
+        for none in [Tags::new([""; 0]), tags.without(&["a".into(), "b".into()]), Tags::default().and(Vec::new())] {
+            assert_eq!((&none, none.weight()), (&Tags::default(), 0));
+        }
+    }
+}

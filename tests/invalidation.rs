@@ -125,6 +125,52 @@ async fn a_scope_reaches_what_it_names_and_nothing_else() {
     }
 }
 
+#[tokio::test(start_paused = true)] // P34, P60
+async fn paths_and_queries_of_every_length_are_reached_and_no_others() {
+    // Around the lengths from which on a key writes them in another way.
+    let lengths = [1, 252, 253, 254, 255, 256, 257, 300, 30_000];
+    let paths: Vec<_> = lengths.iter().map(|length| format!("/{}", "p".repeat(length - 1))).collect();
+    let queries: Vec<_> = lengths.iter().map(|length| format!("?{}", "q".repeat(length - 1))).collect();
+    let queries = || ["", "?"].into_iter().chain(queries.iter().map(String::as_str).skip(1));
+    let pages: Vec<_> = paths.iter().flat_map(|path| queries().map(move |query| (path, query))).collect();
+    let mut scopes = Vec::new();
+    for (path, query) in &pages {
+        let (path, query) = (path.as_str(), *query);
+        let uri: Scope = Scope::uri(&format!("{path}{query}")).expect("a URI");
+        scopes.push((uri, Box::new(move |(p, q): (&str, &str)| (p, q) == (path, query)) as Box<dyn Fn(_) -> bool>));
+    }
+    for path in &paths {
+        let path = path.as_str();
+        scopes.push((Scope::path(path).expect("a path"), Box::new(move |(p, _)| p == path)));
+        let below = move |(p, _): (&str, &str)| p == path || path == "/";
+        scopes.push((Scope::path_prefix(path).expect("a path"), Box::new(below)));
+    }
+    let (app, cache) = with_cache(&Origin::counting());
+    let fill = async || {
+        for (path, query) in &pages {
+            get_with(&app, &format!("{path}{query}"), &[("host", "a.example")]).await;
+        }
+    };
+    fill().await;
+    for (scope, reaches) in scopes {
+        let reached: Vec<_> = pages.iter().filter(|(path, query)| reaches((path, query))).collect();
+        assert_eq!(cache.purge(&scope).await.expect("there is no store to fail").entries, reached.len());
+        assert_eq!(cache.stats().keys, pages.len() - reached.len());
+        for (path, query) in reached {
+            let said = get_with(&app, &format!("{path}{query}"), &[("host", "a.example")]).await.outcome();
+            assert_ne!(said.status(), CacheStatus::Hit, "{} of path, {} of query", path.len(), query.len());
+        }
+    }
+    for length in [253, 254, 255, 70_000] {
+        let namespace = "n".repeat(length);
+        let own = Origin::counting().behind(layer(&cache).namespace(namespace.as_str()));
+        get(&own, "/").await;
+        let reached = cache.purge(Scope::namespace(namespace)).await.expect("there is no store to fail");
+        assert_eq!(reached.entries, 1, "{length}");
+    }
+    assert_eq!(cache.stats().keys, pages.len());
+}
+
 #[tokio::test(start_paused = true)] // P34
 async fn all_variants_and_all_layers_key_rules_are_reached() {
     let origin = Origin::new(|seen| ([("vary", "accept-language")], seen.run.to_string()));

@@ -40,6 +40,24 @@ async fn one_call_is_expired_or_purged_by_its_method_and_message() {
     assert_eq!(stand.get("OTHER").await.told(), (2, "hit; ttl=60"));
 }
 
+#[tokio::test(start_paused = true)] // P34, P60, P80
+async fn messages_of_every_length_are_told_apart_and_reached() {
+    let stand = Stand::new(&minute(), &Origin::counting()).await;
+    // Around the lengths from which on a key writes them in another way.
+    let shares: Vec<_> = [240, 252, 253, 254, 255, 256, 300, 65_000].map(|length| "A".repeat(length - 3)).into();
+    for _ in 0..2 {
+        for share in &shares {
+            stand.get(share).await;
+        }
+    }
+    for (run, share) in (1..).zip(&shares) {
+        assert_eq!(stand.get(share).await.told(), (run, "hit; ttl=60"));
+        assert_eq!(stand.cache.purge(message(share)).await.unwrap().entries, 1);
+        assert_eq!(stand.cache.stats().keys, shares.len() - 1);
+        assert_eq!(stand.get(share).await.quote.cents, shares.len() as u64 + run);
+    }
+}
+
 #[tokio::test(start_paused = true)] // P34, P80
 async fn a_method_and_a_service_are_reached_by_their_paths_and_what_is_tagged_by_its_tag() {
     let origin = Origin::new(|seen| {
