@@ -350,6 +350,18 @@ mod tests {
         assert_eq!(found(&index, &Scope::path_prefix("/").unwrap()).len(), pages.len() * 3);
     }
 
+    #[test] // P34
+    fn keys_with_paths_of_every_length_stand_in_one_order() {
+        let lengths = [0, 1, 2, 3, 252, 253, 254, 255, 256, 257, 300, 301, 512, 65_000];
+        let paths = ["/a", "/b", "/"].map(|head| lengths.map(|length| format!("{head}{}", "p".repeat(length))));
+        let keys: Vec<_> = paths.iter().flatten().flat_map(|path| [None, Some("q")].map(|q| key(path, q))).collect();
+        for (one, other) in keys.iter().flat_map(|one| keys.iter().map(move |other| (one, other))) {
+            let [one, other] = [one, other].map(|key| ByPath(key.clone()));
+            let (place, another): (&dyn Place, &dyn Place) = (&one, &other);
+            assert_eq!(one.cmp(&other), place.cmp(another), "{} and {}", one.path().len(), other.path().len());
+        }
+    }
+
     #[test] // P34, P36
     fn of_the_many_queries_of_a_path_only_the_one_that_is_meant_is_visited() {
         let key = |path: &str, query: Option<&str>, authority: Option<&str>| {

@@ -91,7 +91,8 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> Key {
 
 /// Whether two keys say at their beginning that they are of one kind, and their first parts of one length.
 pub(crate) fn begin_alike(key: &[u8], other: &[u8]) -> bool {
-    key.first_chunk::<5>().is_some_and(|head| other.first_chunk() == Some(head))
+    // Where the length is not in the byte that stands for it nothing is said: few paths are as long.
+    key.first_chunk::<2>().is_some_and(|head| head[1] != LONG && other.first_chunk() == Some(head))
 }
 
 /// The bytes by which a key is looked up.
