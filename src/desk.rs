@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    consult::Whence, entry::Entry, flight::Lead, protocol::Judgement, shared::Run, status::Detail,
+    consult::Whence, entry::Entry, flight::Lead, judgement::Judgement, shared::Run, status::Detail,
     store::tier::Afterwards,
 };
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::Instant, freshness::Freshness, key::Key, protocol::Judgement, tags::Tags};
+use crate::{clock::Instant, freshness::Freshness, judgement::Judgement, key::Key, tags::Tags};
 
 /// A response as it is stored, and as it is handed to those who wait for it.
 #[derive(Debug)]

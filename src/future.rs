@@ -16,8 +16,8 @@ use crate::{
     protocol::{Capture, Prepare},
     route::Route,
     run,
+    scope::Force,
     scope::Scope,
-    slot::Force,
     store::tier::side_by_side,
     telemetry::Event,
 };

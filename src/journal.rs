@@ -178,9 +178,9 @@ mod tests {
         clock,
         entry::{Early, Entry, Generation},
         freshness::Freshness,
+        judgement::Judgement,
         key::{self, KeyBuf, UriParts},
-        protocol::Judgement,
-        slot::Force,
+        scope::Force,
     };
 
     fn voided(journal: &Journal, run: &Started, key: &str, tags: &Tags) -> bool {

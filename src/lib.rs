@@ -73,17 +73,18 @@
 //!
 //! # The source, in reading order
 //!
-//! A file imports from the floors below its own, never upwards.
+//! A file imports from the floors below its own, never upwards; but that a layer is for HTTP, unless it is told otherwise,
+//! its defaults and its constructors name `Http`.
 //!
 //! * **Vocabulary**: `key` (what identifies a response), `freshness` (how long it lives), `demands` (what a request asks of
-//!   it), `scope` (what an invalidation names), `authority` (the one spelling of a host), `tags`, `entry` (a stored response), `status` (RFC 9211's words), `clock` (the only
-//!   file that reads time), `sync` (what threads share state by), `room` (bytes on the stack), `error`.
+//!   it), `authority` (the one spelling of a host), `tags`, `scope` (what an invalidation names), `status` (RFC 9211's words),
+//!   `judgement` (the verdict on a response), `entry` (a stored response), `interest` (whether anybody wants a run), `clock`
+//!   (the only file that reads time), `sync` (what threads share state by), `room` (bytes on the stack), `error`.
 //! * **Contracts**: `protocol` (what the engine asks of one kind of traffic), `store` (what of a remote tier, and how a cache
 //!   uses one; in `store/redis` one over Redis), `codec` (values as bytes).
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
-//!   `interest` (whether anybody wants a run), `permits` (how many go on in the background), `tables` (what they give back;
-//!   keys that are hashed once).
+//!   `permits` (how many go on in the background), `tables` (what they give back; keys that are hashed once).
 //! * **Engine**: `shared` (the state that layers share), `cache` (the handle to it), `builder` (what is set of it), `layer` (what users set), `route` (what
 //!   its services share, and make of a request),
 //!   `sighting` (what was found for a request), `service` (answers from memory), `put`, `peek` and `explain` (by
@@ -120,6 +121,7 @@ mod http;
 mod index;
 mod interest;
 mod journal;
+mod judgement;
 mod key;
 mod layer;
 mod memory;

@@ -27,8 +27,9 @@ use crate::{
     entry::Entry,
     index::Index,
     key::Key,
+    scope::Force,
     scope::Scope,
-    slot::{Force, Slot},
+    slot::Slot,
     sync::{
         self, Leaf, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},

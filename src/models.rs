@@ -33,8 +33,8 @@ use crate::{
     entry::{Early, Entry, Generation},
     flight::{Landed, Landing, Lead},
     freshness::Freshness,
+    judgement::Judgement,
     key::Key,
-    protocol::Judgement,
     tags::Tags,
 };
 

@@ -14,14 +14,11 @@ use crate::{
     entry::{Entry, Fields},
     freshness::Freshness,
     interest::Interest,
+    judgement::Judgement,
     key::KeyBuf,
     scope::Scope,
     status::{Detail, Outcome},
 };
-
-mod judgement;
-
-pub(crate) use judgement::{Class, Judgement};
 
 pub(crate) mod sealed {
     /// Keeps the contracts ours as long as they may still change.

@@ -80,6 +80,15 @@ enum Extent {
     Message(Box<[u8]>),
 }
 
+/// Whether an invalidation lets the stale response be served while a new one is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// The next reader gets the stale response, and it is refreshed.
+    Expire,
+    /// The next reader waits for a new one.
+    Purge,
+}
+
 impl Scope {
     /// One URI, with every variant and whatever the layers' key rules add.
     ///

@@ -207,7 +207,7 @@ mod tests {
         clock,
         entry::{Early, Generation},
         freshness::Freshness,
-        protocol::Judgement,
+        judgement::Judgement,
     };
 
     fn entry() -> Arc<Entry<&'static str>> {

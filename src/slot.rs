@@ -20,7 +20,7 @@ use crate::{
     freshness::Verdict,
     index::Heading,
     key::Key,
-    scope::Scope,
+    scope::{Force, Scope},
 };
 
 /// The first pause after a failed run; it doubles with each further failure.
@@ -85,15 +85,6 @@ pub(crate) enum Admission {
     Stored,
     /// A run that started later was stored before.
     Superseded,
-}
-
-/// Whether an invalidation lets the stale response be served while a new one is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Force {
-    /// The next reader gets the stale response, and it is refreshed.
-    Expire,
-    /// The next reader waits for a new one.
-    Purge,
 }
 
 impl<V> Slot<V> {

@@ -127,7 +127,7 @@ fn an_invalidation_lets_nobody_join_what_it_reaches() {
 
 #[test] // P31
 fn one_who_comes_after_a_purge_by_tag_is_not_handed_what_was_stored_before_it() {
-    use crate::{clock, freshness::Freshness, protocol::Judgement, tags::Tags};
+    use crate::{clock, freshness::Freshness, judgement::Judgement, tags::Tags};
     let flights = flights();
     let lead = lead_one(&flights, "k").expect("nobody leads yet");
     let mut judged = Judgement::storable(Freshness::from(std::time::Duration::from_secs(60)));

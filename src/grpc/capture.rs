@@ -25,7 +25,8 @@ use crate::{
         stored::{self, Reuse, Storing},
     },
     interest::Interest,
-    protocol::{Capture, Captured, Class, Judgement},
+    judgement::{Class, Judgement},
+    protocol::{Capture, Captured},
     scope::Scope,
     status::{Detail, Outcome},
 };

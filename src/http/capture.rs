@@ -20,7 +20,8 @@ use crate::{
         validation,
     },
     interest::Interest,
-    protocol::{Capture, Captured, Judgement, Validated},
+    judgement::Judgement,
+    protocol::{Capture, Captured, Validated},
     scope::Scope,
     status::Outcome,
 };

@@ -20,7 +20,7 @@ use crate::{
         targeted::Targets,
         validation::Validators,
     },
-    protocol::{Class, Judgement},
+    judgement::{Class, Judgement},
     status::Detail,
 };
 

@@ -16,7 +16,7 @@ use crate::{
         stored::{self, StoredResponse},
         unstored::Unstored,
     },
-    protocol::{Class, Judgement},
+    judgement::{Class, Judgement},
     status::Detail,
 };
 

@@ -7,7 +7,7 @@ use crate::{
     clock,
     entry::{Early, Generation},
     freshness::Freshness,
-    protocol::Judgement,
+    judgement::Judgement,
     slot::Admission,
     tags::Tags,
 };

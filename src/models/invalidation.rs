@@ -6,7 +6,7 @@ use crate::{
     flight::Joined,
     freshness::Verdict,
     key,
-    slot::Force::{self, Expire, Purge},
+    scope::Force::{self, Expire, Purge},
     status::Detail,
 };
 

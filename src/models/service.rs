@@ -12,7 +12,7 @@ use tokio::{sync::SetOnce, task};
 use tower::{Layer as _, Service as _, service_fn, util::BoxCloneSyncService};
 
 use super::*;
-use crate::{Cache, CacheBuilder, Cacheback, CachebackLayer, Http, Placeholder, Scope, Tags, slot::Force};
+use crate::{Cache, CacheBuilder, Cacheback, CachebackLayer, Http, Placeholder, Scope, Tags, scope::Force};
 
 /// A page, and how often it was shown.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use crate::{
     clock,
     entry::{Early, Generation},
     freshness::Freshness,
-    protocol::Judgement,
+    judgement::Judgement,
     tags::Tags,
 };
 

@@ -11,8 +11,8 @@ use crate::{
     clock,
     entry::Course,
     key::Key,
+    scope::Force,
     scope::Scope,
-    slot::Force,
     store::{Leasing, Left, Listener, Record, Saved, Since, Store, local::LocalStore},
     tags::Tags,
 };

@@ -17,8 +17,8 @@ use crate::{
     entry::Course,
     key::Key,
     protocol::sealed::Sealed,
+    scope::Force,
     scope::Scope,
-    slot::Force,
     store::{
         BoxFuture, Claimed, Found, Leasing, Left, Listener, Member, Record, Saved, Since, Standing, Store, StoreError,
     },

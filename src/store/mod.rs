@@ -32,7 +32,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{entry::Course, protocol::sealed::Sealed, scope::Scope, slot::Force, tags::Tags};
+use crate::{entry::Course, protocol::sealed::Sealed, scope::Force, scope::Scope, tags::Tags};
 
 mod budget;
 #[cfg(test)]

@@ -20,10 +20,10 @@ use crate::{
     codec::{Codec, CodecError},
     entry::{Course, Entry, Fields, Variant},
     error::Error,
+    judgement::Judgement,
     key::Key,
-    protocol::Judgement,
+    scope::Force,
     scope::Scope,
-    slot::Force,
     store::{
         BoxFuture, Budget, Claimed, Found, Leasing, Listener, Member, Record, Saved, Store, StoreError,
         record::{Contents, Response},

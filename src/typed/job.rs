@@ -3,7 +3,7 @@
 use tower_service::Service;
 
 use crate::{
-    cache::Reached, error::Error, future::ResponseFuture, peek::Peeked, scope::Scope, service::Cacheback, slot::Force,
+    cache::Reached, error::Error, future::ResponseFuture, peek::Peeked, scope::Force, scope::Scope, service::Cacheback,
     typed::Typed,
 };
 

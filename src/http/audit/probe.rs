@@ -31,8 +31,9 @@ use crate::{
         stored::{self, StoredResponse},
     },
     interest::Aboard,
+    judgement::{Class, Judgement},
     key::{Key, KeyBuf},
-    protocol::{Capture, Captured, Class, Judgement, Prepare, Prepared, RunKind, Unfilled},
+    protocol::{Capture, Captured, Prepare, Prepared, RunKind, Unfilled},
     status::{CacheStatus, Detail, Outcome},
 };
 

@@ -5,8 +5,8 @@
 
 use super::random::random;
 use crate::{
+    scope::Force,
     scope::{Scope, wire},
-    slot::Force,
     store::{Left, Member},
 };
 

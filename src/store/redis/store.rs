@@ -28,8 +28,8 @@ use crate::{
     entry::Course,
     error::Error,
     protocol::sealed::Sealed,
+    scope::Force,
     scope::Scope,
-    slot::Force,
     store::{
         BoxFuture, Claimed, Found, Leasing, Left, Listener, Member, Record, Saved, Since, Standing, Store, StoreError,
         redis::RedisStoreBuilder,

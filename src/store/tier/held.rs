@@ -6,7 +6,7 @@ use crate::{
     clock::Instant,
     entry::{Course, Entry, Fields, Variant, united},
     freshness::{Freshness, Verdict},
-    protocol::Judgement,
+    judgement::Judgement,
     store::{BoxFuture, Left, Since},
 };
 

@@ -8,8 +8,8 @@ use super::{super::masters::together, LONG, server::Server};
 use crate::{
     entry::Course,
     key::Key,
+    scope::Force,
     scope::Scope,
-    slot::Force,
     store::{Leasing, Listener, Record, Saved, Store, redis::RedisStore},
     tags::Tags,
 };

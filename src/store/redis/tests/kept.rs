@@ -9,8 +9,8 @@ use super::{server::Server, until};
 use crate::{
     entry::Course,
     key::Key,
+    scope::Force,
     scope::Scope,
-    slot::Force,
     store::{
         Leasing, Listener, Member, Record, Saved, Store,
         contract::keeps_its_promises,

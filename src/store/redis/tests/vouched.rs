@@ -18,8 +18,8 @@ use crate::{
     clock,
     entry::Course,
     key::{Key, KeyBuf, UriParts},
+    scope::Force,
     scope::Scope,
-    slot::Force,
     store::{
         BoxFuture, Leasing, Listener, Member, Record, Saved, Store,
         redis::{RedisStore, RedisStoreBuilder, names::Names},
