@@ -85,10 +85,9 @@
 //! * **Mechanisms**: `slot` (all that is known of one key), `index` (which keys a path or tag reaches), `memory` (the
 //!   in-process tier), `journal` (what was invalidated while runs were under way), `flight` (one run per key),
 //!   `permits` (how many go on in the background), `tables` (what they give back; keys that are hashed once).
-//! * **Engine**: `shared` (the state that layers share), `cache` (the handle to it), `builder` (what is set of it), `layer` (what users set), `route` (what
-//!   its services share, and make of a request),
-//!   `sighting` (what was found for a request), `service` (answers from memory), `put`, `peek` and `explain` (by
-//!   hand), `future`, `miss` (leads a run or waits for one), `seeker` (what it can do on the way), `placeholder` (or
+//! * **Engine**: `shared` (the state that layers share), `cache` (the handle to it), `builder` (what is set of it), `layer`
+//!   (what users set), `route` (what its services share, and make of a request), `sighting` (what was found for a
+//!   request), `service` (answers from memory), `put`, `peek` and `explain` (by hand), `future`, `miss` (leads a run or waits for one), `seeker` (what it can do on the way), `placeholder` (or
 //!   does neither), `run` (the run itself; the only file that spawns, but for the keeper of connections to Redis),
 //!   `elsewhere` (a runtime for those behind readers), `consult` (asks the shared store first), `settling` (what a
 //!   response means), `desk` (who gets it), `supervision` (of a run's deadline, its panics, and whether anybody
