@@ -201,6 +201,8 @@ where
     let Job { route, called, base, outset, desk, permit, adoptable, beginning, running } = job;
     let mut called = Some(called);
     async move {
+        // Named first: a runtime that goes before the run begins drops it first, and then tells those who wait.
+        let called = &mut called;
         if let Some(beginning) = beginning {
             beginning.begun();
         }
@@ -210,11 +212,12 @@ where
         let started = outset.started;
         let mut supervised = Supervised { lead: &desk.lead, route: &route, permit, adoptable, started, timer };
         let ended = {
-            let work = work::<S, P, Req>(&route, &mut called, base.as_ref(), &desk, &outset);
+            let work = work::<S, P, Req>(&route, called, base.as_ref(), &desk, &outset);
             supervised.run(pin!(work), |cx| desk.poll_left(cx)).await
         };
         // What is left of the work is gone by now: a run in its place finds what that held.
-        drop((supervised, called));
+        *called = None;
+        drop(supervised);
         let end = match ended {
             Ok(end) => end,
             Err(Stop::Unwanted) => {

@@ -5,7 +5,8 @@ mod support;
 
 use std::{
     pin::pin,
-    task::{Context, Poll, Waker},
+    sync::{Arc, OnceLock, Weak},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use support::{
     typed::{Act, Down, Gate, Get, Origin, TypedLayer, ask, layer, secs},
 };
 use tokio::runtime::{Builder, Runtime};
-use tower::Layer;
+use tower::{Layer, ServiceExt};
 
 /// A runtime without time.
 fn timeless() -> Runtime {
@@ -190,6 +191,32 @@ fn a_runtime_that_is_gone_takes_its_runs_with_it_and_frees_their_keys() {
         assert_eq!(ask(&service, "k").await, Ok(5), "and refreshed");
         layer.cache().settled().await;
     });
+}
+
+#[test] // P27
+fn a_runtime_that_is_gone_has_let_go_of_a_request_by_the_time_somebody_else_leads() {
+    /// What of a request is still there when one who waits is woken.
+    struct Woken(Weak<()>, OnceLock<usize>);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.1.get_or_init(|| self.0.strong_count());
+        }
+    }
+    let (gone, held) = (timeless(), Arc::new(()));
+    let woken = Arc::new(Woken(Arc::downgrade(&held), OnceLock::new()));
+    let app = web::Origin::new(|_| String::new()).behind(CachebackLayer::new(secs(60)));
+    let request = || axum::http::Request::new(axum::body::Body::empty());
+    let mut led = request();
+    led.extensions_mut().insert(held);
+    let (mut leader, mut follower) = (Box::pin(app.clone().oneshot(led)), Box::pin(app.oneshot(request())));
+    {
+        // Its run waits for a runtime that stands still.
+        let _gone = gone.enter();
+        assert!(leader.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(follower.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&woken)))).is_pending());
+    }
+    drop(gone);
+    assert_eq!(woken.1.get(), Some(&0));
 }
 
 // ---- a runtime for what nobody waits for ----
