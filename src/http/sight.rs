@@ -26,3 +26,28 @@ impl Sight {
         selecting.cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test] // P44
+    fn what_selects_is_there_with_all_its_lines_in_their_order_and_nothing_else_is() {
+        let mut request = HeaderMap::new();
+        for (name, value) in [("accept", "a"), ("x-own", "1"), ("accept", "b"), ("x-own", ""), ("authorization", "me")]
+        {
+            let mut value = HeaderValue::from_static(value);
+            value.set_sensitive(true);
+            request.append(name, value);
+        }
+        let sight = Sight::of(&request);
+        assert!(sight.has_authorization());
+        request.remove("authorization");
+        assert!(!Sight::of(&request).has_authorization());
+        let fields = |names: [&str; 3]| Fields::new(names.map(Into::into).into());
+        assert_eq!(sight.of_these(&fields(["x-own", "accept", "absent"])), request);
+        assert!(sight.of_these(&fields(["absent", "x-ow", "x-own2"])).is_empty());
+    }
+}

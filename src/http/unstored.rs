@@ -200,4 +200,38 @@ mod tests {
             assert!(unstored.keeps(&HeaderName::from_static(name)), "{name}");
         }
     }
+    #[test] // P45, P54
+    fn letters_and_marks_decide_nothing() {
+        let none = ["age", "cache-status", "connection", "content-length", "te", "transfer-encoding", "upgrade"];
+        let own = ["cacheback-cache-control", "keep-alive", "proxy-", "proxy-x", "mine", "x-mine-2", "~", "1"];
+        let ones: Vec<_> = OF_ONE_EXCHANGE.iter().map(HeaderName::as_str).collect();
+        let families = FAMILIES.iter().copied();
+        let known: Vec<_> = none.into_iter().chain(own).chain(ones.iter().copied()).chain(families).collect();
+        let mine: Vec<_> = ["mine", "x-mine-2", "~", "1", "etag"].map(HeaderName::from_static).into();
+        for (mode, named) in [(Mode::Application, false), (Mode::Application, true), (Mode::Protocol, true)] {
+            let mut unstored = Unstored::new(mode);
+            if named {
+                unstored.name(mine.clone());
+            }
+            let families: &[_] = if let Mode::Application = mode { FAMILIES } else { &[] };
+            // Each of them, and those that are like it but for a letter more or less at either end.
+            for name in &known {
+                for name in [
+                    name.to_string(),
+                    name[1..].into(),
+                    name[..name.len() - 1].into(),
+                    format!("{name}s"),
+                    format!("x{name}"),
+                ] {
+                    let Ok(name) = HeaderName::try_from(name) else { continue };
+                    let text = name.as_str();
+                    let is_named = if named { mine.contains(&name) } else { OF_ONE_EXCHANGE.contains(&name) };
+                    let expected = is_named || families.iter().any(|family| text.starts_with(family));
+                    assert_eq!(unstored.is_of_one_exchange(&name), expected, "{name}");
+                    let is_ours = none.contains(&text) || ["cacheback-cache-control", "keep-alive"].contains(&text);
+                    assert_eq!(unstored.keeps(&name), !(expected || is_ours || text.starts_with("proxy-")), "{name}");
+                }
+            }
+        }
+    }
 }
