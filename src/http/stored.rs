@@ -19,7 +19,7 @@ use crate::{
     http::{
         body::Body,
         conditional::is_same_tag,
-        content_length, etag, known,
+        content_length, etag,
         targeted::OWN,
         unstored::{Omitted, is_among},
         validation::Validators,
@@ -131,13 +131,16 @@ impl StoredResponse {
 
     /// The same with other fields: the places at the head of the map are kept.
     pub(crate) fn with_fields(&self, fields: &[(&HeaderName, &HeaderValue)]) -> Self {
-        let (headers, _) = pattern::copied(fields, b"");
+        // A body that came with fields is a part of what holds them: one that is not much longer would keep as much again.
+        let of_fields: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let moves = self.body.len() < 8 * of_fields;
+        let (headers, copy) = pattern::copied(fields, if moves { &self.body } else { b"" });
         Self {
             status: self.status,
             tagged: self.tagged && headers.get(header::ETAG) == self.headers.get(header::ETAG),
             is_dated: is_dated(&headers),
             headers,
-            body: self.body.clone(),
+            body: if moves { copy } else { self.body.clone() },
             beside: self.beside.clone(),
             fits: true,
         }
@@ -319,8 +322,7 @@ fn exact_copy(value: &HeaderValue) -> HeaderValue {
 /// Appends copies of fields. Their values may be slices of a connection's read buffer, which a stored slice would keep
 /// alive: they are copied, all that are not `known` into one allocation of their exact size.
 fn copy(fields: &[(&HeaderName, &HeaderValue)], to: &mut HeaderMap) {
-    let known = fields.iter().map(|(name, value)| known::value(name, value).filter(|_| !value.is_sensitive()));
-    let known: Vec<_> = known.collect();
+    let known: Vec<_> = fields.iter().map(|(name, value)| pattern::shared(name, value)).collect();
     let own = || fields.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|((_, value), _)| value.as_bytes());
     let mut bytes = Vec::with_capacity(own().map(<[u8]>::len).sum());
     own().for_each(|value| bytes.extend_from_slice(value));

@@ -16,7 +16,7 @@ use http::{
 use crate::{
     http::{
         known,
-        stored::{CACHE_STATUS, PLACES},
+        stored::{CACHE_STATUS, PLACES, copy, fitted, number},
     },
     room::Room,
 };
@@ -25,6 +25,8 @@ use crate::{
 const REMEMBERED: usize = 16;
 /// How many lines of fields a response has at most whose pattern is remembered.
 const LONGEST: usize = 32;
+/// How many letters the names of its fields have at most, all together: they are kept for as long as it is remembered.
+const LETTERS: usize = 1_024;
 
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
@@ -39,18 +41,31 @@ pub(super) fn copied(fields: &[(&HeaderName, &HeaderValue)], body: &[u8]) -> (He
     let remembered = PATTERNS.try_with(|patterns| {
         let mut patterns = patterns.try_borrow_mut().ok().filter(|_| fields.len() <= LONGEST)?;
         let letters: usize = fields.iter().map(|(name, _)| name.as_str().len()).sum();
-        let pattern = patterns[letters % REMEMBERED].get_or_insert_default();
-        Some(copied_after(pattern, fields, body))
+        let pattern = patterns.get_mut(letters % REMEMBERED).filter(|_| letters <= LETTERS)?.get_or_insert_default();
+        copied_after(pattern, fields, body)
     });
-    remembered.ok().flatten().unwrap_or_else(|| copied_after(&mut HeaderMap::new(), fields, body))
+    remembered.ok().flatten().unwrap_or_else(|| line_by_line(fields, body))
+}
+
+/// The same without a pattern.
+fn line_by_line(fields: &[(&HeaderName, &HeaderValue)], body: &[u8]) -> (HeaderMap, Bytes) {
+    let mut headers = places(fields);
+    copy(fields, &mut headers);
+    (fitted(&headers), Bytes::copy_from_slice(body))
+}
+
+/// A map that has room for these, and in it the places.
+fn places(fields: &[(&HeaderName, &HeaderValue)]) -> HeaderMap {
+    let further = fields.windows(2).filter(|lines| lines[0].0 == lines[1].0).count();
+    let mut places = HeaderMap::with_capacity(PLACES + fields.len() - further);
+    places.insert(AGE, HeaderValue::from_static("0"));
+    places.insert(CACHE_STATUS, EMPTY);
+    places
 }
 
 /// A map with these names, in which no place has its value.
 fn built(fields: &[(&HeaderName, &HeaderValue)]) -> HeaderMap {
-    let further = fields.windows(2).filter(|lines| lines[0].0 == lines[1].0).count();
-    let mut pattern = HeaderMap::with_capacity(PLACES + fields.len() - further);
-    pattern.insert(AGE, HeaderValue::from_static("0"));
-    pattern.insert(CACHE_STATUS, EMPTY);
+    let mut pattern = places(fields);
     for (name, _) in fields {
         // Many responses will have it: one that is never freed counts no readers.
         pattern.append(known::name(name).unwrap_or_else(|| (*name).clone()), EMPTY);
@@ -58,22 +73,32 @@ fn built(fields: &[(&HeaderName, &HeaderValue)]) -> HeaderMap {
     pattern
 }
 
-/// A value that needs no copy: it is known; or it is the length of the body, which is no part of what came but written here.
-fn shared(name: &HeaderName, value: &HeaderValue) -> Option<HeaderValue> {
+/// A value that is there already, and needs no copy: it is known, or a length that is written for ages as well.
+pub(super) fn shared(name: &HeaderName, value: &HeaderValue) -> Option<HeaderValue> {
+    if value.is_sensitive() {
+        return None;
+    }
     match *name {
-        header::CONTENT_LENGTH => Some(value.clone()),
-        _ => known::value(name, value).filter(|_| !value.is_sensitive()),
+        header::CONTENT_LENGTH if value.len() > 4 => None,
+        header::CONTENT_LENGTH => value.to_str().ok()?.parse().ok().map(number).filter(|written| written == value),
+        _ => known::value(name, value),
     }
 }
 
-/// A clone of a pattern, with these values; and the body. A pattern with other names is built anew.
-fn copied_after(pattern: &mut HeaderMap, fields: &[(&HeaderName, &HeaderValue)], body: &[u8]) -> (HeaderMap, Bytes) {
+/// A clone of a pattern, with these values; and the body. A pattern with other names is built anew. `None` where the lines of
+/// a field do not stand together, or are in the places.
+fn copied_after(
+    pattern: &mut HeaderMap,
+    fields: &[(&HeaderName, &HeaderValue)],
+    body: &[u8],
+) -> Option<(HeaderMap, Bytes)> {
     let mut own = Room::<512>::default();
     if !fits(pattern, fields, &mut own) {
         *pattern = built(fields);
         own.clear();
-        let fits = fits(pattern, fields, &mut own);
-        debug_assert!(fits, "the lines of a field stand together");
+        if !fits(pattern, fields, &mut own) {
+            return None;
+        }
     }
     let mut bytes = Vec::with_capacity(own.as_slice().len() + body.len());
     bytes.extend_from_slice(own.as_slice());
@@ -86,7 +111,7 @@ fn copied_after(pattern: &mut HeaderMap, fields: &[(&HeaderName, &HeaderValue)],
             place.set_sensitive(value.is_sensitive());
         }
     }
-    (copies, bytes)
+    Some((copies, bytes))
 }
 
 /// Puts into a pattern those of these values that need no copy, and nothing in the place of the others, which are written

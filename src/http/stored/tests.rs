@@ -122,6 +122,68 @@ fn a_response_is_the_same_whatever_was_stored_before_it_and_has_no_room_for_more
     }
 }
 
+#[test] // P45
+fn lines_that_do_not_stand_together_go_where_their_names_are() {
+    let name = HeaderName::from_static;
+    let value = HeaderValue::from_static;
+    let lines = [(name("x-a"), "1"), (name("x-b"), "2"), (AGE, "3"), (name("x-a"), "4")]
+        .map(|(name, text)| (name, value(text)));
+    let lines: Vec<_> = lines.iter().map(|(name, value)| (name, value)).collect();
+    for _ in 0..2 {
+        let (headers, body) = pattern::copied(&lines, b"body");
+        assert_eq!(body, "body");
+        for (name, expected) in [(name("x-a"), &["1", "4"][..]), (name("x-b"), &["2"]), (AGE, &["0", "3"])] {
+            assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), expected);
+        }
+    }
+}
+
+#[test] // P63
+fn what_a_thread_remembers_is_small_however_long_the_names_are_and_whatever_values_are_parts_of() {
+    let of = |name: usize, length: &Bytes| {
+        let names: Vec<_> =
+            (0..8).map(|at| HeaderName::try_from(format!("x-{at}-{}", "n".repeat(name))).unwrap()).collect();
+        let mut lines: Vec<_> = names.iter().map(|name| (name, HeaderValue::from_static("1"))).collect();
+        lines.push((&header::CONTENT_LENGTH, HeaderValue::from_maybe_shared(length.clone()).unwrap()));
+        drop(pattern::copied(&lines.iter().map(|(name, value)| (*name, value)).collect::<Vec<_>>(), b""));
+    };
+    let kept = allocation_counter::measure(|| {
+        for name in (1..32).chain(10_000..10_032) {
+            let record = Bytes::from(format!("{}{}", 30_000 + name, "b".repeat(100_000)));
+            of(name, &record.slice(..5));
+        }
+    });
+    assert!(kept.bytes_current < 64 << 10, "{} bytes", kept.bytes_current);
+}
+
+#[test] // P63
+fn a_response_that_was_brought_up_to_date_weighs_what_it_takes() {
+    let response = |value: usize, body: usize, etag: bool| {
+        let mut head = Response::new(()).into_parts().0;
+        head.headers.insert("x-own", HeaderValue::from_str(&"v".repeat(value)).unwrap());
+        let omitted = Unstored::new(Mode::Protocol).of(&head.headers, None);
+        let stored = StoredResponse::whole(&head, &Bytes::from(vec![b'x'; body]), &omitted, etag);
+        // Twice: what the first leaves behind is no burden for the second.
+        let once = stored.with_fields(&stored.fields().collect::<Vec<_>>());
+        let twice = once.with_fields(&once.fields().collect::<Vec<_>>());
+        [stored, once, twice].map(|stored| {
+            let _given_out = (stored.headers.clone(), stored.body.clone());
+            Box::new(stored)
+        })
+    };
+    for (value, body) in [(10, 10), (3_000, 10), (10, 3_000), (3_000, 3_000), (1_000, 100_000)] {
+        for (etag, at) in (0..3).flat_map(|at| [false, true].map(|etag| (etag, at))) {
+            // By now what its thread remembers is there.
+            drop(response(value, body, etag));
+            let mut one = None;
+            let taken = allocation_counter::measure(|| one = response(value, body, etag).into_iter().nth(at));
+            let (taken, weight) = (taken.bytes_current as f64, one.unwrap().weight() as f64);
+            let part = taken / weight;
+            assert!((0.75..1.15).contains(&part), "{value}, {body}, {etag}, {at}: {taken} taken, {weight} weighed");
+        }
+    }
+}
+
 #[test] // P63
 fn a_response_weighs_what_it_takes() {
     let response = |names: usize, lines: usize, trailers: bool, said: bool, tagged: bool| {
