@@ -91,10 +91,13 @@ fn values_are_kept_as_they_came_whether_others_have_them_or_not() {
 #[test] // P45, P63
 fn a_response_is_the_same_whatever_was_stored_before_it_and_has_no_room_for_more() {
     let values = [&b""[..], b"en", b"de", b"\xe9\xff", &[b'x'; 600]];
-    let (names, mut lot) = (["content-language", "server", "x-own"], fastrand::Rng::with_seed(7));
+    let body = |lot: &mut fastrand::Rng| Bytes::from_static(&[b'b'; 12_000][..lot.choice([0, 4, 7, 12_000]).unwrap()]);
+    let (mut names, mut lot) = (["content-language", "server", "x-own", "x-two"], fastrand::Rng::with_seed(7));
     for _ in 0..2_000 {
+        lot.shuffle(&mut names[1..]);
         let mut head = Response::new(()).into_parts().0;
-        // Few kinds of responses, so that most are like one before; and some that are too long for that.
+        // Few kinds of responses, so that most are like one before, or have its names in another order; and some that are
+        // too long for that.
         let times = if lot.u8(..8) == 0 { 40 } else { 1 };
         for name in names {
             for _ in 0..times * lot.usize(..3) {
@@ -104,7 +107,7 @@ fn a_response_is_the_same_whatever_was_stored_before_it_and_has_no_room_for_more
             }
         }
         head.status = lot.choice([StatusCode::OK, StatusCode::NO_CONTENT]).unwrap();
-        let (omitted, body) = (Unstored::new(Mode::Protocol).of(&head.headers, None), Bytes::from_static(b"body"));
+        let (omitted, body) = (Unstored::new(Mode::Protocol).of(&head.headers, None), body(&mut lot));
         let bit_by_bit = || StoredResponse::new(&head, &omitted).complete(body.clone(), None, &omitted);
         let at_once = || StoredResponse::whole(&head, &body, &omitted, false);
         let (one, other) = (bit_by_bit(), at_once());
