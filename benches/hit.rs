@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench hit` prints one table. All cases run in one process, in turn, many rounds of each; a figure is
 //! the median of its rounds less the harness (making and dropping the request), and the ratios are what to look at:
-//! nanoseconds differ from machine to machine and from hour to hour.
+//! nanoseconds differ from machine to machine and from hour to hour. (That is why none of the usual harnesses is used: they
+//! measure one case after the other, and a machine that is slower for a minute is so for one of two.)
 //! Allocations are counted by another program, `allocations`: to count them takes time.
 
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
